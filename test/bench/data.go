@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// The data set is that of the design's table: pods and node leases.
+const (
+	connections = 4
+	inFlight    = 64
+	podBytes    = 3000
+	leaseBytes  = 400
+	namespaces  = 50
+	podPrefix   = "/registry/pods/"
+	leasePrefix = "/registry/leases/kube-node-lease/"
+	pageKeys    = 500
+)
+
+// dataset is what one server holds while its rows run.
+type dataset struct {
+	s      *server
+	pods   int
+	leases int
+	mod    []atomic.Int64 // mod revision of each pod
+	beat   []atomic.Int64 // mod revision of each node lease
+	rev    atomic.Int64   // a revision at least as new as every answer
+}
+
+func newDataset(s *server, pods, leases int) *dataset {
+	return &dataset{s: s, pods: pods, leases: leases, mod: make([]atomic.Int64, pods), beat: make([]atomic.Int64, leases)}
+}
+
+func podKey(i int) []byte { return fmt.Appendf(nil, "%sns-%02d/pod-%07d", podPrefix, i%namespaces, i) }
+
+func leaseKey(i int) []byte { return fmt.Appendf(nil, "%snode-%05d", leasePrefix, i) }
+
+// payload looks like an encoded object: not all one byte, different per version.
+func payload(n int, seed uint64) []byte {
+	b := make([]byte, n)
+	x := seed*0x9e3779b97f4a7c15 + 1
+	for i := range b {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		b[i] = 'a' + byte(x%26)
+	}
+	return b
+}
+
+// prefixEnd is the first key behind all that begin with prefix.
+func prefixEnd(prefix string) []byte {
+	end := []byte(prefix)
+	end[len(end)-1]++
+	return end
+}
+
+// create is an apiserver's create.
+func (d *dataset) create(ctx context.Context, worker int, key, value []byte, mod *atomic.Int64) error {
+	resp, err := d.s.kv(worker).Txn(ctx, &pb.TxnRequest{
+		Compare: []*pb.Compare{{Target: pb.Compare_MOD, Result: pb.Compare_EQUAL, Key: key, TargetUnion: &pb.Compare_ModRevision{}}},
+		Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: key, Value: value}}}},
+	})
+	if err != nil {
+		return err
+	}
+	if !resp.Succeeded {
+		return fmt.Errorf("create of %s failed", key)
+	}
+	d.saw(resp.Header.Revision, mod)
+	return nil
+}
+
+// update is an apiserver's guarded update. Two workers may meet on one object;
+// the loser takes over the revision it is told, as an apiserver does.
+func (d *dataset) update(ctx context.Context, worker int, key, value []byte, mod *atomic.Int64) error {
+	for {
+		resp, err := d.s.kv(worker).Txn(ctx, &pb.TxnRequest{
+			Compare: []*pb.Compare{{Target: pb.Compare_MOD, Result: pb.Compare_EQUAL, Key: key, TargetUnion: &pb.Compare_ModRevision{ModRevision: mod.Load()}}},
+			Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: key, Value: value}}}},
+			Failure: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: key}}}},
+		})
+		if err != nil {
+			return err
+		}
+		if resp.Succeeded {
+			d.saw(resp.Header.Revision, mod)
+			return nil
+		}
+		kvs := resp.Responses[0].GetResponseRange().GetKvs()
+		if len(kvs) == 0 {
+			return fmt.Errorf("update of %s: no such key", key)
+		}
+		mod.Store(kvs[0].ModRevision)
+	}
+}
+
+func (d *dataset) saw(rev int64, mod *atomic.Int64) {
+	mod.Store(rev)
+	for {
+		have := d.rev.Load()
+		if rev <= have || d.rev.CompareAndSwap(have, rev) {
+			return
+		}
+	}
+}
