@@ -1,0 +1,18 @@
+package raftstore
+
+import (
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+)
+
+// Command is a write on its way into the log.
+type Command struct {
+	// Kind says which member of InternalRaftRequest it is.
+	Kind mvcc.Kind
+	// Request is the decoded form, reused when the entry is applied here. It must not change after Propose.
+	Request *pb.InternalRaftRequest
+	// Body is the wire encoding of the member, as it arrived. It is copied; the caller may reuse it after Propose.
+	// Nil: it is marshalled from Request.
+	Body []byte
+}

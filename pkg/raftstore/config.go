@@ -1,0 +1,158 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kubeshim/shim/pkg/raftstore/membership"
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+	"github.com/kubeshim/shim/pkg/raftstore/vfs"
+)
+
+// Config is what a Store needs to open. The zero value of a field means its default.
+type Config struct {
+	// DataDir is the directory etcd calls --data-dir. Everything lives below DataDir/member. Required.
+	DataDir string
+	// Name of this member. Default "default".
+	Name string
+	// InitialCluster is "name=url[,name=url...]", read only when the data dir is new. Default Name=PeerURLs.
+	InitialCluster string
+	// ClusterToken separates clusters with equal URLs; part of the IDs. Default "etcd-cluster".
+	ClusterToken string
+	// ClusterState is "new" (default) or "existing"; existing is not there yet for a new data dir.
+	ClusterState string
+	// PeerURLs are the advertised peer URLs of this member. Default http://localhost:2380.
+	PeerURLs []string
+	// ClientURLs are the advertised client URLs, published to all members. Default http://localhost:2379.
+	ClientURLs []string
+
+	// TickInterval is raft's clock (etcd's --heartbeat-interval). Default 100 ms.
+	TickInterval time.Duration
+	// ElectionTicks is the election timeout in ticks. Default 10.
+	ElectionTicks int
+	// QuotaBytes bounds the rows of the key space (all versions); a command that grows it beyond raises the NOSPACE
+	// alarm. 0 means 2 GiB, below 0 none.
+	QuotaBytes int64
+	// MaxRequestBytes bounds one log entry. Default 1.5 MiB.
+	MaxRequestBytes int
+	// SnapshotCount is the number of applied entries after which a checkpoint is due. Default 100,000; more entries
+	// mean a longer replay at start, fewer mean more bytes written.
+	SnapshotCount uint64
+	// SnapshotCatchupEntries are kept in memory for slow members once there is another member. Default 5,000.
+	SnapshotCatchupEntries uint64
+	// CheckpointWALBytes is the number of WAL bytes after which a checkpoint is due. Default 64 MiB.
+	CheckpointWALBytes int64
+	// CheckpointInterval is the age after which a checkpoint is due when anything was written. Default 5 min.
+	CheckpointInterval time.Duration
+	// LeaseCheckpointInterval is how often remaining times of long leases are written to the log. Default 1 min.
+	LeaseCheckpointInterval time.Duration
+	// WALSegmentBytes is the size of one WAL file. Default that of package wal.
+	WALSegmentBytes int64
+
+	// OnApply is called on the apply goroutine after the View is published and before the callers are answered.
+	// It must not block and must not call into the Store, except View.
+	OnApply func(v *mvcc.View, events []mvcc.Event)
+	// OnEvent is told what happens inside, for a log. It is called from several goroutines and must not block.
+	OnEvent func(Event)
+	// Registerer takes the metrics. Default none.
+	Registerer prometheus.Registerer
+
+	// FS holds the WAL and the lock. Default vfs.OS.
+	FS vfs.FS
+	// DBPath is the bbolt file, always a real one. Default DataDir/member/snap/db; tests that keep the WAL in memory set it.
+	DBPath string
+	// Now is the clock. Default time.Now.
+	Now func() time.Time
+	// Ticks replaces the ticker of TickInterval. Default a real ticker.
+	Ticks <-chan time.Time
+}
+
+// EnsureDefaults fills the zero fields.
+func (c *Config) EnsureDefaults() {
+	setDefault(&c.Name, "default")
+	setDefault(&c.ClusterToken, "etcd-cluster")
+	setDefault(&c.ClusterState, "new")
+	if len(c.PeerURLs) == 0 {
+		c.PeerURLs = []string{"http://localhost:2380"}
+	}
+	if len(c.ClientURLs) == 0 {
+		c.ClientURLs = []string{"http://localhost:2379"}
+	}
+	if c.InitialCluster == "" {
+		c.InitialCluster = membership.InitialClusterFromName(c.Name, c.PeerURLs)
+	}
+	setDefault(&c.TickInterval, tickIntervalDefault)
+	setDefault(&c.ElectionTicks, electionTicksDefault)
+	setDefault(&c.QuotaBytes, int64(quotaBytesDefault))
+	if c.QuotaBytes < 0 {
+		c.QuotaBytes = math.MaxInt64
+	}
+	setDefault(&c.MaxRequestBytes, requestBytesMaxDefault)
+	setDefault(&c.SnapshotCount, uint64(snapshotCountDefault))
+	setDefault(&c.SnapshotCatchupEntries, uint64(snapshotCatchupEntriesDefault))
+	setDefault(&c.CheckpointWALBytes, int64(checkpointWALBytesDefault))
+	setDefault(&c.CheckpointInterval, checkpointIntervalDefault)
+	setDefault(&c.LeaseCheckpointInterval, leaseCheckpointIntervalDefault)
+	if c.OnApply == nil {
+		c.OnApply = func(*mvcc.View, []mvcc.Event) {}
+	}
+	if c.OnEvent == nil {
+		c.OnEvent = func(Event) {}
+	}
+	if c.FS == nil {
+		c.FS = vfs.OS
+	}
+	if c.DBPath == "" {
+		c.DBPath = filepath.Join(c.DataDir, "member", "snap", "db")
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Validate reports everything that is wrong at once.
+func (c *Config) Validate() error {
+	var errs []error
+	if c.DataDir == "" {
+		errs = append(errs, errors.New("data dir is not set"))
+	}
+	if c.ClusterState != "new" && c.ClusterState != "existing" {
+		errs = append(errs, fmt.Errorf("initial cluster state %q is neither new nor existing", c.ClusterState))
+	}
+	if c.TickInterval < 0 || c.ElectionTicks < electionTicksMin {
+		errs = append(errs, fmt.Errorf("election timeout of %d ticks of %v: at least %d ticks are needed",
+			c.ElectionTicks, c.TickInterval, electionTicksMin))
+	}
+	if c.MaxRequestBytes < 0 {
+		errs = append(errs, fmt.Errorf("max request bytes %d is negative", c.MaxRequestBytes))
+	}
+	if c.CheckpointWALBytes < 0 || c.CheckpointInterval < 0 || c.LeaseCheckpointInterval < 0 {
+		errs = append(errs, errors.New("checkpoint limits are negative"))
+	}
+	if err := membership.ValidateURLs(c.PeerURLs); err != nil {
+		errs = append(errs, fmt.Errorf("advertised peer URLs: %w", err))
+	}
+	if err := membership.ValidateURLs(c.ClientURLs); err != nil {
+		errs = append(errs, fmt.Errorf("advertised client URLs: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Config) electionTimeout() time.Duration {
+	return time.Duration(c.ElectionTicks) * c.TickInterval
+}
+
+// requestTimeout is etcd's: 5 s for the queue, computation and disk, and twice the election timeout for a lost leader.
+func (c *Config) requestTimeout() time.Duration { return requestTimeoutBase + 2*c.electionTimeout() }

@@ -1,0 +1,47 @@
+package raftstore
+
+import "time"
+
+const (
+	tickIntervalDefault           = 100 * time.Millisecond
+	electionTicksDefault          = 10
+	electionTicksMin              = 2
+	quotaBytesDefault             = 2 << 30
+	requestBytesMaxDefault        = 3 << 19 // 1.5 MiB, as etcd
+	snapshotCountDefault          = 100_000
+	snapshotCatchupEntriesDefault = 5_000
+	checkpointWALBytesDefault     = 64 << 20
+	checkpointIntervalDefault     = 5 * time.Minute
+	requestTimeoutBase            = 5 * time.Second
+
+	// proposalsQueuedMax bounds the queue in front of the node goroutine; beyond it callers get ErrTooManyRequests.
+	proposalsQueuedMax = 8192
+	// batchEntriesMax and batchBytesMax bound one step of the raft node.
+	batchEntriesMax = 1024
+	batchBytesMax   = 8 << 20
+	// applyLagMax is etcd's maxGapBetweenApplyAndCommitIndex.
+	applyLagMax = 5000
+	// storageMsgsQueued is the bound of the queues to the log and apply goroutines. Raft itself keeps the entries in
+	// flight below it; when a queue is full the node goroutine waits, and with it the proposal queue.
+	storageMsgsQueued = 64
+	// committedBytesMax bounds the entries handed to the apply goroutine and not yet applied.
+	committedBytesMax = 64 << 20
+	messageBytesMax   = 1 << 20
+	inflightMsgsMax   = 256
+
+	// compactStepBudget is the number of versions one slice of physical compaction looks at.
+	compactStepBudget = 512
+
+	leaseCheckInterval             = 500 * time.Millisecond
+	leaseRevokeRate                = 1000 // per second
+	leaseRevokeBatchMax            = leaseRevokeRate * int(leaseCheckInterval) / int(time.Second)
+	leaseRevokeRetryInterval       = 3 * time.Second
+	leaseCheckpointIntervalDefault = time.Minute
+	leaseCheckpointBatchMax        = 1000
+
+	// noLeaderTimeouts is the number of election timeouts without a leader after which streams that asked for one end.
+	noLeaderTimeouts = 3
+
+	housekeepingInterval    = time.Second
+	checkpointRetryInterval = 10 * time.Second
+)
