@@ -1,0 +1,93 @@
+package registry
+
+import "strings"
+
+// Key is what a key below the prefix says.
+type Key struct {
+	Group     string // of a custom resource; built-in ones have none in the key
+	Resource  string // as the API names it: "nodes" where the key says "minions"
+	Namespace string // empty for cluster-wide objects
+	Name      string // empty for a collection
+}
+
+// Parse takes a key apart. ok is false for keys outside the grammar. A single
+// segment behind the resource is a name; the key does not say whether
+// "/registry/pods/default" was meant as the namespace of a list.
+func (g *Grammar) Parse(key []byte) (k Key, ok bool) {
+	resource, rest, ok := g.cut(key)
+	if !ok || resource == nil {
+		return Key{}, false
+	}
+	// One copy of the key; all fields share it.
+	s := string(key)
+	start := len(g.prefix)
+	end := start + len(resource)
+	k.Group, k.Resource = splitPath(s[start:end])
+	if len(rest) <= 1 {
+		return k, true
+	}
+	first, second, two := strings.Cut(s[end+1:], "/")
+	if first == "" || strings.Contains(second, "/") {
+		return Key{}, false
+	}
+	if two {
+		k.Namespace, k.Name = first, second
+	} else {
+		k.Name = first
+	}
+	return k, true
+}
+
+// Kind sorts keys by what a client can want with them.
+type Kind uint8
+
+const (
+	// KindForeign is a key outside the prefix: any other client's.
+	KindForeign Kind = iota
+	// KindObject is the key of one object.
+	KindObject
+	// KindCollection is the path of a resource, with or without the slash at
+	// its end, or of one namespace of it (with the slash).
+	KindCollection
+	// KindProbe is the key the health checks of an apiserver read.
+	KindProbe
+	// KindCompactRev is the key by which apiservers agree on who compacts.
+	KindCompactRev
+	// KindOther is below the prefix, and nothing an apiserver writes.
+	KindOther
+)
+
+// KindOf answers the kind of a key. No allocation.
+func (g *Grammar) KindOf(key []byte) Kind {
+	resource, rest, ok := g.cut(key)
+	switch {
+	case !ok && string(key) == CompactRevKey:
+		return KindCompactRev
+	case !ok:
+		return KindForeign
+	case resource == nil:
+		return KindOther
+	case len(rest) == 0 && string(resource) == "health":
+		return KindProbe
+	case len(rest) <= 1:
+		return KindCollection
+	}
+	segments := 1
+	for i, c := range rest[1:] {
+		if c != '/' {
+			continue
+		}
+		segments++
+		if i == 0 || segments > 2 {
+			return KindOther
+		}
+	}
+	if rest[len(rest)-1] == '/' {
+		return KindCollection
+	}
+	return KindObject
+}
+
+func (k Kind) String() string {
+	return [...]string{"foreign", "object", "collection", "probe", "compact-rev", "other"}[k]
+}
