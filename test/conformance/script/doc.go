@@ -1,0 +1,51 @@
+// Package script runs conversations with an etcd v3 server and writes down
+// everything it answers, so that the transcripts of two servers can be
+// compared as text.
+//
+// A script is a datadriven file. A directive is one kind of call; each line of
+// its input is one request in protobuf text form, and a line that starts with
+// a blank continues the line before. What the server answers is the expected
+// output below the ---- line. The calls go through gRPC with the messages of
+// etcdserverpb and no client library, so nothing is retried, merged or hidden.
+//
+//	put | range | delete | txn | compact | grant | revoke | ttl | leases |
+//	status | alarm | hash | hashkv | members | defrag | moveleader |
+//	downgrade | health
+//	                 the unary calls. Options: as=NAME remembers the lease that
+//	                 was granted; repeat=N runs the input N times; quiet prints
+//	                 only errors and the last answer; codes prints only the code
+//	                 of an error; leader asks with the metadata hasleader.
+//	rangestream      prints the chunks as one answer, and anything but keys in
+//	                 a chunk that is not the last; with chunks, each chunk.
+//	keepalive        one stream for all lines, one answer for each.
+//	watch-open S     opens the watch stream S (leader: with hasleader).
+//	watch-send S     sends WatchRequests; watch-recv answers come separately.
+//	watch-recv S n=N prints the next N responses as they are. With events, prints
+//	                 responses until there were N events, one event a line, so
+//	                 that the batching of a catching-up watch does not matter;
+//	                 that no revision is split is checked. With sort, orders the
+//	                 N responses by watch id: different watches of one revision
+//	                 come in any order.
+//	watch-close S    half-closes the stream and prints how it ends.
+//	raw METHOD       each line is a message in hexadecimal; prints the code.
+//	server FLAGS     the flags of the server; before any other directive.
+//	restart          SIGTERM and a new process on the same data directory and
+//	                 addresses; with kill, SIGKILL instead.
+//	snapshot         takes a backup, and prints what etcdutl says about it.
+//	http PATH        GET on the client port: status and body.
+//
+// In the input, $NAME stands for a lease id, ${i} for the round of a repeat
+// (${i:3} with three digits) and ${x*1000} for a thousand times x.
+//
+// Output: header and scalars of a message on one line, then its messages below
+// it, indented. Fields that are zero are left out, as protobuf does. What two
+// servers may differ in is masked: ids of members and of the cluster, terms and
+// indexes of raft, sizes, the remaining time of a lease, ports. A mask shows
+// that there is a value (#), so a field that one server leaves empty shows. A
+// header with all of its ids prints only its revision, otherwise what it lacks.
+//
+// Goroutines: one per server process, which owns its log and its Wait.
+//
+// Limits: limits.go. Nothing sleeps: waiting is for an answer or its time-out,
+// and a time-out is part of the transcript, and so a difference.
+package script

@@ -1,0 +1,134 @@
+package script
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"github.com/cockroachdb/datadriven"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/prototext"
+	"google.golang.org/protobuf/proto"
+)
+
+// call is one unary method.
+type call struct {
+	method   string
+	request  func() proto.Message
+	response func() proto.Message
+}
+
+// message makes a constructor for the two fields of call.
+func message[T any, P interface {
+	*T
+	proto.Message
+}]() func() proto.Message {
+	return func() proto.Message { return P(new(T)) }
+}
+
+var calls = map[string]call{
+	"put":        {pb.KV_Put_FullMethodName, message[pb.PutRequest](), message[pb.PutResponse]()},
+	"range":      {pb.KV_Range_FullMethodName, message[pb.RangeRequest](), message[pb.RangeResponse]()},
+	"delete":     {pb.KV_DeleteRange_FullMethodName, message[pb.DeleteRangeRequest](), message[pb.DeleteRangeResponse]()},
+	"txn":        {pb.KV_Txn_FullMethodName, message[pb.TxnRequest](), message[pb.TxnResponse]()},
+	"compact":    {pb.KV_Compact_FullMethodName, message[pb.CompactionRequest](), message[pb.CompactionResponse]()},
+	"grant":      {pb.Lease_LeaseGrant_FullMethodName, message[pb.LeaseGrantRequest](), message[pb.LeaseGrantResponse]()},
+	"revoke":     {pb.Lease_LeaseRevoke_FullMethodName, message[pb.LeaseRevokeRequest](), message[pb.LeaseRevokeResponse]()},
+	"ttl":        {pb.Lease_LeaseTimeToLive_FullMethodName, message[pb.LeaseTimeToLiveRequest](), message[pb.LeaseTimeToLiveResponse]()},
+	"leases":     {pb.Lease_LeaseLeases_FullMethodName, message[pb.LeaseLeasesRequest](), message[pb.LeaseLeasesResponse]()},
+	"status":     {pb.Maintenance_Status_FullMethodName, message[pb.StatusRequest](), message[pb.StatusResponse]()},
+	"alarm":      {pb.Maintenance_Alarm_FullMethodName, message[pb.AlarmRequest](), message[pb.AlarmResponse]()},
+	"hash":       {pb.Maintenance_Hash_FullMethodName, message[pb.HashRequest](), message[pb.HashResponse]()},
+	"hashkv":     {pb.Maintenance_HashKV_FullMethodName, message[pb.HashKVRequest](), message[pb.HashKVResponse]()},
+	"defrag":     {pb.Maintenance_Defragment_FullMethodName, message[pb.DefragmentRequest](), message[pb.DefragmentResponse]()},
+	"moveleader": {pb.Maintenance_MoveLeader_FullMethodName, message[pb.MoveLeaderRequest](), message[pb.MoveLeaderResponse]()},
+	"downgrade":  {pb.Maintenance_Downgrade_FullMethodName, message[pb.DowngradeRequest](), message[pb.DowngradeResponse]()},
+	"members":    {pb.Cluster_MemberList_FullMethodName, message[pb.MemberListRequest](), message[pb.MemberListResponse]()},
+	"health":     {healthpb.Health_Check_FullMethodName, message[healthpb.HealthCheckRequest](), message[healthpb.HealthCheckResponse]()},
+}
+
+func (s *Session) unary(d *datadriven.TestData) (string, error) {
+	c, ok := calls[d.Cmd]
+	if !ok {
+		return "", fmt.Errorf("no directive %q; the unary ones are %v", d.Cmd, sortedNames(calls))
+	}
+	rounds, err := intArg(d, "repeat", 1)
+	if err != nil {
+		return "", err
+	}
+	texts := requests(d.Input)
+	if len(texts) == 0 {
+		texts = []string{""}
+	}
+	var b strings.Builder
+	last := ""
+	for round := 1; round <= rounds; round++ {
+		for _, text := range texts {
+			out, failed, err := s.invoke(d, c, text, round)
+			if err != nil {
+				return "", err
+			}
+			last = out
+			if failed || !d.HasArg("quiet") {
+				b.WriteString(out)
+				last = ""
+			}
+		}
+	}
+	return b.String() + last, nil
+}
+
+// invoke makes one call; failed says that out is the server's error.
+func (s *Session) invoke(d *datadriven.TestData, c call, text string, round int) (out string, failed bool, err error) {
+	req, resp := c.request(), c.response()
+	if err := s.parse(text, round, req); err != nil {
+		return "", false, err
+	}
+	ctx, cancel := s.context(d)
+	defer cancel()
+	if err := s.conn.Invoke(ctx, c.method, req, resp); err != nil {
+		if d.HasArg("codes") {
+			return status.Code(err).String() + "\n", true, nil
+		}
+		return fault(err), true, nil
+	}
+	if grant, ok := resp.(*pb.LeaseGrantResponse); ok {
+		for _, a := range d.CmdArgs {
+			if a.Key == "as" && len(a.Vals) == 1 {
+				s.leases[a.Vals[0]] = grant.ID
+			}
+		}
+	}
+	return s.printer().message("", resp), false, nil
+}
+
+func (s *Session) parse(text string, round int, req proto.Message) error {
+	full, err := expand(text, round, s.leases)
+	if err != nil {
+		return err
+	}
+	if err := prototext.Unmarshal([]byte(full), req); err != nil {
+		return fmt.Errorf("%s: %w", text, err)
+	}
+	return nil
+}
+
+// http reads one page of the client port.
+func (s *Session) http(d *datadriven.TestData) (string, error) {
+	if len(d.CmdArgs) != 1 {
+		return "", fmt.Errorf("want one path")
+	}
+	resp, err := http.Get("http://" + s.server.client + d.CmdArgs[0].Key)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s %s\n%s\n", resp.Status, resp.Header.Get("Content-Type"), strings.TrimSpace(string(body))), nil
+}
