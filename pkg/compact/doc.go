@@ -1,0 +1,74 @@
+// Package compact decides when: when history is compacted without a client
+// asking for it, when a checkpoint is due, and when a write is refused because
+// the store is full.
+//
+// # Purpose
+//
+// Each decision is a pure function of a few numbers, so that it can be read,
+// tested and argued about away from the machinery that acts on it. Nothing
+// here compacts, writes or refuses anything itself.
+//
+// # Data flow
+//
+//	          Env.Revision, Env.Now, Env.After
+//	                      v
+//	Options --New--> Auto.Run --Env.Compact--> a compaction is proposed
+//
+//	CheckpointStats --CheckpointPolicy.Decide--> CheckpointDecision{Do, Reason}
+//	bytes stored, request --Quota.Admit--> QuotaDecision{OK, Cost, Remaining}
+//
+// # Automatic compaction
+//
+// The rules are etcd's (--auto-compaction-mode, --auto-compaction-retention),
+// to the tick:
+//
+//   - periodic keeps the time span given. With interval = min(period, 1h) and
+//     retry = interval/10, the revision is noted every retry; nothing happens
+//     until one period has passed since the start; from then on, the revision
+//     of one period ago is compacted once interval has passed since the last
+//     compaction that succeeded. A failed one is tried again after retry. A
+//     revision that was compacted already is left alone.
+//   - revision keeps the number of revisions given: every 5 minutes the current
+//     revision less that number is compacted, if it is positive and another
+//     one than last time.
+//
+// A retention of 0, which is the default, means off: apiservers compact by
+// themselves. While Env.Paused answers true (a member that does not lead),
+// revisions are noted and nothing is compacted. Two things that etcd takes are
+// refused here: a negative period and one under 10 ms, with which etcd spins.
+//
+// # Checkpoints
+//
+// Everything that is in the WAL only must be replayed at the start and be kept
+// in memory; on the other hand whatever is superseded and compacted before the
+// next checkpoint never has to be written. A checkpoint is due when the WAL
+// behind the last one, the memory of what is not saved yet, or its age reaches
+// its bound; a failed one is followed by a pause that doubles up to a minute.
+//
+// # Quota
+//
+// The cost of a request is what etcd charges: 256 bytes and the key and the
+// value for each put, the dearer branch of a txn, 64 bytes for a lease. What
+// costs nothing (a delete, a compaction, a txn without puts) is always let
+// through: they are how an operator gets room again.
+//
+// # Goroutines
+//
+// The package starts none. Auto.Run is a loop that belongs to the goroutine
+// which calls it and ends with its context. Everything else may be called from
+// anywhere.
+//
+// # Invariants
+//
+//  1. At most one compaction of an Auto is under way.
+//  2. An Auto asks for a revision that was current at some time before, and
+//     never for one below what it compacted last.
+//  3. Decide never asks for a checkpoint when nothing was applied since the
+//     last one.
+//  4. Admit answers OK for a cost of 0 whatever the store holds.
+//
+// # Limits
+//
+// limits.go. The notes of a periodic Auto are bounded by 10 per hour of its
+// period.
+package compact

@@ -1,0 +1,42 @@
+package compact
+
+import "time"
+
+// Limits of automatic compaction, as in etcd's v3compactor.
+const (
+	intervalMax  = time.Hour       // between two periodic compactions at most
+	retryDivisor = 10              // notes and attempts in an interval
+	revisionTick = 5 * time.Minute // between two looks in revision mode
+)
+
+// periodMin is the shortest period taken: a tenth of it is still a wait.
+const periodMin = 10 * time.Millisecond
+
+// Defaults of the checkpoint policy. Replaying 64 MiB of WAL takes about a
+// tenth of a second; ten minutes let two compactions of an apiserver go by, so
+// that most versions of a heartbeat die in memory.
+const (
+	DefaultCheckpointWALBytes = 64 << 20
+	DefaultCheckpointUnsaved  = 256 << 20
+	DefaultCheckpointAge      = 10 * time.Minute
+
+	checkpointRetryMin = time.Second
+	checkpointRetryMax = time.Minute
+)
+
+// Quota, as in etcd's server/storage.
+const (
+	// DefaultQuotaBytes is the quota when none is given.
+	DefaultQuotaBytes = 2 << 30
+	// SuggestedQuotaBytesMax is beyond what etcd suggests; more is taken.
+	SuggestedQuotaBytesMax = 8 << 30
+
+	putOverhead  = 256 // bytes charged for a key's metadata
+	leaseCharged = 64  // bytes charged for a lease
+)
+
+const (
+	_ = uint(periodMin/retryDivisor - 1)
+	_ = uint(checkpointRetryMax - checkpointRetryMin)
+	_ = uint(SuggestedQuotaBytesMax - DefaultQuotaBytes)
+)
