@@ -1,0 +1,165 @@
+package mvcc
+
+import (
+	"cmp"
+	"iter"
+	"maps"
+	"slices"
+)
+
+// pending is what the next checkpoint has to write.
+type pending struct {
+	puts   versionList          // versions written since the last one, those that died since left out
+	dead   []RowKey             // rows that a checkpoint may have written and that are dead
+	leases map[LeaseID]struct{} // granted, revoked or changed
+	meta   bool
+
+	begun Revision // rows up to here may be in a checkpoint
+}
+
+// Checkpoint is what a store that holds the last finished checkpoint has to
+// write to hold the state at Index. It is captured in O(1) and may be written
+// by any goroutine while entries go on being applied.
+type Checkpoint struct {
+	Index, Term uint64
+	// View is the state at Index: its hash, leases, alarms, cluster version.
+	View *View
+	// MetaChanged tells that alarms, the cluster version, the downgrade or a
+	// compacted revision have changed.
+	MetaChanged bool
+	// CompactScheduled is the compacted revision, CompactFinished the one
+	// whose dead rows are all gone once this checkpoint is written; -1: never.
+	CompactScheduled, CompactFinished Revision
+
+	puts   versionList
+	dead   []RowKey
+	leases map[LeaseID]struct{}
+}
+
+// BeginCheckpoint captures what has changed since the last checkpoint that was
+// finished. It has to be given back to EndCheckpoint before the next one. The
+// writer puts first and deletes then: a row may be in both lists.
+func (s *State) BeginCheckpoint() *Checkpoint {
+	p := &s.pending
+	c := &Checkpoint{
+		Index: s.index, Term: s.term, View: s.Publish(), MetaChanged: p.meta,
+		CompactScheduled: s.compacted, CompactFinished: s.compact.finished,
+		puts: p.puts, dead: p.dead, leases: p.leases,
+	}
+	p.puts, p.dead, p.leases, p.meta = versionList{}, nil, make(map[LeaseID]struct{}), false
+	p.begun = s.revision
+	// A sweep under way was of the list that has just been taken.
+	s.compact.sweep = 0
+	return c
+}
+
+// EndCheckpoint tells whether a checkpoint was written. If not, the next one
+// covers what it covered.
+func (s *State) EndCheckpoint(c *Checkpoint, ok bool) {
+	if ok {
+		return
+	}
+	p := &s.pending
+	for i := range c.puts.chunks {
+		c.puts.sweep(i) // what died meanwhile is in p.dead and need not be written
+	}
+	p.puts = c.puts.join(p.puts)
+	p.puts.dropEmpty()
+	p.dead = append(c.dead, p.dead...)
+	maps.Copy(p.leases, c.leases)
+	p.meta = p.meta || c.MetaChanged
+	s.compact.sweep = 0
+}
+
+// Puts answers the versions to write as rows, in the order of revisions. None
+// is dead at Index, but for those that a compaction under way has not come to
+// yet: a later checkpoint names them in Dead.
+func (c *Checkpoint) Puts() iter.Seq[*Version] { return c.puts.all() }
+
+// PutCount is the number of versions that Puts answers, or a few more.
+func (c *Checkpoint) PutCount() int { return c.puts.n }
+
+// Dead answers the rows to delete, in the order of revisions. Some may not be
+// there.
+func (c *Checkpoint) Dead() []RowKey {
+	dead := slices.Clone(c.dead)
+	slices.SortFunc(dead, func(a, b RowKey) int {
+		return cmp.Or(cmp.Compare(a.Main, b.Main), cmp.Compare(a.Sub, b.Sub))
+	})
+	return dead
+}
+
+// LeasesPut answers the leases to write, by id.
+func (c *Checkpoint) LeasesPut() []Lease {
+	var put []Lease
+	for _, id := range slices.Sorted(maps.Keys(c.leases)) {
+		if l, ok := c.View.Lease(id); ok {
+			put = append(put, l)
+		}
+	}
+	return put
+}
+
+// LeasesDeleted answers the leases to delete, by id. Some may not be there.
+func (c *Checkpoint) LeasesDeleted() []LeaseID {
+	var gone []LeaseID
+	for _, id := range slices.Sorted(maps.Keys(c.leases)) {
+		if _, ok := c.View.Lease(id); !ok {
+			gone = append(gone, id)
+		}
+	}
+	return gone
+}
+
+// Empty tells that there is nothing to write but the index.
+func (c *Checkpoint) Empty() bool {
+	return c.puts.n == 0 && len(c.dead) == 0 && len(c.leases) == 0 && !c.MetaChanged
+}
+
+// versionList is a list of versions in chunks, in the order of revisions.
+type versionList struct {
+	chunks [][]*Version
+	n      int
+}
+
+func (l *versionList) append(v *Version) {
+	last := len(l.chunks) - 1
+	if last < 0 || len(l.chunks[last]) == cap(l.chunks[last]) {
+		l.chunks = append(l.chunks, make([]*Version, 0, pendingChunk))
+		last++
+	}
+	l.chunks[last] = append(l.chunks[last], v)
+	l.n++
+}
+
+func (l *versionList) len() int { return len(l.chunks) }
+
+// sweep drops the dead versions of a chunk and answers how many it looked at.
+func (l *versionList) sweep(i int) int {
+	before := len(l.chunks[i])
+	l.chunks[i] = slices.DeleteFunc(l.chunks[i], func(v *Version) bool { return v.flags&flagDead != 0 })
+	l.n -= before - len(l.chunks[i])
+	return before
+}
+
+// dropEmpty drops the chunks that sweep has emptied.
+func (l *versionList) dropEmpty() {
+	l.chunks = slices.DeleteFunc(l.chunks, func(c []*Version) bool { return len(c) == 0 })
+}
+
+// join answers the versions of l and then those of o.
+func (l versionList) join(o versionList) versionList {
+	return versionList{chunks: append(l.chunks, o.chunks...), n: l.n + o.n}
+}
+
+func (l versionList) all() iter.Seq[*Version] {
+	return func(yield func(*Version) bool) {
+		for _, c := range l.chunks {
+			for _, v := range c {
+				if !yield(v) {
+					return
+				}
+			}
+		}
+	}
+}

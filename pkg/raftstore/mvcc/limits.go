@@ -1,0 +1,38 @@
+package mvcc
+
+const (
+	// leaseTTLMax is the longest lease, in seconds (etcd: lease.MaxLeaseTTL).
+	leaseTTLMax = 9_000_000_000
+
+	// leaseTTLMinDefault is the shortest lease, in seconds: the ceiling of
+	// one and a half default election timeouts, as in etcd.
+	leaseTTLMinDefault = 2
+
+	// rowOverhead is what bbolt keeps for a row beside its key and value (one
+	// leaf page element), in bytes.
+	rowOverhead = 16
+
+	// historyChunk is the number of events in one chunk of the history log.
+	historyChunk = 1024
+
+	// pendingChunk is the number of versions in one chunk of the list of what
+	// the next checkpoint has to write.
+	pendingChunk = 1024
+
+	// compactStepDefault is the number of units of work of one CompactStep
+	// whose caller does not say.
+	compactStepDefault = 1000
+
+	// pageKeysFirst is the number of keys in the first page of View.Pages
+	// (etcd's RangeStream starts with as many).
+	pageKeysFirst = 10
+
+	// fieldLeaseExpiryTerm is the field of InternalRaftRequest that carries
+	// the term a lease expiry was decided in. etcd does not know it and skips
+	// it.
+	fieldLeaseExpiryTerm = 20000
+)
+
+// NeverCompacted is the compacted revision of a store that never was, as etcd
+// reports it. (0 is something else: etcd lets a client compact at 0 once.)
+const NeverCompacted Revision = -1

@@ -1,0 +1,128 @@
+package mvcc
+
+import pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+// View is the state at one applied index. It never changes and may be used by
+// any goroutine for as long as it is held.
+//
+// A read at the view's own revision needs nothing but the view and stays exact
+// forever. A read at an older one follows Version.Prev, which compaction cuts:
+// it is checked against the newest compacted revision before and after, and
+// answers ErrCompacted if compaction has overtaken it.
+type View struct {
+	reader
+	index, term uint64
+	hash        uint64
+	latest      *latest
+	leases      *leaseTree
+	attached    *attachTree
+	history     historyView
+	meta        meta
+	size        int64
+	liveSize    int64
+}
+
+// Index is the index of the last entry applied.
+func (v *View) Index() uint64 { return v.index }
+
+// Term is the term of the last entry applied.
+func (v *View) Term() uint64 { return v.term }
+
+// Revision is the current main revision.
+func (v *View) Revision() Revision { return v.revision }
+
+// Compacted is the highest compacted revision, -1 if there never was one. It
+// is the oldest revision that can be read.
+func (v *View) Compacted() Revision { return v.compacted }
+
+// Hash is the rolling hash of all that was applied.
+func (v *View) Hash() uint64 { return v.hash }
+
+// Lease answers a lease.
+func (v *View) Lease(id LeaseID) (Lease, bool) {
+	l, ok := v.leases.Get(id)
+	if !ok {
+		return Lease{}, false
+	}
+	return *l, true
+}
+
+// Leases answers all leases by ascending id.
+func (v *View) Leases() []Lease {
+	all := make([]Lease, 0, v.leases.Len())
+	v.leases.AscendFirst(func(l *Lease) bool {
+		all = append(all, *l)
+		return true
+	})
+	return all
+}
+
+// LeaseKeys answers the keys attached to a lease, sorted. They are not to be
+// modified.
+func (v *View) LeaseKeys(id LeaseID) [][]byte {
+	var keys [][]byte
+	visitAttached(v.attached, id, func(x *Version) bool {
+		keys = append(keys, x.Key())
+		return true
+	})
+	return keys
+}
+
+// Alarms answers the alarms that are raised, by type and member. Not to be
+// modified.
+func (v *View) Alarms() []*pb.AlarmMember { return v.meta.alarms }
+
+// ClusterVersion is the version the cluster has agreed on, "" if none yet.
+func (v *View) ClusterVersion() string { return v.meta.clusterVersion }
+
+// Downgrade is the downgrade the cluster allows.
+func (v *View) Downgrade() Downgrade { return v.meta.downgrade }
+
+// Size is the number of bytes of all rows as they would be in bbolt, those
+// included that compaction has not come to yet.
+func (v *View) Size() int64 { return v.size }
+
+// LiveSize is the part of Size that the newest versions of the live keys take.
+func (v *View) LiveSize() int64 { return v.liveSize }
+
+// KeyCount is the number of live keys.
+func (v *View) KeyCount() int64 { return int64(v.keys.Weight()) }
+
+// Get answers the live version of a key, or nil.
+func (v *View) Get(key []byte) *Version {
+	x, ok := v.keys.Get(key)
+	if !ok || x.Tombstone() {
+		return nil
+	}
+	return x
+}
+
+// overtaken tells whether a later compaction has made a revision unreadable.
+func (v *View) overtaken(rev Revision) bool {
+	return rev < v.revision && int64(rev) < v.latest.compacted.Load()
+}
+
+// Txn runs a txn that only reads (IsReadOnlyTxn). The checks of CheckTxn are
+// the caller's.
+func (v *View) Txn(t *pb.TxnRequest) (*TxnResult, error) {
+	ok := v.compareAll(t.Compare)
+	ops := branch(t, ok)
+	for _, op := range ops {
+		r := op.GetRequestRange()
+		if r == nil {
+			return nil, ErrUnsupported
+		}
+		if err := v.checkRevision(r.Revision); err != nil {
+			return nil, err
+		}
+	}
+	res := &TxnResult{Succeeded: ok, Ops: make([]OpResult, len(ops))}
+	for i, op := range ops {
+		rr, err := v.Range(op.GetRequestRange())
+		if err != nil {
+			return nil, err
+		}
+		res.Ops[i] = OpResult{Range: rr, Revision: rr.Revision}
+	}
+	return res, nil
+}
