@@ -1,0 +1,218 @@
+package vfs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+)
+
+// OpKind names a call of FS or File.
+type OpKind string
+
+// The calls a hook sees.
+const (
+	OpCreate      OpKind = "create"
+	OpOpen        OpKind = "open"
+	OpMkdirAll    OpKind = "mkdir"
+	OpRemove      OpKind = "remove"
+	OpRename      OpKind = "rename"
+	OpList        OpKind = "list"
+	OpStat        OpKind = "stat"
+	OpSyncDir     OpKind = "syncdir"
+	OpLock        OpKind = "lock"
+	OpRead        OpKind = "read"
+	OpWrite       OpKind = "write"
+	OpSync        OpKind = "sync"
+	OpPreallocate OpKind = "preallocate"
+	OpTruncate    OpKind = "truncate"
+	OpSize        OpKind = "size"
+	OpClose       OpKind = "close"
+)
+
+// Changes tells whether a call of this kind changes what is on disk, or what is durable of it.
+func (k OpKind) Changes() bool {
+	switch k {
+	case OpOpen, OpList, OpStat, OpLock, OpRead, OpSize, OpClose:
+		return false
+	}
+	return true
+}
+
+// Op is one call. Path is the file's name when it was opened.
+type Op struct {
+	Kind    OpKind
+	Path    string
+	NewPath string // of a rename
+	Offset  int64  // of a read or write
+	Bytes   int64  // length of a read or write; the size for preallocate and truncate
+}
+
+func (o Op) String() string {
+	switch o.Kind {
+	case OpRename:
+		return fmt.Sprintf("rename %s -> %s", o.Path, o.NewPath)
+	case OpRead, OpWrite:
+		return fmt.Sprintf("%s %s offset=%d bytes=%d", o.Kind, o.Path, o.Offset, o.Bytes)
+	case OpPreallocate, OpTruncate:
+		return fmt.Sprintf("%s %s bytes=%d", o.Kind, o.Path, o.Bytes)
+	}
+	return fmt.Sprintf("%s %s", o.Kind, o.Path)
+}
+
+// Hooks are called on the goroutine of the call they stand around; both may be nil.
+type Hooks struct {
+	// Before may block, which is how a slow disk is made. An error is the call's error, and the call is not done; a
+	// *ShortWrite writes that many bytes before.
+	Before func(Op) error
+	// After sees the outcome.
+	After func(Op, error)
+}
+
+// ShortWrite, given by Hooks.Before for a write, lets Bytes of it happen and fails it with Err.
+type ShortWrite struct {
+	Bytes int64
+	Err   error
+}
+
+func (s *ShortWrite) Error() string {
+	return fmt.Sprintf("short write of %d bytes: %v", s.Bytes, s.Err)
+}
+
+func (s *ShortWrite) Unwrap() error { return s.Err }
+
+// Hooked wraps a file system so that each call passes the hooks.
+func Hooked(inner FS, h Hooks) FS { return &hookedFS{inner: inner, hooks: h} }
+
+type hookedFS struct {
+	inner FS
+	hooks Hooks
+}
+
+type hookedFile struct {
+	fs    *hookedFS
+	name  string
+	inner File
+}
+
+func (h *hookedFS) do(op Op, call func() error) error {
+	var err error
+	if h.hooks.Before != nil {
+		err = h.hooks.Before(op)
+	}
+	if err == nil {
+		err = call()
+	}
+	if h.hooks.After != nil {
+		h.hooks.After(op, err)
+	}
+	return err
+}
+
+func (h *hookedFS) open(kind OpKind, name string, call func(string) (File, error)) (File, error) {
+	var f File
+	err := h.do(Op{Kind: kind, Path: name}, func() (err error) {
+		f, err = call(name)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &hookedFile{fs: h, name: name, inner: f}, nil
+}
+
+func (h *hookedFS) Create(name string) (File, error) { return h.open(OpCreate, name, h.inner.Create) }
+
+func (h *hookedFS) Open(name string) (File, error) { return h.open(OpOpen, name, h.inner.Open) }
+
+func (h *hookedFS) OpenReadOnly(name string) (File, error) {
+	return h.open(OpOpen, name, h.inner.OpenReadOnly)
+}
+
+func (h *hookedFS) MkdirAll(dir string) error {
+	return h.do(Op{Kind: OpMkdirAll, Path: dir}, func() error { return h.inner.MkdirAll(dir) })
+}
+
+func (h *hookedFS) Remove(name string) error {
+	return h.do(Op{Kind: OpRemove, Path: name}, func() error { return h.inner.Remove(name) })
+}
+
+func (h *hookedFS) Rename(oldName, newName string) error {
+	op := Op{Kind: OpRename, Path: oldName, NewPath: newName}
+	return h.do(op, func() error { return h.inner.Rename(oldName, newName) })
+}
+
+func (h *hookedFS) List(dir string) (names []string, err error) {
+	err = h.do(Op{Kind: OpList, Path: dir}, func() (err error) {
+		names, err = h.inner.List(dir)
+		return err
+	})
+	return names, err
+}
+
+func (h *hookedFS) Stat(name string) (info Info, err error) {
+	err = h.do(Op{Kind: OpStat, Path: name}, func() (err error) {
+		info, err = h.inner.Stat(name)
+		return err
+	})
+	return info, err
+}
+
+func (h *hookedFS) SyncDir(dir string) error {
+	return h.do(Op{Kind: OpSyncDir, Path: dir}, func() error { return h.inner.SyncDir(dir) })
+}
+
+func (h *hookedFS) Lock(name string) (lock io.Closer, err error) {
+	err = h.do(Op{Kind: OpLock, Path: name}, func() (err error) {
+		lock, err = h.inner.Lock(name)
+		return err
+	})
+	return lock, err
+}
+
+func (f *hookedFile) ReadAt(p []byte, off int64) (n int, err error) {
+	op := Op{Kind: OpRead, Path: f.name, Offset: off, Bytes: int64(len(p))}
+	err = f.fs.do(op, func() (err error) {
+		n, err = f.inner.ReadAt(p, off)
+		return err
+	})
+	return n, err
+}
+
+func (f *hookedFile) WriteAt(p []byte, off int64) (n int, err error) {
+	op := Op{Kind: OpWrite, Path: f.name, Offset: off, Bytes: int64(len(p))}
+	err = f.fs.do(op, func() (err error) {
+		n, err = f.inner.WriteAt(p, off)
+		return err
+	})
+	var short *ShortWrite
+	if errors.As(err, &short) && n == 0 {
+		n, _ = f.inner.WriteAt(p[:min(short.Bytes, int64(len(p)))], off)
+	}
+	return n, err
+}
+
+func (f *hookedFile) Sync() error {
+	return f.fs.do(Op{Kind: OpSync, Path: f.name}, f.inner.Sync)
+}
+
+func (f *hookedFile) Preallocate(size int64) error {
+	op := Op{Kind: OpPreallocate, Path: f.name, Bytes: size}
+	return f.fs.do(op, func() error { return f.inner.Preallocate(size) })
+}
+
+func (f *hookedFile) Truncate(size int64) error {
+	op := Op{Kind: OpTruncate, Path: f.name, Bytes: size}
+	return f.fs.do(op, func() error { return f.inner.Truncate(size) })
+}
+
+func (f *hookedFile) Size() (size int64, err error) {
+	err = f.fs.do(Op{Kind: OpSize, Path: f.name}, func() (err error) {
+		size, err = f.inner.Size()
+		return err
+	})
+	return size, err
+}
+
+func (f *hookedFile) Close() error {
+	return f.fs.do(Op{Kind: OpClose, Path: f.name}, f.inner.Close)
+}

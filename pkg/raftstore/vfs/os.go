@@ -1,0 +1,150 @@
+package vfs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// OS is the real file system.
+var OS FS = osFS{}
+
+const (
+	dirMode  = 0o700 // as etcd's data directory
+	fileMode = 0o600
+)
+
+type osFS struct{}
+
+type osFile struct{ *os.File }
+
+func (osFS) Create(name string) (File, error) {
+	return openOS(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+}
+
+func (osFS) Open(name string) (File, error) { return openOS(name, os.O_RDWR) }
+
+func (osFS) OpenReadOnly(name string) (File, error) { return openOS(name, os.O_RDONLY) }
+
+func openOS(name string, flag int) (File, error) {
+	f, err := os.OpenFile(name, flag, fileMode)
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+// MkdirAll walks up to the first directory that is there and comes back down, syncing each parent of a new one.
+func (o osFS) MkdirAll(dir string) error {
+	st, err := os.Stat(dir)
+	if err == nil {
+		if !st.IsDir() {
+			return &os.PathError{Op: "mkdir", Path: dir, Err: errors.New("not a directory")}
+		}
+		return nil
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := o.MkdirAll(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, dirMode); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return o.SyncDir(parent)
+}
+
+func (osFS) Remove(name string) error { return os.Remove(name) }
+
+func (osFS) Rename(oldName, newName string) error { return os.Rename(oldName, newName) }
+
+func (osFS) List(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	names := make([]string, len(entries))
+	for i, e := range entries {
+		names[i] = e.Name()
+	}
+	return names, nil
+}
+
+func (osFS) Stat(name string) (Info, error) {
+	st, err := os.Stat(name)
+	if err != nil {
+		return Info{}, err
+	}
+	if st.IsDir() {
+		return Info{IsDir: true}, nil
+	}
+	return Info{Size: st.Size()}, nil
+}
+
+func (osFS) SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if cerr := d.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("sync directory: %w", err)
+	}
+	return nil
+}
+
+func (osFS) Lock(name string) (io.Closer, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, fileMode)
+	if err != nil {
+		return nil, err
+	}
+	if err := lockFile(f); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil // closing the descriptor ends the lock
+}
+
+func (f osFile) Size() (int64, error) {
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	return st.Size(), nil
+}
+
+func (f osFile) Sync() error { return fdatasync(f.File) }
+
+func (f osFile) Preallocate(size int64) error {
+	done, err := fallocate(f.File, size)
+	if done || err != nil {
+		return err
+	}
+	return zeroExtend(f, size)
+}
+
+// zeroExtend is Preallocate where the file system has no fallocate: it writes the zeros.
+func zeroExtend(f File, size int64) error {
+	from, err := f.Size()
+	if err != nil {
+		return err
+	}
+	zeros := make([]byte, min(max(size-from, 0), zeroChunkBytes))
+	for from < size {
+		n, err := f.WriteAt(zeros[:min(size-from, zeroChunkBytes)], from)
+		if err != nil {
+			return fmt.Errorf("preallocate by writing zeros: %w", err)
+		}
+		from += int64(n)
+	}
+	return nil
+}

@@ -1,0 +1,148 @@
+package wal
+
+import (
+	"fmt"
+	"time"
+)
+
+// Append writes records behind the last one, with one write call, and gives the position of the first. They are not
+// durable before the next Sync returns nil. A file system without room gives ErrNoSpace, records of more than
+// BatchBytesMax ErrTooLarge; neither changes anything. Any other error is final: each later call gives it again.
+func (w *WAL) Append(recs ...Record) (Position, error) {
+	var size int64
+	for i := range recs {
+		if recs[i].Type == TypeReserved {
+			return Position{}, ErrReservedType
+		}
+		size += recordBytes(int64(len(recs[i].Data)))
+	}
+	return w.append(size, func(e *encoder) {
+		for i := range recs {
+			e.add(recs[i].Type, w.durable, recs[i].Data)
+		}
+	})
+}
+
+// AppendV is Append for records in pieces.
+func (w *WAL) AppendV(recs ...RecordV) (Position, error) {
+	var size int64
+	for i := range recs {
+		if recs[i].Type == TypeReserved {
+			return Position{}, ErrReservedType
+		}
+		var data int64
+		for _, piece := range recs[i].Data {
+			data += int64(len(piece))
+		}
+		size += recordBytes(data)
+	}
+	return w.append(size, func(e *encoder) {
+		for i := range recs {
+			e.add(recs[i].Type, w.durable, recs[i].Data...)
+		}
+	})
+}
+
+// append writes what encode adds, size bytes on disk, into the current segment or the next.
+func (w *WAL) append(size int64, encode func(*encoder)) (Position, error) {
+	if err := w.usable(); err != nil {
+		return Position{}, err
+	}
+	if size > w.BatchBytesMax() {
+		return Position{}, fmt.Errorf("append %d bytes, at most %d: %w", size, w.BatchBytesMax(), ErrTooLarge)
+	}
+	if w.tail+size > w.header.bytes {
+		if err := w.rotate(); err != nil {
+			return Position{}, err
+		}
+	}
+	pos := Position{Segment: w.header.number, Offset: w.tail}
+	if size == 0 {
+		return pos, nil
+	}
+	e := w.enc
+	e.buf = e.buf[:0]
+	encode(&e)
+	end := w.tail + size
+	if int64(len(e.buf)) != size {
+		panic(fmt.Sprintf("wal: records of %d bytes were encoded to %d", size, len(e.buf)))
+	}
+	if end > w.filled {
+		e.buf = append(e.buf, make([]byte, roundUp(end, pageBytes)-end)...)
+	}
+	if err := w.write(e.buf); err != nil {
+		return Position{}, err
+	}
+	w.filled = max(w.filled, roundUp(end, pageBytes))
+	w.enc = e
+	if cap(e.buf) > bufferKeepBytes {
+		w.enc.buf = nil
+	}
+	w.tail = end
+	w.tailBytes.Store(end)
+	w.marked = false
+	return pos, nil
+}
+
+// write puts buf at the tail. If the disk is full in the middle of it, zeros take the place of what was written, durably,
+// so that it cannot be taken for records later.
+func (w *WAL) write(buf []byte) error {
+	n, err := w.file.WriteAt(buf, w.tail)
+	if err == nil {
+		return nil
+	}
+	name := segmentName(w.dir, w.header.number)
+	err = noSpaceOr(fmt.Sprintf("write %d bytes to %s at offset %d", len(buf), name, w.tail), err)
+	if !isNoSpace(err) {
+		return w.fail(err)
+	}
+	if n > 0 {
+		clear(buf)
+		if _, zerr := w.file.WriteAt(buf[:n], w.tail); zerr != nil {
+			return w.fail(fmt.Errorf("%w, and undo it: %w", err, zerr))
+		}
+		if serr := w.syncFile(); serr != nil {
+			return serr
+		}
+	}
+	return err
+}
+
+// Sync makes all records durable, with one fdatasync, or none if there is nothing new. An error is final: what is on disk
+// is unknown then, and each later call gives the error again.
+func (w *WAL) Sync() error {
+	if err := w.usable(); err != nil {
+		return err
+	}
+	if w.durable == w.enc.number {
+		return nil
+	}
+	return w.syncFile()
+}
+
+func (w *WAL) syncFile() error {
+	began := time.Now()
+	if err := w.file.Sync(); err != nil {
+		return w.fail(fmt.Errorf("sync %s: %w", segmentName(w.dir, w.header.number), err))
+	}
+	w.o.OnFsync(time.Since(began))
+	w.durable = w.enc.number
+	return nil
+}
+
+// mark puts the mark behind the last record which shows that it was durable. It is left out where there is no room.
+func (w *WAL) mark() error {
+	size := recordBytes(0)
+	if w.marked || w.tail+size > w.header.bytes {
+		return nil
+	}
+	_, err := w.append(size, func(e *encoder) { e.add(TypeReserved, w.durable) })
+	if isNoSpace(err) {
+		return nil
+	}
+	if err == nil {
+		err = w.Sync()
+	}
+	w.marked = err == nil
+	return err
+}
