@@ -1,0 +1,62 @@
+// Package etcdapi is the protocol: etcd's gRPC services and HTTP endpoints on
+// top of one raftstore.Store and one watchcache.Hub, which it uses directly.
+//
+// # Data flow
+//
+//	bytes -> codec -> interceptor -> handler of the verb
+//	           |                       | check the request's shape (mvcc.Check...)
+//	           |                       +- write: Store.Propose(command) -> mvcc.Result
+//	           |                       +- read:  Store.ReadView or View  -> View.Range
+//	bytes <- codec <- reply <- encoder -+
+//
+// A command goes into the log as the bytes it arrived in: the codec decodes a
+// writing request and keeps its bytes, nothing is marshalled a second time. A
+// response of the KV service is built as bytes: the store keeps versions as
+// encoded key-values, and the encoder writes headers, tags and lengths around
+// them. In a large response the values are shared with the store, not copied.
+// All other messages are plain proto in both directions.
+//
+// # Files
+//
+// One file per verb or service: kv_*.go, lease.go, maintenance.go, snapshot.go,
+// downgrade.go, cluster.go, auth.go, watch*.go. codec.go, encode*.go and
+// header.go are the wire format; errors.go is the one place where gRPC codes and
+// texts are born; grpcserver.go is the one place where the transport is tuned.
+// listen.go, tls.go and http*.go put gRPC and HTTP on one port.
+//
+// # Goroutines
+//
+// A call runs on the goroutine gRPC gives it. Beside those there are:
+//
+//   - one per LeaseKeepAlive stream that reads and answers it, so that the
+//     handler can end with its context while a renewal waits;
+//   - one per stream with hasleader metadata, which waits for the loss of the
+//     leader or the end of the stream;
+//   - the timer of viewPins, which drops Views that are no longer used.
+//
+// # Invariants
+//
+//  1. A status sent to a client comes from errors.go, or is one of rpctypes' own.
+//  2. The bytes of a request are valid until its handler returns; the store
+//     copies what it keeps. The decoded message shares nothing with them.
+//  3. Bytes of a version are never modified, so a response may share them after
+//     the View it was read from is gone.
+//  4. An encoded response equals the encoding of the message it stands for,
+//     field by field in the order of their numbers.
+//  5. Header and content of a read come from one View; the header tells that
+//     View's revision, also if older data was asked for. (The exception is a
+//     page read from a kept View: its content is that of the revision asked for,
+//     which is the same in both.)
+//
+// # Limits
+//
+// limits.go has the numbers. A message larger than --max-request-bytes plus
+// 512 KiB is refused by the transport (ResourceExhausted), a command larger than
+// --max-request-bytes by the store ("request is too large"). Responses have no
+// limit. The Views kept for lists by pages are bounded in number and age; when
+// there are more lists the least recently used one reads old versions instead.
+// A slow reader of a large list holds the bytes of that list, no more.
+//
+// Not there yet: users and roles (Auth), changing the members (Cluster), and the
+// Lock and Election services, which are not registered.
+package etcdapi

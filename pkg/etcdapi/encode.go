@@ -1,0 +1,185 @@
+package etcdapi
+
+import (
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+)
+
+// encoder builds a response out of pooled chunks and of byte slices that belong
+// to the store.
+//
+// Bytes are appended to the current chunk; a chunk is a reference-counted gRPC
+// buffer of which the encoder emits slices, so that it goes back to the pool
+// when the last of them was sent. A key-value of shareMin bytes or more is not
+// copied: what the chunk has gathered is emitted, then the value's own bytes.
+// Sharing is safe because an encoded version is never modified.
+type encoder struct {
+	bufs     mem.BufferSlice
+	root     mem.Buffer // the current chunk as a buffer, over its whole capacity
+	chunk    []byte     // its bytes, len is what was appended
+	start    int        // first byte of chunk that is not in bufs yet
+	shareMin int
+}
+
+// newEncoder starts a response of size bytes, or of unknown size if it is negative.
+func newEncoder(size int) *encoder {
+	e := &encoder{shareMin: encodeShareBytesMin}
+	if size >= 0 && size <= encodeWholeBytesMax {
+		e.shareMin = size + 1
+		e.newChunk(size)
+	}
+	return e
+}
+
+func (e *encoder) newChunk(size int) {
+	e.start = 0
+	if mem.IsBelowBufferPoolingThreshold(size) {
+		e.chunk = make([]byte, size)
+		e.root, e.chunk = mem.SliceBuffer(e.chunk), e.chunk[:0]
+		return
+	}
+	pool := mem.DefaultBufferPool()
+	data := pool.Get(size)
+	e.root = mem.NewBuffer(data, pool)
+	e.chunk = (*data)[:0]
+}
+
+// reserve makes sure that n more bytes fit into the chunk.
+func (e *encoder) reserve(n int) {
+	if e.root != nil && len(e.chunk)+n <= e.root.Len() {
+		return
+	}
+	e.closeChunk()
+	e.newChunk(max(n, encodeChunkBytes))
+}
+
+// emit passes on what the chunk gathered since the last emit.
+func (e *encoder) emit() {
+	if len(e.chunk) > e.start {
+		e.bufs = append(e.bufs, e.root.Slice(e.start, len(e.chunk)))
+		e.start = len(e.chunk)
+	}
+}
+
+func (e *encoder) closeChunk() {
+	if e.root == nil {
+		return
+	}
+	if e.start == 0 && len(e.chunk) > 0 && len(e.chunk) == e.root.Len() {
+		e.bufs = append(e.bufs, e.root) // filled exactly: no slice of it needed
+	} else {
+		e.emit()
+		e.root.Free()
+	}
+	e.root, e.chunk = nil, nil
+}
+
+func (e *encoder) finish() *reply {
+	e.closeChunk()
+	return &reply{bufs: e.bufs}
+}
+
+// openField writes tag and length of a length-delimited field of n bytes.
+func (e *encoder) openField(num protowire.Number, n int) {
+	e.reserve(protowire.SizeTag(num) + protowire.SizeVarint(uint64(n)))
+	e.chunk = protowire.AppendTag(e.chunk, num, protowire.BytesType)
+	e.chunk = protowire.AppendVarint(e.chunk, uint64(n))
+}
+
+func (e *encoder) uintField(num protowire.Number, v uint64) {
+	if n := sizeUintField(num, v); n > 0 {
+		e.reserve(n)
+		e.chunk = appendUintField(e.chunk, num, v)
+	}
+}
+
+func (e *encoder) boolField(num protowire.Number, v bool) {
+	if v {
+		e.uintField(num, 1)
+	}
+}
+
+func (e *encoder) header(num protowire.Number, h wireHeader) {
+	n := h.size()
+	e.reserve(sizeBytesField(num, n))
+	e.chunk = protowire.AppendTag(e.chunk, num, protowire.BytesType)
+	e.chunk = protowire.AppendVarint(e.chunk, uint64(n))
+	e.chunk = h.append(e.chunk)
+}
+
+// keyValue writes one mvccpb.KeyValue field.
+func (e *encoder) keyValue(num protowire.Number, v *mvcc.Version, s kvShape) {
+	n := s.size(v)
+	if s == kvWhole && n >= e.shareMin {
+		e.openField(num, n)
+		e.emit()
+		e.bufs = append(e.bufs, mem.SliceBuffer(v.KV()))
+		return
+	}
+	e.reserve(sizeBytesField(num, n))
+	e.chunk = protowire.AppendTag(e.chunk, num, protowire.BytesType)
+	e.chunk = protowire.AppendVarint(e.chunk, uint64(n))
+	e.chunk = s.append(e.chunk, v)
+}
+
+// kvShape says which fields of a key-value a response carries.
+type kvShape uint8
+
+const (
+	kvWhole     kvShape = iota
+	kvKeys              // keys_only: from etcd's index, so without lease
+	kvKeysLease         // keys_only sorted by value: etcd reads the rows, so with lease
+)
+
+// Field numbers of mvccpb.KeyValue.
+const (
+	kvKey            protowire.Number = 1
+	kvCreateRevision protowire.Number = 2
+	kvModRevision    protowire.Number = 3
+	kvVersion        protowire.Number = 4
+	kvLease          protowire.Number = 6
+)
+
+func (s kvShape) size(v *mvcc.Version) int {
+	if s == kvWhole {
+		return len(v.KV())
+	}
+	n := sizeUintField(kvCreateRevision, uint64(v.Create())) +
+		sizeUintField(kvModRevision, uint64(v.Mod())) +
+		sizeUintField(kvVersion, uint64(v.Num()))
+	if k := len(v.Key()); k > 0 {
+		n += sizeBytesField(kvKey, k)
+	}
+	if s == kvKeysLease {
+		n += sizeUintField(kvLease, uint64(v.Lease()))
+	}
+	return n
+}
+
+func (s kvShape) append(b []byte, v *mvcc.Version) []byte {
+	if s == kvWhole {
+		return append(b, v.KV()...)
+	}
+	if k := v.Key(); len(k) > 0 {
+		b = protowire.AppendTag(b, kvKey, protowire.BytesType)
+		b = protowire.AppendBytes(b, k)
+	}
+	b = appendUintField(b, kvCreateRevision, uint64(v.Create()))
+	b = appendUintField(b, kvModRevision, uint64(v.Mod()))
+	b = appendUintField(b, kvVersion, uint64(v.Num()))
+	if s == kvKeysLease {
+		b = appendUintField(b, kvLease, uint64(v.Lease()))
+	}
+	return b
+}
+
+// sizeKeyValues is the size of a repeated key-value field.
+func sizeKeyValues(num protowire.Number, vs []*mvcc.Version, s kvShape) int {
+	n := 0
+	for _, v := range vs {
+		n += sizeBytesField(num, s.size(v))
+	}
+	return n
+}

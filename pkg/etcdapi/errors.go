@@ -1,0 +1,83 @@
+package etcdapi
+
+import (
+	"context"
+	"errors"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/kubeshim/shim/pkg/raftstore"
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+)
+
+// errorTable is where gRPC codes and texts are born: each sentinel of the store
+// and the status a client of etcd expects for it. Clients map statuses back by
+// their text, so the right side is always a variable of rpctypes.
+var errorTable = []struct{ sentinel, grpc error }{
+	{mvcc.ErrCompacted, rpctypes.ErrGRPCCompacted},
+	{mvcc.ErrFutureRev, rpctypes.ErrGRPCFutureRev},
+	{mvcc.ErrEmptyKey, rpctypes.ErrGRPCEmptyKey},
+	{mvcc.ErrKeyNotFound, rpctypes.ErrGRPCKeyNotFound},
+	{mvcc.ErrValueProvided, rpctypes.ErrGRPCValueProvided},
+	{mvcc.ErrLeaseProvided, rpctypes.ErrGRPCLeaseProvided},
+	{mvcc.ErrTooManyOps, rpctypes.ErrGRPCTooManyOps},
+	{mvcc.ErrDuplicateKey, rpctypes.ErrGRPCDuplicateKey},
+	{mvcc.ErrInvalidSortOption, rpctypes.ErrGRPCInvalidSortOption},
+	{mvcc.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound},
+	{mvcc.ErrLeaseExists, rpctypes.ErrGRPCLeaseExist},
+	{mvcc.ErrLeaseTTLTooLarge, rpctypes.ErrGRPCLeaseTTLTooLarge},
+	{mvcc.ErrNoSpace, rpctypes.ErrGRPCNoSpace},
+	{mvcc.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
+	{mvcc.ErrUnsupported, errUnsupportedCommand},
+
+	{raftstore.ErrTooManyRequests, rpctypes.ErrGRPCRequestTooManyRequests},
+	{raftstore.ErrTimeout, rpctypes.ErrGRPCTimeout},
+	{raftstore.ErrNotLeader, rpctypes.ErrGRPCNotLeader},
+	{raftstore.ErrNoLeader, rpctypes.ErrGRPCNoLeader},
+	{raftstore.ErrLeaderChanged, rpctypes.ErrGRPCLeaderChanged},
+	{raftstore.ErrBadTransferee, rpctypes.ErrGRPCBadLeaderTransferee},
+	{raftstore.ErrStopped, rpctypes.ErrGRPCStopped},
+	{raftstore.ErrRequestTooLarge, rpctypes.ErrGRPCRequestTooLarge},
+}
+
+// errUnsupportedCommand answers a command that this release does not execute.
+var errUnsupportedCommand = status.Error(codes.Unimplemented, "shim: command not supported")
+
+// toGRPC is the status of an error of the store. Context errors stay as they
+// are, gRPC turns them into Canceled and DeadlineExceeded; an error that is not
+// in the table is Unknown with its text.
+func toGRPC(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, context.Canceled):
+		return context.Canceled
+	case errors.Is(err, context.DeadlineExceeded):
+		return context.DeadlineExceeded
+	}
+	for _, e := range errorTable {
+		if errors.Is(err, e.sentinel) {
+			return e.grpc
+		}
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	return status.Error(codes.Unknown, err.Error())
+}
+
+// proposeError is toGRPC for a command that was proposed. As in etcd a context
+// that ends while the command is under way is an ambiguous result and not the
+// caller's own error: "request canceled" or "request timed out".
+func proposeError(err error) error {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return rpctypes.ErrGRPCCanceled
+	case errors.Is(err, context.DeadlineExceeded):
+		return rpctypes.ErrGRPCTimeout
+	default:
+		return toGRPC(err)
+	}
+}

@@ -1,0 +1,178 @@
+package etcdapi
+
+import (
+	"context"
+	"time"
+	"unicode/utf8"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/kubeshim/shim/pkg/etcdapi/grpcmetrics"
+)
+
+// interceptUnary is the one interceptor of unary calls: counters, the client's
+// version, and hasleader.
+func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	m := s.metrics.Method(info.FullMethod)
+	m.Started()
+	m.Received()
+	var start time.Time
+	if m.Timed() {
+		start = time.Now()
+	}
+	resp, err := s.handleUnary(ctx, req, handler)
+	if err == nil {
+		m.Sent()
+	}
+	m.Handled(codeOf(err), since(m, start))
+	return resp, err
+}
+
+func (s *Server) handleUnary(ctx context.Context, req any, handler grpc.UnaryHandler) (any, error) {
+	version, err := clientVersion(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.metrics.UnaryClient(version)
+	if wantsLeader(ctx) && !s.store.HasLeader() {
+		return nil, rpctypes.ErrGRPCNoLeader
+	}
+	return handler(ctx, req)
+}
+
+// interceptStream does the same for streams. A stream that asked for a leader is
+// also ended when the leader is lost for longer than an election takes.
+func (s *Server) interceptStream(srv any, ss grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	m := s.metrics.Method(info.FullMethod)
+	m.Started()
+	var start time.Time
+	if m.Timed() {
+		start = time.Now()
+	}
+	err := s.handleStream(srv, &countedStream{ServerStream: ss, m: m}, handler)
+	m.Handled(codeOf(err), since(m, start))
+	return err
+}
+
+func (s *Server) handleStream(srv any, ss *countedStream, handler grpc.StreamHandler) error {
+	ctx := ss.Context()
+	version, err := clientVersion(ctx)
+	if err != nil {
+		return err
+	}
+	s.metrics.StreamClient(version)
+	if !wantsLeader(ctx) {
+		return handler(srv, ss)
+	}
+	if !s.store.HasLeader() {
+		return rpctypes.ErrGRPCNoLeader
+	}
+	lctx := newLeaderContext(ctx, s.store.LeaderLost())
+	defer lctx.stop()
+	return handler(srv, &leaderStream{ServerStream: ss, ctx: lctx})
+}
+
+// clientVersion is the API version the client says it has, "unknown" if it does not.
+func clientVersion(ctx context.Context) (string, error) {
+	vs := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataClientAPIVersionKey)
+	if len(vs) == 0 {
+		return "unknown", nil
+	}
+	if !utf8.ValidString(vs[0]) {
+		return "", rpctypes.ErrGRPCInvalidClientAPIVersion
+	}
+	return vs[0], nil
+}
+
+func wantsLeader(ctx context.Context) bool {
+	vs := metadata.ValueFromIncomingContext(ctx, rpctypes.MetadataRequireLeaderKey)
+	return len(vs) > 0 && vs[0] == rpctypes.MetadataHasLeader
+}
+
+// codeOf is the status code gRPC will give an error of a handler.
+func codeOf(err error) codes.Code {
+	if err == nil {
+		return codes.OK
+	}
+	if st, ok := status.FromError(err); ok {
+		return st.Code()
+	}
+	return status.FromContextError(err).Code()
+}
+
+func since(m *grpcmetrics.Method, start time.Time) time.Duration {
+	if !m.Timed() {
+		return 0
+	}
+	return time.Since(start)
+}
+
+// countedStream counts the messages of a stream.
+type countedStream struct {
+	grpc.ServerStream
+	m *grpcmetrics.Method
+}
+
+func (s *countedStream) RecvMsg(v any) error {
+	err := s.ServerStream.RecvMsg(v)
+	if err == nil {
+		s.m.Received()
+	}
+	return err
+}
+
+func (s *countedStream) SendMsg(v any) error {
+	err := s.ServerStream.SendMsg(v)
+	if err == nil {
+		s.m.Sent()
+	}
+	return err
+}
+
+// leaderStream is a stream whose context ends with the leader.
+type leaderStream struct {
+	grpc.ServerStream
+	ctx *leaderContext
+}
+
+func (s *leaderStream) Context() context.Context { return s.ctx }
+
+// leaderContext is the context of a stream that requires a leader. When lost is
+// closed first, Err is etcd's "no leader" status instead of Canceled: handlers
+// answer with the error of their context.
+type leaderContext struct {
+	context.Context
+	cancel context.CancelCauseFunc
+	gone   chan struct{}
+}
+
+func newLeaderContext(parent context.Context, lost <-chan struct{}) *leaderContext {
+	ctx, cancel := context.WithCancelCause(parent)
+	c := &leaderContext{Context: ctx, cancel: cancel, gone: make(chan struct{})}
+	go func() {
+		defer close(c.gone)
+		select {
+		case <-lost:
+			cancel(rpctypes.ErrGRPCNoLeader)
+		case <-ctx.Done():
+		}
+	}()
+	return c
+}
+
+func (c *leaderContext) stop() {
+	c.cancel(nil)
+	<-c.gone
+}
+
+// Err implements context.Context.
+func (c *leaderContext) Err() error {
+	if context.Cause(c.Context) == rpctypes.ErrGRPCNoLeader {
+		return rpctypes.ErrGRPCNoLeader
+	}
+	return c.Context.Err()
+}

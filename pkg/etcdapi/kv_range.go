@@ -1,0 +1,52 @@
+package etcdapi
+
+import (
+	"context"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+)
+
+// kvRange is KV.Range.
+//
+// A list by pages reads every page at the revision of the first. Reading the
+// past walks old versions and counts what it passes, so the View that served a
+// page which was not the last is kept for a while: the following pages find it
+// by its revision and read it as the present.
+func (s *Server) kvRange(ctx context.Context, r *pb.RangeRequest) (any, error) {
+	if err := mvcc.CheckRange(r); err != nil {
+		return nil, toGRPC(err)
+	}
+	now, err := s.readView(ctx, r.GetSerializable())
+	if err != nil {
+		return nil, err
+	}
+	at := s.viewAt(now, mvcc.Revision(r.GetRevision()))
+	res, err := at.Range(r)
+	if err != nil {
+		return nil, toGRPC(err)
+	}
+	if res.More && pagedList(r) && (r.GetRevision() <= 0 || at.Revision() == mvcc.Revision(r.GetRevision())) {
+		s.pins.put(at)
+	}
+	return encodeRange(s.wireHeader(now.Revision()), res), nil
+}
+
+// pagedList reports whether r looks like a page of a list: a limited range in
+// key order. Looking up one key, or the oldest of many as locks do, is none.
+func pagedList(r *pb.RangeRequest) bool {
+	return r.GetLimit() > 1 && len(r.GetRangeEnd()) > 0 && mvcc.DefaultOrder(r) && !mvcc.RevisionFilters(r)
+}
+
+// viewAt is the View to read revision rev from: a kept one whose present it is,
+// or else now itself, which knows what is readable.
+func (s *Server) viewAt(now *mvcc.View, rev mvcc.Revision) *mvcc.View {
+	if rev <= 0 || rev >= now.Revision() || rev < now.Compacted() {
+		return now
+	}
+	if v := s.pins.get(rev); v != nil {
+		return v
+	}
+	return now
+}

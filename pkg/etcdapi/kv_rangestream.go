@@ -1,0 +1,49 @@
+package etcdapi
+
+import (
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+)
+
+var (
+	errStreamSorted   = status.Error(codes.Unimplemented, "RangeStream does not support custom sort orders")
+	errStreamFiltered = status.Error(codes.Unimplemented, "RangeStream does not support revision filters")
+)
+
+// kvRangeStream is KV.RangeStream: a range in chunks of about MaxRequestBytes,
+// all from one View, so writes and compactions that come meanwhile are not seen.
+// (etcd reads each chunk anew and fails the stream when a compaction overtakes
+// it.) Only the last chunk carries header, more and count.
+func (s *Server) kvRangeStream(_ any, stream grpc.ServerStream) error {
+	r := new(pb.RangeRequest)
+	if err := stream.RecvMsg(r); err != nil {
+		return err
+	}
+	if err := mvcc.CheckRange(r); err != nil {
+		return toGRPC(err)
+	}
+	if !mvcc.DefaultOrder(r) {
+		return errStreamSorted
+	}
+	if mvcc.RevisionFilters(r) {
+		return errStreamFiltered
+	}
+	now, err := s.readView(stream.Context(), r.GetSerializable())
+	if err != nil {
+		return err
+	}
+	h := s.wireHeader(now.Revision())
+	for page, err := range s.viewAt(now, mvcc.Revision(r.GetRevision())).Pages(r, s.opts.MaxRequestBytes) {
+		if err != nil {
+			return toGRPC(err)
+		}
+		if err := stream.SendMsg(encodeStreamChunk(h, page)); err != nil {
+			return err
+		}
+	}
+	return nil
+}

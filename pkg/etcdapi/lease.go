@@ -1,0 +1,129 @@
+package etcdapi
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+)
+
+// leaseServer answers etcdserverpb.Lease.
+type leaseServer struct {
+	*Server
+	pb.UnsafeLeaseServer
+}
+
+// LeaseGrant creates a lease. An ID of zero lets the server choose one.
+func (s leaseServer) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
+	if r.ID == 0 {
+		r.ID = 1 + rand.Int64N(math.MaxInt64)
+	}
+	res, err := s.propose(ctx, mvcc.KindLeaseGrant, &pb.InternalRaftRequest{LeaseGrant: r}, nil)
+	if err != nil {
+		return nil, err
+	}
+	granted := res.Response.(*mvcc.LeaseGrantResult)
+	return &pb.LeaseGrantResponse{Header: s.headerAt(res.Revision), ID: int64(granted.ID), TTL: granted.TTL}, nil
+}
+
+// LeaseRevoke ends a lease and deletes its keys, in one revision.
+func (s leaseServer) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error) {
+	res, err := s.propose(ctx, mvcc.KindLeaseRevoke, &pb.InternalRaftRequest{LeaseRevoke: r}, nil)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.LeaseRevokeResponse{Header: s.headerAt(res.Revision)}, nil
+}
+
+// LeaseKeepAlive renews the lease of each message, one after the other. A lease
+// that is not there is answered with TTL 0.
+func (s leaseServer) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
+	ended := make(chan error, 1)
+	go func() { ended <- s.keepAlive(stream) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-stream.Context().Done():
+		return stream.Context().Err()
+	}
+}
+
+// keepAlive serves one stream. It ends with the stream: once the handler has
+// returned, Recv and Send fail.
+func (s leaseServer) keepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
+	for {
+		r, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		// The header comes first: at its revision the lease was still there. Taken
+		// after the renewal it could name a revision in which a revoke has already
+		// deleted the keys.
+		resp := &pb.LeaseKeepAliveResponse{Header: s.headerNow(), ID: r.ID}
+		ttl, err := s.store.LeaseRenew(stream.Context(), mvcc.LeaseID(r.ID))
+		switch {
+		case errors.Is(err, mvcc.ErrLeaseNotFound):
+			ttl = 0
+		case err != nil:
+			return toGRPC(err)
+		}
+		resp.TTL = ttl
+		if err := stream.Send(resp); err != nil {
+			return err
+		}
+	}
+}
+
+// LeaseTimeToLive tells what is left of a lease, -1 if there is no such lease.
+func (s leaseServer) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+	v, err := s.readView(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	resp := &pb.LeaseTimeToLiveResponse{Header: s.headerAt(v.Revision()), ID: r.ID, TTL: -1}
+	lease, ok := v.Lease(mvcc.LeaseID(r.ID))
+	if !ok {
+		return resp, nil
+	}
+	left, ok := s.store.LeaseRemaining(lease.ID)
+	if !ok {
+		return resp, nil
+	}
+	resp.TTL, resp.GrantedTTL = int64(left/time.Second), lease.TTL
+	if r.Keys {
+		resp.Keys = v.LeaseKeys(lease.ID)
+	}
+	return resp, nil
+}
+
+// LeaseLeases lists all leases, the one that expires first at the front. As in
+// etcd it is answered from this member's own state.
+func (s leaseServer) LeaseLeases(context.Context, *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
+	v := s.store.View()
+	type entry struct {
+		id   mvcc.LeaseID
+		left time.Duration
+	}
+	var entries []entry
+	for _, l := range v.Leases() {
+		left, _ := s.store.LeaseRemaining(l.ID)
+		entries = append(entries, entry{l.ID, left})
+	}
+	slices.SortStableFunc(entries, func(a, b entry) int { return cmp.Compare(a.left, b.left) })
+	resp := &pb.LeaseLeasesResponse{Header: s.headerAt(v.Revision()), Leases: make([]*pb.LeaseStatus, len(entries))}
+	for i, e := range entries {
+		resp.Leases[i] = &pb.LeaseStatus{ID: int64(e.id)}
+	}
+	return resp, nil
+}

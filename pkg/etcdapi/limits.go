@@ -1,0 +1,56 @@
+package etcdapi
+
+import (
+	"math"
+	"time"
+)
+
+// Bounds of the protocol layer. Those named as an etcd flag are the defaults of
+// the flag; the others are fixed.
+const (
+	// maxRequestBytesDefault is etcd's --max-request-bytes: the largest command, in bytes.
+	maxRequestBytesDefault = 1536 * 1024
+	// grpcOverheadBytes is what a gRPC message may be larger than the largest
+	// command; beyond it the transport refuses before the message is decoded.
+	grpcOverheadBytes = 512 * 1024
+	// maxTxnOpsDefault is etcd's --max-txn-ops.
+	maxTxnOpsDefault = 128
+	// maxSendBytes caps a response: gRPC's own length field, so in effect no cap.
+	maxSendBytes = math.MaxInt32
+	// maxConcurrentStreamsDefault is etcd's --max-concurrent-streams.
+	maxConcurrentStreamsDefault = math.MaxUint32
+
+	// keepAliveMinTimeDefault is etcd's --grpc-keepalive-min-time. clientv3 pings
+	// each 30 s or 10 s; grpc-go's own default of 5 min would answer with GOAWAY.
+	keepAliveMinTimeDefault = 5 * time.Second
+	// keepAliveIntervalDefault is etcd's --grpc-keepalive-interval.
+	keepAliveIntervalDefault = 2 * time.Hour
+	// keepAliveTimeoutDefault is etcd's --grpc-keepalive-timeout.
+	keepAliveTimeoutDefault = 20 * time.Second
+
+	// transportBufferBytesDefault is the size of the read and of the write buffer
+	// of a connection. An apiserver opens about 70 connections and most of them
+	// idle, so the write buffer is shared between connections.
+	transportBufferBytesDefault = 32 * 1024
+
+	// pinnedViewsMax bounds the Views kept alive for the later pages of a list.
+	pinnedViewsMax = 16
+	// pinnedViewAgeMax is how long an unused pinned View is kept. A client that
+	// asks for its next page later than that still gets it, walking old versions.
+	pinnedViewAgeMax = 30 * time.Second
+
+	// snapshotChunkBytes is the payload of one Snapshot message.
+	snapshotChunkBytes = 32 * 1024
+
+	// encodeWholeBytesMax is the largest response encoded into one pooled buffer.
+	// Larger ones are a chain of chunks and of values shared with the store.
+	encodeWholeBytesMax = 32 * 1024
+	// encodeChunkBytes is the size of a chunk: one of the sizes gRPC's pool keeps.
+	encodeChunkBytes = 32 * 1024
+	// encodeShareBytesMin is the smallest encoded key-value a large response
+	// shares instead of copying.
+	encodeShareBytesMin = 1024
+	// encodeSizePassKeysMax is the number of keys above which a list is taken for
+	// large without adding up its size first.
+	encodeSizePassKeysMax = 1024
+)

@@ -1,0 +1,74 @@
+package etcdapi
+
+import (
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+
+	"github.com/kubeshim/shim/pkg/etcdapi/grpcmetrics"
+	"github.com/kubeshim/shim/pkg/raftstore"
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+	"github.com/kubeshim/shim/pkg/watchcache"
+)
+
+// Server answers etcd's gRPC services from a store and its watch hub. It keeps
+// no state of its own but the Views of lists under way; any number of calls may
+// run at once.
+type Server struct {
+	opts    Options
+	store   *raftstore.Store
+	hub     *watchcache.Hub
+	header  headerInfo
+	pins    *viewPins
+	metrics *grpcmetrics.Metrics
+}
+
+// New returns a server for an open store. It starts nothing. The options must
+// be valid; zero fields get their defaults.
+func New(opts Options, store *raftstore.Store, hub *watchcache.Hub) *Server {
+	opts.EnsureDefaults()
+	return &Server{
+		opts:    opts,
+		store:   store,
+		hub:     hub,
+		header:  newHeaderInfo(store.ClusterID(), store.MemberID()),
+		pins:    newViewPins(),
+		metrics: grpcmetrics.New(grpcmetrics.Options{HandlingTime: opts.ExtensiveMetrics}),
+	}
+}
+
+// GRPCMetrics are the counters of the calls served; the owner of a registry
+// registers them.
+func (s *Server) GRPCMetrics() *grpcmetrics.Metrics { return s.metrics }
+
+// Register adds all services to a gRPC server made with ServerOptions.
+func (s *Server) Register(g *grpc.Server) {
+	g.RegisterService(s.kvService(), s)
+	s.registerWatch(g)
+	pb.RegisterLeaseServer(g, leaseServer{Server: s})
+	pb.RegisterMaintenanceServer(g, maintenanceServer{Server: s})
+	pb.RegisterClusterServer(g, clusterServer{Server: s})
+	pb.RegisterAuthServer(g, authServer{Server: s})
+	healthpb.RegisterHealthServer(g, newHealthService())
+	s.metrics.InitializeMetrics(g)
+}
+
+// wireHeader is the header of an answer at rev, in the current term.
+func (s *Server) wireHeader(rev mvcc.Revision) wireHeader {
+	return wireHeader{prefix: s.header.prefix, rev: rev, term: s.term()}
+}
+
+// headerAt is the header of an answer at rev as a message.
+func (s *Server) headerAt(rev mvcc.Revision) *pb.ResponseHeader {
+	return s.header.message(rev, s.term())
+}
+
+// headerNow is the header of an answer at the current revision.
+func (s *Server) headerNow() *pb.ResponseHeader {
+	v := s.store.View()
+	return s.header.message(v.Revision(), v.Term())
+}
+
+// term is the raft term of the last applied entry. A leader applies an entry of
+// its own at the start of its term, before it serves.
+func (s *Server) term() uint64 { return s.store.View().Term() }
