@@ -73,6 +73,7 @@ func (s *State) CompactStep(budget int) (done bool) {
 			continue
 		}
 		s.pending.puts.dropEmpty()
+		s.pending.rest = nil
 		c.busy, c.finished = false, c.target
 		return true
 	}
@@ -106,6 +107,8 @@ func (s *State) kill(v *Version) {
 	s.size -= v.rowSize()
 	if v.mod <= s.pending.begun {
 		s.pending.dead = append(s.pending.dead, v.RowKey())
+	} else {
+		s.pending.rest = append(s.pending.rest, v.RowKey())
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 type pending struct {
 	puts   versionList          // versions written since the last one, those that died since left out
 	dead   []RowKey             // rows that a checkpoint may have written and that are dead
+	rest   []RowKey             // dead ones that are still in puts
 	leases map[LeaseID]struct{} // granted, revoked or changed
 	meta   bool
 
@@ -44,8 +45,9 @@ func (s *State) BeginCheckpoint() *Checkpoint {
 	c := &Checkpoint{
 		Index: s.index, Term: s.term, View: s.Publish(), MetaChanged: p.meta,
 		CompactScheduled: s.compacted, CompactFinished: s.compact.finished,
-		puts: p.puts, dead: p.dead, leases: p.leases,
+		puts: p.puts, dead: append(p.dead, p.rest...), leases: p.leases,
 	}
+	p.rest = nil
 	p.puts, p.dead, p.leases, p.meta = versionList{}, nil, make(map[LeaseID]struct{}), false
 	p.begun = s.revision
 	// A sweep under way was of the list that has just been taken.

@@ -38,7 +38,7 @@ func (v *View) HashKV(ctx context.Context, rev Revision) (hash uint32, compacted
 	if h.err != nil {
 		return 0, 0, 0, h.err
 	}
-	if v.overtaken(oldest) {
+	if rev > 0 && v.overtaken(oldest) {
 		return 0, 0, 0, ErrCompacted
 	}
 	return h.sum, v.compacted, rev, nil
@@ -50,7 +50,7 @@ func (v *View) HashKV(ctx context.Context, rev Revision) (hash uint32, compacted
 // compacted revision. (A tombstone at the compacted revision is kept in the
 // bucket but never hashed.) oldest is the oldest revision that was read at.
 func (v *View) baseRows(rev Revision) (base []*Version, oldest Revision) {
-	if v.compacted < 0 {
+	if v.compacted < 0 || rev < 0 {
 		return nil, rev
 	}
 	oldest = rev
