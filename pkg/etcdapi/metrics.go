@@ -1,7 +1,16 @@
 package etcdapi
 
 import (
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+
 	"github.com/prometheus/client_golang/prometheus"
+	"go.etcd.io/etcd/api/v3/version"
+	"golang.org/x/sys/unix"
+
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
 // HealthMetrics count the health checks under etcd's names.
@@ -52,4 +61,146 @@ func (m *HealthMetrics) check(kind, name string, ok bool) {
 	}
 	m.result.WithLabelValues(kind, name).Set(result)
 	m.total.WithLabelValues(kind, name, status).Inc()
+}
+
+// What the process knows about itself and its store, read at scrape time.
+var (
+	descVersion = prometheus.NewDesc("etcd_server_version",
+		"Which version is running. 1 for 'server_version' label with current version.", []string{"server_version"}, nil)
+	descGoVersion = prometheus.NewDesc("etcd_server_go_version",
+		"Which Go version server is running with. 1 for 'server_go_version' label with current version.", []string{"server_go_version"}, nil)
+	descID = prometheus.NewDesc("etcd_server_id",
+		"Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.", []string{"server_id"}, nil)
+	descFeature = prometheus.NewDesc("etcd_server_feature_enabled",
+		"Whether or not a feature is enabled. 1 is enabled, 0 is not.", []string{"name", "stage"}, nil)
+	descReceived = prometheus.NewDesc("etcd_network_client_grpc_received_bytes_total",
+		"The total number of bytes received from grpc clients.", nil, nil)
+	descSent = prometheus.NewDesc("etcd_network_client_grpc_sent_bytes_total",
+		"The total number of bytes sent to grpc clients.", nil, nil)
+	descFDUsed = prometheus.NewDesc("os_fd_used", "The number of used file descriptors.", nil, nil)
+	descFDMax  = prometheus.NewDesc("os_fd_limit", "The file descriptor limit.", nil, nil)
+
+	descKeys = prometheus.NewDesc("etcd_debugging_mvcc_keys_total", "Total number of keys.", nil, nil)
+	descPuts = prometheus.NewDesc("etcd_mvcc_put_total", "Total number of puts seen by this member.", nil, nil)
+	descDels = prometheus.NewDesc("etcd_mvcc_delete_total", "Total number of deletes seen by this member.", nil, nil)
+	descPutB = prometheus.NewDesc("etcd_debugging_mvcc_total_put_size_in_bytes",
+		"The total size of put kv pairs seen by this member.", nil, nil)
+	descRevision = prometheus.NewDesc("etcd_debugging_mvcc_current_revision", "The current revision of store.", nil, nil)
+	descCompact  = prometheus.NewDesc("etcd_debugging_mvcc_compact_revision",
+		"The revision of the last compaction in store.", nil, nil)
+	descClusterVersion = prometheus.NewDesc("etcd_cluster_version",
+		"Which version is running. 1 for 'cluster_version' label with current cluster version", []string{"cluster_version"}, nil)
+
+	descShim = prometheus.NewDesc("shim_build_info", "The version of shim; 1.", []string{"version"}, nil)
+	descObjs = prometheus.NewDesc("shim_resource_objects",
+		"Live objects of a /registry resource; empty for keys outside.", []string{"resource"}, nil)
+	descObjB = prometheus.NewDesc("shim_resource_bytes",
+		"Bytes of the live objects of a resource, keys and metadata included.", []string{"resource"}, nil)
+	descWrites = prometheus.NewDesc("shim_resource_writes_total",
+		"Writes to a resource since the start, by kind.", []string{"resource", "kind"}, nil)
+)
+
+// MetricsEnv is where the server's metrics come from. All fields must be set.
+type MetricsEnv struct {
+	Version   string // of shim
+	MemberID  uint64
+	View      func() *mvcc.View
+	Traffic   func() (received, sent uint64) // of the gRPC connections
+	Resources *Resources
+	Features  []FeatureState
+}
+
+// FeatureState is a feature gate and what it is set to.
+type FeatureState struct {
+	Name, Stage string
+	On          bool
+}
+
+// serverCollector reads an Env at scrape time.
+type serverCollector struct{ env MetricsEnv }
+
+// NewServerCollector returns the metrics of the process as a whole.
+func NewServerCollector(env MetricsEnv) prometheus.Collector { return serverCollector{env} }
+
+// Describe implements prometheus.Collector.
+func (serverCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		descVersion, descGoVersion, descID, descFeature, descReceived, descSent, descFDUsed, descFDMax,
+		descKeys, descPuts, descDels, descPutB, descRevision, descCompact, descClusterVersion,
+		descShim, descObjs, descObjB, descWrites,
+	} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c serverCollector) Collect(ch chan<- prometheus.Metric) {
+	gauge := func(d *prometheus.Desc, v float64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+	}
+	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
+	}
+	gauge(descVersion, 1, version.Version)
+	gauge(descGoVersion, 1, runtime.Version())
+	gauge(descID, 1, strconv.FormatUint(c.env.MemberID, 16))
+	gauge(descShim, 1, c.env.Version)
+	for _, f := range c.env.Features {
+		on := 0.0
+		if f.On {
+			on = 1
+		}
+		gauge(descFeature, on, f.Name, f.Stage)
+	}
+	received, sent := c.env.Traffic()
+	counter(descReceived, received)
+	counter(descSent, sent)
+	if used, limit, ok := descriptors(); ok {
+		gauge(descFDUsed, used)
+		gauge(descFDMax, limit)
+	}
+	v := c.env.View()
+	gauge(descKeys, float64(v.KeyCount()))
+	gauge(descRevision, float64(v.Revision()))
+	gauge(descCompact, float64(v.Compacted()))
+	if cv := v.ClusterVersion(); cv != "" {
+		gauge(descClusterVersion, 1, majorMinor(cv))
+	}
+	byName, puts, deletes, putSize := c.env.Resources.snapshot()
+	counter(descPuts, puts)
+	counter(descDels, deletes)
+	gauge(descPutB, float64(putSize))
+	for name, r := range byName {
+		gauge(descObjs, float64(r.Objects), name)
+		gauge(descObjB, float64(r.Bytes), name)
+		counter(descWrites, r.Creates, name, "create")
+		counter(descWrites, r.Updates, name, "update")
+		counter(descWrites, r.Deletes, name, "delete")
+	}
+}
+
+// majorMinor is "3.7" of "3.7.0", as etcd labels its cluster version.
+func majorMinor(v string) string {
+	if i := strings.LastIndexByte(v, '.'); strings.Count(v, ".") == 2 {
+		return v[:i]
+	}
+	return v
+}
+
+// descriptors are the open ones and their limit, where /proc tells.
+func descriptors() (used, limit float64, ok bool) {
+	d, err := os.Open("/proc/self/fd")
+	if err != nil {
+		return 0, 0, false
+	}
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return 0, 0, false
+	}
+	var lim unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &lim); err != nil {
+		return 0, 0, false
+	}
+	return float64(len(names)), float64(lim.Cur), true
 }

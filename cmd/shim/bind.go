@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"path/filepath"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/kubeshim/shim/pkg/etcdapi"
+)
+
+// purpose is what an address is for.
+type purpose int
+
+const (
+	forClients purpose = iota // gRPC, and HTTP unless that has addresses of its own
+	forHTTP                   // --listen-client-http-urls
+	forMetrics                // --listen-metrics-urls
+	forPeers                  // --listen-peer-urls
+)
+
+// bound is one address.
+type bound struct {
+	net.Listener
+	url     url.URL
+	purpose purpose
+}
+
+// listeners are all addresses of the process, bound and not yet served, and the
+// TLS of the two kinds.
+type listeners struct {
+	bound              []bound
+	clientTLS, peerTLS *etcdapi.TLS // nil without certificates
+}
+
+// bind prepares TLS and binds every address, or none.
+func bind(ctx context.Context, c *Config, log *slog.Logger) (l *listeners, err error) {
+	l = &listeners{}
+	defer func() {
+		if err != nil {
+			l.close()
+		}
+	}()
+	if l.clientTLS, err = openTLS(c, c.ClientTLS, "client", c.ClientAutoTLS, append(c.ListenClientURLs[:len(c.ListenClientURLs):len(c.ListenClientURLs)], c.ListenClientHTTPURLs...), log); err != nil {
+		return nil, err
+	}
+	if l.peerTLS, err = openTLS(c, c.PeerTLS, "peer", c.PeerAutoTLS, c.ListenPeerURLs, log); err != nil {
+		return nil, err
+	}
+	http := make(map[string]bool)
+	for _, u := range c.ListenClientHTTPURLs {
+		http[u.Host+u.Path] = true
+	}
+	for _, u := range c.ListenClientURLs {
+		if http[u.Host+u.Path] {
+			return nil, fmt.Errorf("cannot bind both --listen-client-urls and --listen-client-http-urls on the same url %s", u.String())
+		}
+	}
+	for _, set := range []struct {
+		purpose purpose
+		urls    []url.URL
+	}{
+		{forPeers, c.ListenPeerURLs}, {forClients, c.ListenClientURLs},
+		{forHTTP, c.ListenClientHTTPURLs}, {forMetrics, c.ListenMetricsURLs},
+	} {
+		for _, u := range set.urls {
+			if err = l.add(ctx, c, u, set.purpose, log); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return l, nil
+}
+
+func (l *listeners) add(ctx context.Context, c *Config, u url.URL, p purpose, log *slog.Logger) error {
+	material := l.tls(p)
+	switch {
+	case etcdapi.Secure(u) && material == nil:
+		return fmt.Errorf("TLS key/cert must be provided for url %s with HTTPS scheme", u.String())
+	case !etcdapi.Secure(u) && material != nil && p != forMetrics:
+		log.Warn("scheme is http or unix while key and cert files are present; ignoring key and cert files", "url", u.String())
+	}
+	ln, err := etcdapi.Listen(ctx, u, etcdapi.ListenOptions(c.SocketOpts))
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", u.String(), err)
+	}
+	l.bound = append(l.bound, bound{ln, u, p})
+	return nil
+}
+
+func (l *listeners) tls(p purpose) *etcdapi.TLS {
+	if p == forPeers {
+		return l.peerTLS
+	}
+	return l.clientTLS
+}
+
+func (l *listeners) close() {
+	for _, b := range l.bound {
+		_ = b.Close()
+	}
+}
+
+// openTLS reads the certificates of one kind of address, or makes them.
+func openTLS(c *Config, o etcdapi.TLSOptions, kind string, auto bool, urls []url.URL, log *slog.Logger) (*etcdapi.TLS, error) {
+	switch {
+	case auto && !o.Empty():
+		log.Warn("ignoring auto TLS since certs given", "kind", kind)
+	case auto:
+		hosts := make([]string, len(urls))
+		for i, u := range urls {
+			hosts[i] = u.Host
+		}
+		var err error
+		o.CertFile, o.KeyFile, err = etcdapi.SelfCert(filepath.Join(c.Dir, "fixtures", kind), hosts, c.SelfSignedCertValidity, time.Now())
+		if err != nil {
+			return nil, fmt.Errorf("get %s self-signed certs: %w", kind, err)
+		}
+	}
+	if o.Empty() {
+		return nil, nil
+	}
+	t, err := etcdapi.NewTLS(o, func(err error) {
+		if err != nil {
+			log.Warn("certificate files changed and cannot be used; going on with the last good ones", "kind", kind, "error", err)
+			return
+		}
+		log.Info("certificate files changed and are in use", "kind", kind)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("%s TLS: %w", kind, err)
+	}
+	return t, nil
+}
+
+// endpoints says what each address serves.
+func (l *listeners) endpoints(server *grpc.Server, o etcdapi.HTTPOptions) []etcdapi.Endpoint {
+	client, metrics, peer := etcdapi.NewClientHandler(o), etcdapi.NewMetricsHandler(o), etcdapi.NewPeerHandler(o)
+	split := false
+	for _, b := range l.bound {
+		split = split || b.purpose == forHTTP
+	}
+	endpoints := make([]etcdapi.Endpoint, 0, len(l.bound))
+	for _, b := range l.bound {
+		e := etcdapi.Endpoint{Listener: b.Listener}
+		if etcdapi.Secure(b.url) {
+			e.TLS = l.tls(b.purpose)
+		}
+		switch b.purpose {
+		case forClients:
+			e.GRPC = server
+			if !split {
+				e.HTTP = client
+			}
+		case forHTTP:
+			e.HTTP = client
+		case forMetrics:
+			e.HTTP = metrics
+		case forPeers:
+			e.HTTP = peer
+		}
+		endpoints = append(endpoints, e)
+	}
+	return endpoints
+}

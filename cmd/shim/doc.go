@@ -1,0 +1,39 @@
+// Command shim serves the etcd API to kube-apiservers from one process: it is
+// what --etcd-servers points at.
+//
+// # Data flow
+//
+//	flags | ETCD_* | --config-file --> Config --EnsureDefaults, Validate-->
+//	    bind the addresses --> open the store, hub behind it --> wait for a leader
+//	    --> serve --> SIGTERM --> end streams, finish calls --> checkpoint --> exit 0
+//
+// # Files
+//
+// flags.go and flags_table.go: every flag of etcd 3.7.3 in one table, with its
+// default by way of the configuration's, or with the reason why it means
+// nothing here. config.go: the settings, what follows from them, and everything
+// that can be wrong with them. env.go, yaml.go, parse.go: where settings come
+// from. features.go: the feature gates. logging.go: lines in the layout of
+// etcd's logger. serve.go: the life of the process; bind.go: its addresses;
+// wiring.go: functions between packages that do not know each other; memory.go:
+// the policy for the garbage collector; systemd.go, version.go, help.go,
+// check.go, dump.go: what they say.
+//
+// # Where settings come from
+//
+// With --config-file (or ETCD_CONFIG_FILE) from that file alone. Otherwise from
+// the flags, and for those not given from their variables; the same setting in
+// both places is an error, as in etcd, because either could be meant. Setting a
+// flag that means nothing here is answered with one warning, a flag that etcd
+// does not have ends the process with code 2.
+//
+// # Goroutines
+//
+// main serves as the one that waits: for a signal, a failed listener, or the
+// end of the store. Beside it runs the automatic compaction, if there is one.
+// All others belong to the packages.
+//
+// # Limits
+//
+// A call under way has drainTimeout to finish when the process is told to stop.
+package main

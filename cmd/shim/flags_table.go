@@ -1,0 +1,196 @@
+package main
+
+import (
+	"flag"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Reasons that several inert flags share.
+const (
+	noPeersYet     = "this member has no peers yet"
+	noDiscoveryYet = "discovery of a cluster is not there yet"
+	noAuthYet      = "authentication of users is not there yet"
+	noTracingYet   = "tracing is not there yet"
+	ownCheckpoints = "checkpoints are paced by the size and age of the log"
+)
+
+// flagTable is every flag of etcd 3.7.3, in the order of --help.
+func flagTable() []flagGroup {
+	return []flagGroup{
+		{"Member", memberFlags()},
+		{"Clustering", clusterFlags()},
+		{"Discovery", discoveryFlags()},
+		{"Security", securityFlags()},
+		{"Peer security", peerSecurityFlags()},
+		{"Auth", authFlags()},
+		{"Profiling and monitoring", monitoringFlags()},
+		{"Logging", loggingFlags()},
+		{"Features", featureFlags()},
+		{"Unsafe features", unsafeFlags()},
+	}
+}
+
+func memberFlags() []flagDef {
+	return []flagDef{
+		{"name", text(func(c *Config) *string { return &c.Name }), "The name of this member.", ""},
+		{"data-dir", text(func(c *Config) *string { return &c.Dir }), "The data directory; '${name}.etcd' when empty.", ""},
+		{"wal-dir", noText(""), "A directory for the log alone.", "the log stays in the data directory"},
+		{"snapshot-count", unsigned64(func(c *Config) *uint64 { return &c.SnapshotCount }), "Log entries between two checkpoints; etcd's default leaves the pace to the store.", ""},
+		{"snapshot-catchup-entries", unsigned64(func(c *Config) *uint64 { return &c.SnapshotCatchUpCount }), "Log entries kept for slow members behind a checkpoint.", ""},
+		{"heartbeat-interval", unsigned(func(c *Config) *uint { return &c.TickMs }), "Milliseconds between two heartbeats.", ""},
+		{"election-timeout", unsigned(func(c *Config) *uint { return &c.ElectionMs }), "Milliseconds without a leader before an election.", ""},
+		{"initial-election-tick-advance", noBool(true), "Shorten the wait for the first election.", "a single member does not wait"},
+		{"listen-peer-urls", urls(func(c *Config) *[]url.URL { return &c.ListenPeerURLs }), "URLs to listen on for other members.", ""},
+		{"listen-client-urls", urls(func(c *Config) *[]url.URL { return &c.ListenClientURLs }), "URLs to listen on for clients: gRPC, and HTTP unless --listen-client-http-urls is set.", ""},
+		{"listen-client-http-urls", urls(func(c *Config) *[]url.URL { return &c.ListenClientHTTPURLs }), "URLs to listen on for HTTP alone; takes HTTP off --listen-client-urls.", ""},
+		{"max-snapshots", noUint(5), "Snapshot files to keep.", "there are no snapshot files to pile up"},
+		{"max-wals", noUint(5), "Log files to keep.", "log files are recycled as soon as a checkpoint covers them"},
+		{"memory-mlock", noBool(false), "Lock the memory.", "memory is not locked yet"},
+		{"quota-backend-bytes", signed64(func(c *Config) *int64 { return &c.QuotaBackendBytes }), "Bytes the data may take up before writes are refused; 0: 2 GiB, below 0: no quota.", ""},
+		{"backend-bbolt-freelist-type", noText(""), "The kind of free list in the database file: array or map.", "the database file always uses a map"},
+		{"backend-batch-interval", noDuration(0), "The longest time between two commits to the database file.", ownCheckpoints},
+		{"backend-batch-limit", noInt(0), "The most operations between two commits to the database file.", ownCheckpoints},
+		{"max-txn-ops", unsigned(func(c *Config) *uint { return &c.MaxTxnOps }), "The most operations in a transaction.", ""},
+		{"max-request-bytes", unsigned(func(c *Config) *uint { return &c.MaxRequestBytes }), "The largest request in bytes.", ""},
+		{"max-concurrent-streams", value(func(c *Config) flag.Value { return uint32Value{&c.MaxConcurrentStreams} }), "The most calls under way on one connection.", ""},
+		{"grpc-keepalive-min-time", duration(func(c *Config) *time.Duration { return &c.GRPCKeepAliveMinTime }), "The shortest time between two pings of a client.", ""},
+		{"grpc-keepalive-interval", duration(func(c *Config) *time.Duration { return &c.GRPCKeepAliveInterval }), "The idle time after which a client is pinged; 0: never.", ""},
+		{"grpc-keepalive-timeout", duration(func(c *Config) *time.Duration { return &c.GRPCKeepAliveTimeout }), "How long the answer to a ping may take; 0: no pings.", ""},
+		{"socket-reuse-port", boolean(func(c *Config) *bool { return &c.SocketOpts.ReusePort }), "Set SO_REUSEPORT on the listening sockets.", ""},
+		{"socket-reuse-address", boolean(func(c *Config) *bool { return &c.SocketOpts.ReuseAddress }), "Set SO_REUSEADDR on the listening sockets.", ""},
+		{"enable-grpc-gateway", noBool(true), "Serve the API as JSON, too.", "the JSON gateway is not there yet"},
+		{"raft-read-timeout", noDuration(5 * time.Second), "The longest wait for data of a peer.", noPeersYet},
+		{"raft-write-timeout", noDuration(5 * time.Second), "The longest wait for a peer to take data.", noPeersYet},
+		{"feature-gates", value(func(c *Config) flag.Value { return c.Gates }), "Feature gates, as name=true|false,...:\n" + strings.Join(knownFeatures(), "\n"), ""},
+	}
+}
+
+func clusterFlags() []flagDef {
+	return []flagDef{
+		{"initial-advertise-peer-urls", urls(func(c *Config) *[]url.URL { return &c.AdvertisePeerURLs }), "The URLs other members reach this one at.", ""},
+		{"initial-cluster", text(func(c *Config) *string { return &c.InitialCluster }), "The members a new cluster starts with, as name=URL,...", ""},
+		{"initial-cluster-state", choice(func(c *Config) *string { return &c.ClusterState }, clusterNew, clusterExisting), "'new' for a new cluster, 'existing' to join one.", ""},
+		{"initial-cluster-token", text(func(c *Config) *string { return &c.InitialClusterToken }), "Keeps clusters with equal URLs apart.", ""},
+		{"advertise-client-urls", urls(func(c *Config) *[]url.URL { return &c.AdvertiseClientURLs }), "The URLs clients reach this member at.", ""},
+		{"strict-reconfig-check", noBool(true), "Refuse changes of members that would cost the quorum.", noPeersYet},
+		{"pre-vote", noBool(true), "Ask before an election whether it can be won.", noPeersYet},
+		{"auto-compaction-retention", text(func(c *Config) *string { return &c.AutoCompactionRetention }), "How much history automatic compaction keeps; 0: no automatic compaction.", ""},
+		{"auto-compaction-mode", text(func(c *Config) *string { return &c.AutoCompactionMode }), "'periodic': the retention is a time, in hours without a unit; 'revision': a number of revisions.", ""},
+		{"v2-deprecation", value(func(*Config) flag.Value {
+			return choicesValue{[]string{"write-only", "write-only-skip-check", "write-only-drop-data", "gone"}}
+		}), "The stage of the end of the v2 store.", "there is no v2 store"},
+		{"max-learners", noInt(1), "The most learners in the cluster.", noPeersYet},
+	}
+}
+
+func discoveryFlags() []flagDef {
+	return []flagDef{
+		{"discovery-token", text(func(c *Config) *string { return &c.DiscoveryToken }), "The token of the cluster to be found.", noDiscoveryYet},
+		{"discovery-endpoints", set(func(c *Config) *[]string { return &c.DiscoveryEndpoints }), "The discovery service.", noDiscoveryYet},
+		{"discovery-dial-timeout", noDuration(2 * time.Second), "The longest wait for a connection to it.", noDiscoveryYet},
+		{"discovery-request-timeout", noDuration(5 * time.Second), "The longest wait for an answer of it.", noDiscoveryYet},
+		{"discovery-keepalive-time", noDuration(2 * time.Second), "The time between pings to it.", noDiscoveryYet},
+		{"discovery-keepalive-timeout", noDuration(6 * time.Second), "The longest wait for the answer to a ping.", noDiscoveryYet},
+		{"discovery-insecure-transport", noBool(true), "Connect to it without TLS.", noDiscoveryYet},
+		{"discovery-insecure-skip-tls-verify", noBool(false), "Do not check its certificate.", noDiscoveryYet},
+		{"discovery-cert", noText(""), "The client certificate for it.", noDiscoveryYet},
+		{"discovery-key", noText(""), "The key of the client certificate.", noDiscoveryYet},
+		{"discovery-cacert", noText(""), "The CA of its certificate.", noDiscoveryYet},
+		{"discovery-user", noText(""), "The user name for it.", noDiscoveryYet},
+		{"discovery-password", noText(""), "The password for it.", noDiscoveryYet},
+		{"discovery-fallback", choice(func(c *Config) *string { return &c.DiscoveryFallback }, "exit", "proxy"), "What to do when discovery fails.", noDiscoveryYet},
+		{"discovery-srv", text(func(c *Config) *string { return &c.DiscoverySRV }), "The DNS domain whose SRV records name the cluster.", noDiscoveryYet},
+		{"discovery-srv-name", text(func(c *Config) *string { return &c.DiscoverySRVName }), "The suffix of the service's name in DNS.", noDiscoveryYet},
+	}
+}
+
+func securityFlags() []flagDef {
+	return []flagDef{
+		{"cert-file", tlsText(clientSide, certFile), "The certificate shown to clients.", ""},
+		{"key-file", tlsText(clientSide, keyFile), "Its key.", ""},
+		{"client-cert-file", tlsText(clientSide, clientCertFile), "A certificate of its own for connections this member makes.", ""},
+		{"client-key-file", tlsText(clientSide, clientKeyFile), "Its key.", ""},
+		{"client-cert-auth", boolean(func(c *Config) *bool { return &c.ClientTLS.ClientCertAuth }), "Ask clients for a certificate.", ""},
+		{"client-crl-file", tlsText(clientSide, crlFile), "The list of revoked client certificates.", ""},
+		{"client-cert-allowed-hostname", list(func(c *Config) *[]string { return &c.ClientTLS.AllowedHostnames }), "Host names of which a client's certificate must have one.", ""},
+		{"trusted-ca-file", tlsText(clientSide, trustedCAFile), "The CAs of client certificates.", ""},
+		{"auto-tls", boolean(func(c *Config) *bool { return &c.ClientAutoTLS }), "Make a self-signed certificate for clients.", ""},
+		{"self-signed-cert-validity", unsigned(func(c *Config) *uint { return &c.SelfSignedCertValidity }), "Years a self-signed certificate is valid.", ""},
+		{"cipher-suites", list(func(c *Config) *[]string { return &c.CipherSuites }), "TLS cipher suites, best first; empty: Go's choice.", ""},
+		{"tls-min-version", text(func(c *Config) *string { return &c.TLSMinVersion }), "The lowest version of TLS: TLS1.2 or TLS1.3.", ""},
+		{"tls-max-version", text(func(c *Config) *string { return &c.TLSMaxVersion }), "The highest version of TLS; empty: Go's choice.", ""},
+		{"cors", value(func(c *Config) flag.Value { return originsValue{&c.CORS} }), "Origins that browsers may call from; * or empty: all.", ""},
+		{"host-whitelist", set(func(c *Config) *[]string { return &c.HostWhitelist }), "Host names that plain HTTP requests may be addressed to; * or empty: all.", ""},
+	}
+}
+
+func peerSecurityFlags() []flagDef {
+	return []flagDef{
+		{"peer-cert-file", tlsText(peerSide, certFile), "The certificate shown to other members.", ""},
+		{"peer-key-file", tlsText(peerSide, keyFile), "Its key.", ""},
+		{"peer-client-cert-file", tlsText(peerSide, clientCertFile), "A certificate of its own for connections to other members.", ""},
+		{"peer-client-key-file", tlsText(peerSide, clientKeyFile), "Its key.", ""},
+		{"peer-client-cert-auth", boolean(func(c *Config) *bool { return &c.PeerTLS.ClientCertAuth }), "Ask other members for a certificate.", ""},
+		{"peer-trusted-ca-file", tlsText(peerSide, trustedCAFile), "The CAs of their certificates.", ""},
+		{"peer-crl-file", tlsText(peerSide, crlFile), "The list of revoked certificates of members.", ""},
+		{"peer-cert-allowed-cn", list(func(c *Config) *[]string { return &c.PeerTLS.AllowedCNs }), "Common names of which a member's certificate must have one.", ""},
+		{"peer-cert-allowed-hostname", list(func(c *Config) *[]string { return &c.PeerTLS.AllowedHostnames }), "Host names of which a member's certificate must have one.", ""},
+		{"peer-auto-tls", boolean(func(c *Config) *bool { return &c.PeerAutoTLS }), "Make a self-signed certificate for other members.", ""},
+		{"peer-skip-client-san-verification", noBool(false), "Do not check the names in a member's certificate against its address.", noPeersYet},
+	}
+}
+
+func authFlags() []flagDef {
+	return []flagDef{
+		{"auth-token", noText("simple"), "The kind of token and its options.", noAuthYet},
+		{"bcrypt-cost", noUint(10), "The cost of hashing a password.", noAuthYet},
+		{"auth-token-ttl", noUint(300), "Seconds a token is valid.", noAuthYet},
+	}
+}
+
+func monitoringFlags() []flagDef {
+	return []flagDef{
+		{"enable-pprof", boolean(func(c *Config) *bool { return &c.EnablePprof }), `Serve profiles at /debug/pprof/ on the client URLs.`, ""},
+		{"metrics", text(func(c *Config) *string { return &c.Metrics }), "'extensive' adds histograms of the calls' durations.", ""},
+		{"listen-metrics-urls", urls(func(c *Config) *[]url.URL { return &c.ListenMetricsURLs }), "URLs to serve /metrics, /health, /livez and /readyz on, beside the client URLs; https uses the client certificate.", ""},
+		{"enable-distributed-tracing", noBool(false), "Send traces.", noTracingYet},
+		{"distributed-tracing-address", noText("localhost:4317"), "The collector of traces.", noTracingYet},
+		{"distributed-tracing-service-name", noText("etcd"), "The name of the service in traces.", noTracingYet},
+		{"distributed-tracing-instance-id", noText(""), "The name of this member in traces.", noTracingYet},
+		{"distributed-tracing-sampling-rate", noInt(0), "Traces sent of each million.", noTracingYet},
+	}
+}
+
+func loggingFlags() []flagDef {
+	return []flagDef{
+		{"logger", text(func(c *Config) *string { return &c.Logger }), "Only 'zap': the layout of the lines.", ""},
+		{"log-outputs", set(func(c *Config) *[]string { return &c.LogOutputs }), "'stderr', 'stdout', or files to append to.", ""},
+		{"log-level", text(func(c *Config) *string { return &c.LogLevel }), "debug, info, warn, error, panic or fatal.", ""},
+		{"log-format", text(func(c *Config) *string { return &c.LogFormat }), "json or console.", ""},
+		{"enable-log-rotation", noBool(false), "Rotate the log file.", "log files are not rotated yet"},
+		{"log-rotation-config-json", noText(`{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}`), "How to rotate the log file.", "log files are not rotated yet"},
+		{"warning-apply-duration", duration(func(c *Config) *time.Duration { return &c.WarningApplyDuration }), "How long applying an entry may take before it is logged.", "applying does not wait for anything that could be slow"},
+		{"warning-unary-request-duration", duration(func(c *Config) *time.Duration { return &c.WarningUnaryRequestDuration }), "How long a call may take before it is logged.", ""},
+	}
+}
+
+func featureFlags() []flagDef {
+	return []flagDef{
+		{"watch-progress-notify-interval", duration(func(c *Config) *time.Duration { return &c.WatchProgressNotifyInterval }), "The time between two progress notifications to a watcher; 0: 10m.", ""},
+		{"corrupt-check-time", noDuration(0), "The time between two comparisons of the members' data.", "there is no other member to compare with yet"},
+		{"compact-hash-check-time", noDuration(time.Minute), "The time between two comparisons of the members' hashes.", "there is no other member to compare with yet"},
+		{"compaction-batch-limit", noInt(0), "The most revisions removed in one step of a compaction.", "compaction runs in small steps between writes"},
+		{"compaction-sleep-interval", noDuration(0), "The pause between two steps of a compaction.", "compaction runs in small steps between writes"},
+		{"downgrade-check-time", noDuration(5 * time.Second), "The time between two checks of a downgrade.", "a single member has nothing to check"},
+		{"bootstrap-defrag-threshold-megabytes", noUint(0), "Defragment at start when it frees that much.", "the database file is not defragmented at start"},
+	}
+}
+
+func unsafeFlags() []flagDef {
+	return []flagDef{
+		{"force-new-cluster", noBool(false), "Start as the only member of a cluster that had more.", noPeersYet},
+		{"unsafe-no-fsync", noBool(false), "Do not wait for the disk.", "what is acknowledged is always on the disk"},
+	}
+}

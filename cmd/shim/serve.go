@@ -1,0 +1,324 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.etcd.io/etcd/api/v3/version"
+	"google.golang.org/grpc"
+
+	"github.com/kubeshim/shim/pkg/compact"
+	"github.com/kubeshim/shim/pkg/etcdapi"
+	"github.com/kubeshim/shim/pkg/raftstore"
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+	"github.com/kubeshim/shim/pkg/watchcache"
+)
+
+// drainTimeout is how long calls under way may go on once the process is told
+// to stop.
+const drainTimeout = 5 * time.Second
+
+var bg = context.Background()
+
+// member is the running process: the store and everything that is attached to
+// it.
+type member struct {
+	c   *Config
+	log *slog.Logger
+
+	store     *raftstore.Store
+	hub       *watchcache.Hub
+	resources *etcdapi.Resources
+	api       *etcdapi.Server
+	drain     *etcdapi.Drain
+	front     *etcdapi.Front
+	metrics   *prometheus.Registry
+	health    *etcdapi.HealthMetrics
+}
+
+// serve runs a member until it is told to stop or cannot go on.
+//
+// The addresses are bound before the data is touched, so that a second process
+// on the same ports fails early; clients that come meanwhile wait in the
+// kernel's queue.
+func serve(c *Config, log *slog.Logger) error {
+	stop, cancel := signal.NotifyContext(bg, syscall.SIGTERM, syscall.SIGINT)
+	defer cancel()
+	setMemoryPolicy(log)
+	logStart(c, log)
+
+	m := &member{c: c, log: log, metrics: prometheus.NewRegistry(), resources: etcdapi.NewResources(), drain: etcdapi.NewDrain()}
+	m.health = etcdapi.NewHealthMetrics(m.metrics)
+	listeners, err := bind(stop, c, log)
+	if err != nil {
+		return err
+	}
+	if err := m.open(); err != nil {
+		listeners.close()
+		return err
+	}
+	err = m.run(stop, listeners)
+	return errors.Join(err, m.close())
+}
+
+// open opens the store with the watch hub behind it.
+func (m *member) open() error {
+	c := m.c
+	if len(c.InitialCluster) == 0 && !initialized(c.Dir) {
+		return fmt.Errorf("a new member cannot find its cluster by discovery yet: set --initial-cluster")
+	}
+	var hub *watchcache.Hub
+	ready := make(chan struct{})
+	cfg := raftstore.Config{
+		DataDir:                c.Dir,
+		Name:                   c.Name,
+		InitialCluster:         c.InitialCluster,
+		ClusterToken:           c.InitialClusterToken,
+		ClusterState:           c.ClusterState,
+		PeerURLs:               urlStrings(c.AdvertisePeerURLs),
+		ClientURLs:             urlStrings(c.AdvertiseClientURLs),
+		TickInterval:           time.Duration(c.TickMs) * time.Millisecond,
+		ElectionTicks:          int(c.ElectionMs / c.TickMs),
+		QuotaBytes:             c.QuotaBackendBytes,
+		MaxRequestBytes:        int(c.MaxRequestBytes),
+		SnapshotCatchupEntries: c.SnapshotCatchUpCount,
+		OnApply: func(v *mvcc.View, events []mvcc.Event) {
+			<-ready // the hub reads the store, so it is made after it
+			hub.Append(v, events)
+			m.resources.Apply(v, events)
+		},
+		OnEvent:    func(e raftstore.Event) { logEvent(m.log, e) },
+		Registerer: m.metrics,
+	}
+	if c.SnapshotCount != snapshotCountDefault {
+		cfg.SnapshotCount = c.SnapshotCount
+	}
+	store, err := raftstore.Open(cfg)
+	if err != nil {
+		return fmt.Errorf("open data directory %s: %w", c.Dir, err)
+	}
+	hub = watchcache.New(watchcache.Options{}, watchcache.Env{View: store.View})
+	m.store, m.hub = store, hub
+	close(ready)
+	if err := m.resources.Begin(store.View()); err != nil {
+		return errors.Join(fmt.Errorf("count resources: %w", err), store.Close())
+	}
+	return nil
+}
+
+// run serves until stop ends or something fails, and then lets the calls under
+// way finish.
+func (m *member) run(stop context.Context, listeners *listeners) error {
+	failed := make(chan error, 1)
+	stopCompaction, err := m.startCompaction()
+	if err != nil {
+		listeners.close()
+		return err
+	}
+	defer stopCompaction()
+	if err := m.build(listeners); err != nil {
+		listeners.close()
+		return err
+	}
+	if err := m.awaitLeader(stop); err != nil {
+		listeners.close()
+		if stop.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	m.front.Start()
+	m.log.Info("ready to serve client requests")
+	m.logServing()
+	notifySystemd(m.log, "READY=1")
+
+	select {
+	case <-stop.Done():
+		m.log.Info("received signal; shutting down")
+	case err = <-m.front.Err():
+		err = fmt.Errorf("listener failed: %w", err)
+	case err = <-failed:
+	case <-m.store.Failed():
+		err = fmt.Errorf("the store cannot go on: %w", m.store.Err())
+	}
+	notifySystemd(m.log, "STOPPING=1")
+	ctx, cancel := context.WithTimeout(bg, drainTimeout)
+	defer cancel()
+	m.drain.Begin()
+	if derr := m.front.Shutdown(ctx); derr != nil {
+		m.log.Warn("calls under way were cut off", "after", drainTimeout)
+	}
+	return err
+}
+
+// close writes the last checkpoint and closes the store.
+func (m *member) close() error {
+	m.log.Info("closing etcd server", "name", m.c.Name, "data-dir", m.c.Dir)
+	if err := m.store.Close(); err != nil {
+		return fmt.Errorf("close data directory %s: %w", m.c.Dir, err)
+	}
+	m.log.Info("closed etcd server", "name", m.c.Name, "data-dir", m.c.Dir)
+	return nil
+}
+
+// awaitLeader waits until this member can answer: until a read index is
+// confirmed.
+func (m *member) awaitLeader(ctx context.Context) error {
+	for {
+		_, err := m.store.ReadView(ctx)
+		if err == nil || ctx.Err() != nil || errors.Is(err, raftstore.ErrStopped) {
+			return err
+		}
+		m.log.Warn("waiting for the cluster to have a leader", "error", err)
+		select {
+		case <-time.After(100 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// startCompaction starts the automatic compaction, if one is asked for.
+func (m *member) startCompaction() (stop func(), err error) {
+	o, err := compact.ParseOptions(m.c.AutoCompactionMode, m.c.AutoCompactionRetention)
+	if err != nil {
+		return nil, err
+	}
+	auto, err := compact.New(o, compact.Env{
+		Revision: func() mvcc.Revision { return m.store.View().Revision() },
+		Compact:  m.compact,
+		Now:      time.Now,
+		After:    time.After,
+		Paused:   func() bool { return m.store.Status().Leader != m.store.MemberID() },
+		Event:    func(e compact.Event) { m.log.Info(e.String()) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(bg)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		auto.Run(ctx)
+	}()
+	return func() { cancel(); <-done }, nil
+}
+
+// build makes the API and the endpoints of every address.
+func (m *member) build(l *listeners) error {
+	c := m.c
+	opts := etcdapi.Options{
+		MaxRequestBytes:             int(c.MaxRequestBytes),
+		MaxTxnOps:                   int(c.MaxTxnOps),
+		MaxConcurrentStreams:        c.MaxConcurrentStreams,
+		KeepAliveMinTime:            c.GRPCKeepAliveMinTime,
+		KeepAliveInterval:           orNever(c.GRPCKeepAliveInterval, c.GRPCKeepAliveTimeout),
+		KeepAliveTimeout:            c.GRPCKeepAliveTimeout,
+		WatchProgressNotifyInterval: c.WatchProgressNotifyInterval,
+		ExtensiveMetrics:            c.Metrics == metricsExtensive,
+	}
+	opts.EnsureDefaults()
+	if err := opts.Validate(); err != nil {
+		return err
+	}
+	m.api = etcdapi.New(opts, m.store, m.hub)
+	server := m.api.NewGRPCServer(
+		grpc.Creds(etcdapi.FrontCredentials()),
+		grpc.ChainUnaryInterceptor(warnSlow(m.log, c.WarningUnaryRequestDuration)),
+		grpc.ChainStreamInterceptor(m.drain.Intercept),
+	)
+	front, err := etcdapi.NewFront(etcdapi.FrontOptions{OnRejected: m.logRejected}, l.endpoints(server, m.httpOptions()))
+	if err != nil {
+		return err
+	}
+	m.front = front
+	m.register()
+	return nil
+}
+
+// orNever is the keep-alive interval, negative when pings are off.
+func orNever(interval, timeout time.Duration) time.Duration {
+	if interval <= 0 || timeout <= 0 {
+		return -1
+	}
+	return interval
+}
+
+// register puts every metric that is not the store's own into the registry.
+func (m *member) register() {
+	features := make([]etcdapi.FeatureState, 0, len(allFeatures))
+	for _, f := range allFeatures {
+		features = append(features, etcdapi.FeatureState{Name: f.name, Stage: f.stage, On: m.c.Gates.enabled(f)})
+	}
+	m.metrics.MustRegister(
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		m.hub.Collector(),
+		m.api.GRPCMetrics(),
+		etcdapi.NewServerCollector(etcdapi.MetricsEnv{
+			Version: shimVersion, MemberID: m.store.MemberID(), View: m.store.View,
+			Traffic: m.front.Traffic, Resources: m.resources, Features: features,
+		}),
+	)
+}
+
+func (m *member) logRejected(r etcdapi.Rejected) {
+	level := slog.LevelWarn
+	if r.Quiet() {
+		level = slog.LevelDebug
+	}
+	m.log.Log(bg, level, "rejected connection on client endpoint", "remote-addr", r.Remote.String(), "server-name", r.ServerName, "error", r.Err)
+}
+
+// logStart tells what is about to start, with the settings that matter.
+func logStart(c *Config, log *slog.Logger) {
+	quota := c.QuotaBackendBytes
+	if n, ok := compact.Quota(quota).Bytes(); ok {
+		quota = n
+	} else {
+		quota = math.MaxInt64
+	}
+	log.Info("starting an etcd server",
+		"etcd-version", version.Version, "shim-version", shimVersion, "git-sha", gitSHA(),
+		"go-version", runtime.Version(), "go-os", runtime.GOOS, "go-arch", runtime.GOARCH,
+		"max-cpu-set", runtime.GOMAXPROCS(0), "max-cpu-available", runtime.NumCPU(),
+		"member-initialized", initialized(c.Dir), "name", c.Name, "data-dir", c.Dir,
+		"heartbeat-interval", time.Duration(c.TickMs)*time.Millisecond, "election-timeout", time.Duration(c.ElectionMs)*time.Millisecond,
+		"initial-advertise-peer-urls", urlStrings(c.AdvertisePeerURLs), "listen-peer-urls", urlStrings(c.ListenPeerURLs),
+		"advertise-client-urls", urlStrings(c.AdvertiseClientURLs), "listen-client-urls", urlStrings(c.ListenClientURLs),
+		"listen-metrics-urls", urlStrings(c.ListenMetricsURLs), "initial-cluster", c.InitialCluster,
+		"initial-cluster-state", c.ClusterState, "initial-cluster-token", c.InitialClusterToken,
+		"quota-backend-bytes", quota, "max-request-bytes", c.MaxRequestBytes, "max-concurrent-streams", c.MaxConcurrentStreams,
+		"feature-gates", c.Gates.String(), "auto-compaction-mode", c.AutoCompactionMode, "auto-compaction-retention", c.AutoCompactionRetention)
+}
+
+// logServing has a line for each address that clients use.
+func (m *member) logServing() {
+	for _, u := range append(m.c.ListenClientURLs[:len(m.c.ListenClientURLs):len(m.c.ListenClientURLs)], m.c.ListenClientHTTPURLs...) {
+		if etcdapi.Secure(u) {
+			m.log.Info("serving client traffic securely", "address", u.String())
+		} else {
+			m.log.Info("serving client traffic insecurely; this is strongly discouraged!", "address", u.String())
+		}
+	}
+	for _, u := range m.c.ListenMetricsURLs {
+		m.log.Info("serving metrics", "address", u.String())
+	}
+}
+
+// initialized says whether the data directory has a member in it.
+func initialized(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, "member", "wal"))
+	return err == nil
+}
