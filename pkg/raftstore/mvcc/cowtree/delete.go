@@ -2,69 +2,49 @@ package cowtree
 
 import "unsafe"
 
-// deleteOp is one Delete on its way down and up again.
-type deleteOp[K, T any] struct {
-	key    K
-	old    T
-	found  bool
-	weight int32
-}
-
 // Delete takes the item with the key out and answers it. A key that is not
 // there changes nothing, and copies nothing. O(log n).
 func (t *Tree[K, T]) Delete(k K) (old T, ok bool) {
 	t.mustOwn("Delete")
-	op := deleteOp[K, T]{key: k}
-	root := t.del(t.root, t.level, &op)
-	if !op.found {
+	var way path[K, T]
+	l := t.descend(k, &way)
+	i, ok := t.find(l.keys[:l.n], k)
+	if !ok {
 		return old, false
 	}
-	t.root = root
-	for t.level > 0 {
-		in := asInner[K, T](t.root)
-		if in.n > 1 {
-			break
+	l = t.ownLeaf(l)
+	old = l.items[i]
+	w := int(l.weights[i])
+	l.remove(i)
+
+	self, small := unsafe.Pointer(l), l.n < leafMin
+	for level := 1; level <= t.level; level++ {
+		in, i := t.ownInner(way[level-1].in), way[level-1].i
+		in.kids[i] = self
+		in.keys[i] = t.minKey(self, level-1)
+		in.sums[i] -= w
+		if small {
+			t.fill(in, max(i-1, 0), level-1)
 		}
-		t.root = in.kids[0]
+		self, small = unsafe.Pointer(in), in.n < innerMin
+	}
+	t.root = self
+	for t.level > 0 && asInner[K, T](t.root).n == 1 {
+		t.root = asInner[K, T](t.root).kids[0]
 		t.level--
 	}
 	t.len--
-	t.weight -= int(op.weight)
-	return op.old, true
+	t.weight -= w
+	return old, true
 }
 
-// del answers the node that takes p's place; it may be below the minimum,
-// which its parent puts right.
-func (t *Tree[K, T]) del(p unsafe.Pointer, level int, op *deleteOp[K, T]) unsafe.Pointer {
+// fill puts right the children i and i+1, at the level, of an owned parent.
+func (t *Tree[K, T]) fill(in *inner[K, T], i, level int) {
 	if level == 0 {
-		l := asLeaf[K, T](p)
-		i, eq := t.find(l.keys[:l.n], op.key)
-		if !eq {
-			return p
-		}
-		l = t.ownLeaf(l)
-		op.old, op.weight, op.found = l.items[i], l.weights[i], true
-		l.remove(i)
-		return unsafe.Pointer(l)
+		t.fillLeaf(in, i)
+	} else {
+		t.fillInner(in, i)
 	}
-	in := asInner[K, T](p)
-	i := t.childFor(in, op.key)
-	kid := t.del(in.kids[i], level-1, op)
-	if !op.found {
-		return p
-	}
-	in = t.ownInner(in)
-	in.kids[i] = kid
-	in.keys[i] = t.minKey(kid, level-1)
-	in.sums[i] -= int(op.weight)
-	if level == 1 {
-		if asLeaf[K, T](kid).n < leafMin {
-			t.fillLeaf(in, max(i-1, 0))
-		}
-	} else if asInner[K, T](kid).n < innerMin {
-		t.fillInner(in, max(i-1, 0))
-	}
-	return unsafe.Pointer(in)
 }
 
 // fillLeaf puts right the leaves i and i+1 of an owned parent, of which one is

@@ -7,6 +7,9 @@ const (
 	innerMax = 64           // children of an inner node at most
 	innerMin = innerMax / 4 // children of an inner node at least, the root aside
 
+	// levelMax bounds the inner levels: 16 to the 16th items are enough.
+	levelMax = 16
+
 	buildLeaf  = leafMax * 7 / 8  // items Build puts into a leaf at most
 	buildInner = innerMax * 7 / 8 // children Build puts into an inner node at most
 )

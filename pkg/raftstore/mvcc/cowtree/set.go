@@ -2,80 +2,89 @@ package cowtree
 
 import "unsafe"
 
-// setOp is one Set on its way down and up again.
-type setOp[K, T any] struct {
-	key      K
-	item     T
-	weight   int32
-	old      T
-	replaced bool
-	delta    int // change of the weight below
+// step is an inner node on the way to a leaf, and the child taken there.
+type step[K, T any] struct {
+	in *inner[K, T]
+	i  int
+}
+
+// path is the way from the root to a leaf; level 1 is at index 0.
+type path[K, T any] [levelMax]step[K, T]
+
+// descend answers the leaf that k belongs to, and fills in the way there.
+func (t *Tree[K, T]) descend(k K, way *path[K, T]) *leaf[K, T] {
+	p := t.root
+	for level := t.level; level > 0; level-- {
+		in := asInner[K, T](p)
+		i := t.childFor(in, k)
+		way[level-1] = step[K, T]{in, i}
+		p = in.kids[i]
+	}
+	return asLeaf[K, T](p)
 }
 
 // Set puts the item in, in the place of the one with the same key if there is
 // one, and answers that one. O(log n).
 func (t *Tree[K, T]) Set(item T) (old T, replaced bool) {
 	t.mustOwn("Set")
-	op := setOp[K, T]{key: t.keyOf(item), item: item, weight: t.weightOf(item)}
-	root, right := t.set(t.root, t.level, &op)
-	t.root = root
+	k, w := t.keyOf(item), t.weightOf(item)
+	var way path[K, T]
+	l := t.descend(k, &way)
+	i, eq := t.find(l.keys[:l.n], k)
+	l = t.ownLeaf(l)
+	delta := int(w)
+	var right *leaf[K, T]
+	if eq {
+		old, replaced = l.items[i], true
+		delta -= int(l.weights[i])
+		l.keys[i], l.weights[i], l.items[i] = k, w, item
+	} else {
+		right = t.insertItem(l, i, k, w, item)
+		t.len++
+	}
+	t.weight += delta
+	t.ascend(&way, unsafe.Pointer(l), unsafe.Pointer(right), delta)
+	return old, replaced
+}
+
+// ascend puts a changed node in the place of the old one, and the half split
+// off it to its right, all the way up.
+func (t *Tree[K, T]) ascend(way *path[K, T], self, right unsafe.Pointer, delta int) {
+	for level := 1; level <= t.level; level++ {
+		in, i := t.ownInner(way[level-1].in), way[level-1].i
+		in.kids[i] = self
+		in.keys[i] = t.minKey(self, level-1)
+		in.sums[i] += delta
+		if right != nil {
+			w := t.nodeWeight(right, level-1)
+			in.sums[i] -= w
+			right = unsafe.Pointer(t.insertKid(in, i+1, t.minKey(right, level-1), w, right))
+		}
+		self = unsafe.Pointer(in)
+	}
+	t.root = self
 	if right != nil {
 		t.growRoot(right)
 	}
-	if !op.replaced {
-		t.len++
-	}
-	t.weight += op.delta
-	return op.old, op.replaced
 }
 
-// set answers the node that takes p's place, and the one to be put to its
-// right if it had to be split.
-func (t *Tree[K, T]) set(p unsafe.Pointer, level int, op *setOp[K, T]) (self, right unsafe.Pointer) {
-	if level == 0 {
-		l, r := t.setLeaf(asLeaf[K, T](p), op)
-		return unsafe.Pointer(l), unsafe.Pointer(r)
-	}
-	in := asInner[K, T](p)
-	i := t.childFor(in, op.key)
-	kid, split := t.set(in.kids[i], level-1, op)
-	in = t.ownInner(in)
-	in.kids[i] = kid
-	in.keys[i] = t.minKey(kid, level-1)
-	in.sums[i] += op.delta
-	if split == nil {
-		return unsafe.Pointer(in), nil
-	}
-	w := t.nodeWeight(split, level-1)
-	in.sums[i] -= w
-	r := t.insertKid(in, i+1, t.minKey(split, level-1), w, split)
-	return unsafe.Pointer(in), unsafe.Pointer(r)
-}
-
-func (t *Tree[K, T]) setLeaf(l *leaf[K, T], op *setOp[K, T]) (self, right *leaf[K, T]) {
-	i, eq := t.find(l.keys[:l.n], op.key)
-	l = t.ownLeaf(l)
-	if eq {
-		op.old, op.replaced = l.items[i], true
-		op.delta = int(op.weight) - int(l.weights[i])
-		l.keys[i], l.weights[i], l.items[i] = op.key, op.weight, op.item
-		return l, nil
-	}
-	op.delta = int(op.weight)
+// insertItem puts an item at i and answers the new right half if the leaf was
+// full.
+func (t *Tree[K, T]) insertItem(l *leaf[K, T], i int, k K, w int32, item T) *leaf[K, T] {
 	if l.n < leafMax {
-		l.insert(i, op.key, op.weight, op.item)
-		return l, nil
+		l.insert(i, k, w, item)
+		return nil
 	}
 	at := splitAt(i, leafMax, leafMin)
 	r := &leaf[K, T]{epoch: t.epoch}
 	r.append(l, at, l.n)
 	l.truncate(at)
 	if i > at {
-		r.insert(i-at, op.key, op.weight, op.item)
+		r.insert(i-at, k, w, item)
 	} else {
-		l.insert(i, op.key, op.weight, op.item)
+		l.insert(i, k, w, item)
 	}
-	return l, r
+	return r
 }
 
 // insertKid puts a child at i and answers the new right half if the node was
