@@ -7,12 +7,12 @@ import (
 	"math"
 	"net"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/tlsutil"
 
+	"github.com/kubeshim/shim/pkg/compact"
 	"github.com/kubeshim/shim/pkg/etcdapi"
 )
 
@@ -25,8 +25,6 @@ const (
 	warningUnaryDefault       = 300 * time.Millisecond
 	clusterNew                = "new"
 	clusterExisting           = "existing"
-	compactionModePeriodic    = "periodic"
-	compactionModeRevision    = "revision"
 	metricsExtensive          = "extensive"
 	electionMillisecondsLimit = 50000
 )
@@ -143,7 +141,7 @@ func DefaultConfig() *Config {
 		ClusterState:                clusterNew,
 		InitialClusterToken:         "etcd-cluster",
 		DiscoveryFallback:           "exit",
-		AutoCompactionMode:          compactionModePeriodic,
+		AutoCompactionMode:          string(compact.ModePeriodic),
 		AutoCompactionRetention:     "0",
 		CORS:                        []string{"*"},
 		HostWhitelist:               []string{"*"},
@@ -184,9 +182,6 @@ func (c *Config) EnsureDefaults() {
 	if len(c.LogOutputs) == 0 {
 		c.LogOutputs = []string{logOutputDefault}
 	}
-	if c.SelfSignedCertValidity == 0 && !c.explicit["self-signed-cert-validity"] {
-		c.SelfSignedCertValidity = 1
-	}
 	c.deriveCluster()
 	if c.Dir == "" {
 		c.Dir = c.Name + ".etcd"
@@ -226,7 +221,7 @@ func (c *Config) Validate() error {
 	if len(c.ListenClientURLs) > 0 && c.AdvertiseClientURLs == nil {
 		errs = append(errs, errors.New("--advertise-client-urls is required when --listen-client-urls is set explicitly"))
 	}
-	if _, _, err := c.compaction(); err != nil {
+	if _, err := c.compaction(); err != nil {
 		errs = append(errs, err)
 	}
 	errs = append(errs, c.validateGates(), c.validateTLS())
@@ -317,31 +312,9 @@ func (c *Config) validateTLS() error {
 	return nil
 }
 
-// compaction is the automatic compaction asked for: a period, or a number of
-// revisions, to keep; both 0 for none.
-func (c *Config) compaction() (period time.Duration, revisions int64, err error) {
-	switch c.AutoCompactionMode {
-	case compactionModePeriodic, compactionModeRevision:
-	case "":
-		return 0, 0, errors.New("undefined auto-compaction-mode")
-	default:
-		return 0, 0, fmt.Errorf("unknown auto-compaction-mode %q", c.AutoCompactionMode)
-	}
-	n, err := strconv.Atoi(c.AutoCompactionRetention)
-	if err != nil || n < 0 {
-		d, err := time.ParseDuration(c.AutoCompactionRetention)
-		if err != nil {
-			return 0, 0, fmt.Errorf("error parsing CompactionRetention: %w", err)
-		}
-		if c.AutoCompactionMode == compactionModeRevision {
-			return 0, int64(d), nil // as etcd has it: a duration's nanoseconds
-		}
-		return d, 0, nil
-	}
-	if c.AutoCompactionMode == compactionModeRevision {
-		return 0, int64(n), nil
-	}
-	return time.Duration(n) * time.Hour, 0, nil
+// compaction is the automatic compaction asked for.
+func (c *Config) compaction() (compact.Options, error) {
+	return compact.ParseOptions(c.AutoCompactionMode, c.AutoCompactionRetention)
 }
 
 // bindURLs refuses names to listen on, other than localhost.

@@ -191,7 +191,7 @@ func (m *member) awaitLeader(ctx context.Context) error {
 
 // startCompaction starts the automatic compaction, if one is asked for.
 func (m *member) startCompaction() (stop func(), err error) {
-	o, err := compact.ParseOptions(m.c.AutoCompactionMode, m.c.AutoCompactionRetention)
+	o, err := m.c.compaction()
 	if err != nil {
 		return nil, err
 	}

@@ -83,6 +83,9 @@ func (c *Config) loadYAML(data []byte) error {
 	if (c.DiscoverySRV != "" || len(c.Discovery.Endpoints) > 0) && c.InitialCluster == defaultCluster {
 		c.InitialCluster = ""
 	}
+	if c.SelfSignedCertValidity == 0 {
+		c.SelfSignedCertValidity = 1
+	}
 	c.DiscoveryEndpoints, c.DiscoveryToken = c.Discovery.Endpoints, c.Discovery.Token
 	return err
 }
