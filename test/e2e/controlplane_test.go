@@ -36,17 +36,23 @@ func TestControlPlane(t *testing.T) {
 			c.checkRunning()
 		})
 	}
-	var pods *follower
 	step("nodes become ready", nodesBecomeReady)
-	pods = c.follow("pods", "-n", "default")
+	pods := c.followAll("/api/v1/namespaces/default/pods")
+	maps := c.follow("configmaps", "-n", "default")
 	step("a deployment runs", deploymentRuns)
 	step("a rolling update", rollingUpdate)
-	step("each change is seen once", func(t *testing.T, c *cluster) { watchArrives(t, c, pods) })
+	step("each change is seen once", func(t *testing.T, c *cluster) {
+		watchArrives(t, c, pods, "pods")
+		kubectlSeesChangesOnce(t, c, maps)
+	})
 	step("custom resources", customResources)
 	step("a namespace is deleted with all in it", namespaceDeleted)
 	step("events carry leases", eventsCarryLeases)
 	step("kill -9 in the middle of a scale-up", killDuringScaleUp)
-	step("the watch went on", func(t *testing.T, c *cluster) { watchArrives(t, c, pods) })
+	step("the watch went on", func(t *testing.T, c *cluster) {
+		watchArrives(t, c, pods, "pods")
+		watchArrives(t, c, maps, "configmaps")
+	})
 	step("compaction keeps memory and disk flat", compactionKeepsFlat)
 }
 
@@ -81,14 +87,31 @@ func rollingUpdate(t *testing.T, c *cluster) {
 
 // watchArrives waits until the watch, event by event, has come to what the
 // list says; the follower fails on an event that came twice or out of order.
-func watchArrives(t *testing.T, c *cluster, f *follower) {
+func watchArrives(t *testing.T, c *cluster, f *follower, resource string) {
 	err := eventually(c.ctx, settleLimit, func(context.Context) error {
-		return f.matches(c.list("pods", "-n", "default"))
+		f.check(t)
+		return f.matches(c.list(resource, "-n", "default"))
 	})
 	if err != nil {
 		t.Error(err)
 	}
 	f.check(t)
+}
+
+// kubectlSeesChangesOnce makes a known number of changes under `kubectl get -w`.
+func kubectlSeesChangesOnce(t *testing.T, c *cluster, f *follower) {
+	const count = 20
+	before := f.seen()
+	c.run(configMapManifests("default", "seen", count), "create", "-f", "-")
+	c.run("", "label", "configmaps", "-n", "default", "--all", "step=1")
+	kept := len(c.list("configmaps", "-n", "default")) - count
+	for i := range count {
+		c.run("", "delete", "configmap", "-n", "default", fmt.Sprintf("seen-%03d", i))
+	}
+	watchArrives(t, c, f, "configmaps")
+	if got, want := f.seen()-before, 3*count+kept; got != want {
+		t.Errorf("kubectl get -w saw %d events of %d changes", got, want)
+	}
 }
 
 func customResources(t *testing.T, c *cluster) {
@@ -236,7 +259,7 @@ func killDuringScaleUp(t *testing.T, c *cluster) {
 // compactionKeepsFlat writes the same objects again and again over several
 // compactions by the apiserver; memory and disk must not follow the history.
 func compactionKeepsFlat(t *testing.T, c *cluster) {
-	const warmUp, rounds = 2, 6
+	const warmUp, rounds = 3, 4
 	ctx, cancel := context.WithCancel(c.ctx)
 	var writers sync.WaitGroup
 	defer func() { cancel(); writers.Wait() }()
@@ -273,14 +296,18 @@ func compactionKeepsFlat(t *testing.T, c *cluster) {
 	}
 }
 
-// churn updates a fixed set of keys, beside the control plane's own, until the
-// context ends.
+// churn updates a fixed set of keys at a steady 400 writes per second, beside
+// the control plane's own, until the context ends. The rate is fixed because
+// the history between two compactions is in proportion to it.
 func churn(ctx context.Context, writers *sync.WaitGroup, cli *clientv3.Client) {
 	value := strings.Repeat("x", 3000)
 	for w := range 4 {
 		writers.Go(func() {
+			tick := time.NewTicker(10 * time.Millisecond)
+			defer tick.Stop()
 			for i := 0; ctx.Err() == nil; i++ {
 				_, _ = cli.Put(ctx, fmt.Sprintf("/churn/%d/%03d", w, i%250), value)
+				<-tick.C
 			}
 		})
 	}

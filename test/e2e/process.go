@@ -18,6 +18,9 @@ import (
 // killed.
 const stopGrace = 20 * time.Second
 
+// tailBytes is how much of a log a failure shows.
+const tailBytes = 1500
+
 // process is a program that this test started and will end.
 type process struct {
 	name    string
@@ -87,8 +90,8 @@ func (p *process) tail() string {
 	if err != nil {
 		return err.Error()
 	}
-	if len(b) > 4000 {
-		b = b[len(b)-4000:]
+	if len(b) > tailBytes {
+		b = b[len(b)-tailBytes:]
 	}
 	return fmt.Sprintf("--- %s (pid %d, running %t)\n%s", p.name, p.pid(), p.running(), b)
 }

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,53 +22,104 @@ type watchEvent struct {
 	Object object `json:"object"`
 }
 
-// follower keeps what a `kubectl get -w` has seen.
+// follower keeps what a watch through kubectl has seen.
 type follower struct {
-	cmd  *exec.Cmd
+	path string // of the collection when the watch is resumable, or empty
+	args []string
 	done chan struct{}
 
 	mu     sync.Mutex
+	cmd    *exec.Cmd
+	ending bool
+	last   string // resource version that was seen last
 	events []watchEvent
 	live   map[string]watchEvent // by UID
 	err    error
 }
 
-// follow starts `kubectl get ARGS -w` and reads it until the test ends.
+// follow runs `kubectl get ARGS -w` until the test ends. The apiserver drops a
+// watcher that does not keep up with a burst, and kubectl then ends; use it
+// for what changes slowly.
 func (c *cluster) follow(args ...string) *follower {
 	c.t.Helper()
-	f := &follower{done: make(chan struct{}), live: map[string]watchEvent{}}
-	f.cmd = exec.Command(c.kubectl, append([]string{"--kubeconfig=" + filepath.Join(c.dir, "kubeconfig"),
-		"get", "-w", "--output-watch-events", "-o", "json"}, args...)...)
-	f.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	out, err := f.cmd.StdoutPipe()
-	if err != nil {
-		c.t.Fatal(err)
+	return c.startFollower(&follower{args: append([]string{"get", "-w", "--output-watch-events", "-o", "json"}, args...)})
+}
+
+// followAll watches a whole collection from now on. When the apiserver drops
+// the watch, it goes on from the last resource version, as informers do.
+func (c *cluster) followAll(path string) *follower {
+	c.t.Helper()
+	var list struct {
+		Metadata objectMeta `json:"metadata"`
+		Items    []object   `json:"items"`
 	}
-	if err := f.cmd.Start(); err != nil {
-		c.t.Fatal(err)
+	if err := json.Unmarshal([]byte(c.run("", "get", "--raw", path)), &list); err != nil {
+		c.t.Fatalf("list %s: %v", path, err)
 	}
-	go f.read(out)
+	if len(list.Items) != 0 {
+		c.t.Fatalf("%s holds objects before the watch begins", path)
+	}
+	return c.startFollower(&follower{path: path, last: list.Metadata.ResourceVersion})
+}
+
+func (c *cluster) startFollower(f *follower) *follower {
+	f.done, f.live = make(chan struct{}), map[string]watchEvent{}
+	go f.run(c)
 	c.t.Cleanup(f.stop)
 	return f
 }
 
-func (f *follower) read(out io.Reader) {
+// run reads one kubectl after the other until stop.
+func (f *follower) run(c *cluster) {
 	defer close(f.done)
-	dec := json.NewDecoder(out)
-	for {
-		var e watchEvent
-		err := dec.Decode(&e)
-		f.mu.Lock()
-		switch {
-		case err == nil:
-			f.note(e)
-		case f.err == nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF):
-			f.err = err
-		}
+	for f.once(c) {
+	}
+}
+
+// once reads one kubectl to its end and tells whether to go on with another.
+func (f *follower) once(c *cluster) bool {
+	f.mu.Lock()
+	args := f.args
+	if f.path != "" {
+		args = []string{"get", "--raw", f.path + "?watch=true&resourceVersion=" + f.last}
+	}
+	if f.ending {
 		f.mu.Unlock()
-		if err != nil {
-			return
+		return false
+	}
+	var stderr bytes.Buffer
+	f.cmd = exec.Command(c.kubectl, append([]string{"--kubeconfig=" + filepath.Join(c.dir, "kubeconfig")}, args...)...)
+	f.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	f.cmd.Stderr = &stderr
+	out, err := f.cmd.StdoutPipe()
+	if err == nil {
+		err = f.cmd.Start()
+	}
+	cmd := f.cmd
+	f.mu.Unlock()
+	if err == nil {
+		err = f.read(out)
+		err = errors.Join(err, cmd.Wait())
+	}
+
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.path == "" && !f.ending {
+		f.fail("kubectl ended after %d events: %v: %s", len(f.events), err, stderr.String())
+	}
+	return f.path != "" && f.err == nil
+}
+
+// read notes events until the stream ends.
+func (f *follower) read(out io.Reader) error {
+	for dec := json.NewDecoder(out); ; {
+		var e watchEvent
+		if err := dec.Decode(&e); err != nil {
+			return err
 		}
+		f.mu.Lock()
+		f.note(e)
+		f.mu.Unlock()
 	}
 }
 
@@ -75,6 +127,11 @@ func (f *follower) read(out io.Reader) {
 // seen once and in order.
 func (f *follower) note(e watchEvent) {
 	m := e.Object.Metadata
+	if e.Type == "ERROR" {
+		f.fail("the watch was refused after %d events", len(f.events))
+		return
+	}
+	f.last = m.ResourceVersion
 	before, known := f.live[m.UID]
 	switch {
 	case e.Type == "ADDED" && known:
@@ -121,20 +178,31 @@ func (f *follower) matches(objects []object) error {
 	return nil
 }
 
-// check fails t when the watch broke a rule so far.
+// seen is how many events there were so far.
+func (f *follower) seen() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.events)
+}
+
+// check ends t when the watch broke a rule so far.
 func (f *follower) check(t testing.TB) {
 	t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {
-		t.Errorf("kubectl get -w: %v", f.err)
+		t.Fatalf("kubectl get -w: %v", f.err)
 	}
 }
 
 func (f *follower) stop() {
-	_ = f.cmd.Process.Kill()
+	f.mu.Lock()
+	f.ending = true
+	if f.cmd != nil && f.cmd.Process != nil {
+		_ = f.cmd.Process.Kill()
+	}
+	f.mu.Unlock()
 	<-f.done
-	_ = f.cmd.Wait()
 }
 
 func version(m objectMeta) int64 {
