@@ -35,7 +35,7 @@ func (s maintenanceServer) Downgrade(ctx context.Context, r *pb.DowngradeRequest
 	if err != nil {
 		return nil, err
 	}
-	return &pb.DowngradeResponse{Header: s.headerNow(), Version: majorMinor(cv)}, nil
+	return &pb.DowngradeResponse{Header: s.headerNow(), Version: twoPartVersion(cv)}, nil
 }
 
 // validateDowngrade checks that target is one minor version below the cluster's.
@@ -79,7 +79,7 @@ func parseTargetVersion(s string) (semver.Version, error) {
 	return semver.Version{Major: v.Major, Minor: v.Minor}, nil
 }
 
-func majorMinor(v semver.Version) string {
+func twoPartVersion(v semver.Version) string {
 	full := semver.Version{Major: v.Major, Minor: v.Minor}.String()
 	return full[:len(full)-len(".0")]
 }

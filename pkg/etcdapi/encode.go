@@ -1,6 +1,8 @@
 package etcdapi
 
 import (
+	"slices"
+
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -10,17 +12,21 @@ import (
 // encoder builds a response out of pooled chunks and of byte slices that belong
 // to the store.
 //
-// Bytes are appended to the current chunk; a chunk is a reference-counted gRPC
-// buffer of which the encoder emits slices, so that it goes back to the pool
-// when the last of them was sent. A key-value of shareMin bytes or more is not
-// copied: what the chunk has gathered is emitted, then the value's own bytes.
-// Sharing is safe because an encoded version is never modified.
+// Bytes are appended to the current chunk, which becomes one buffer of the
+// response when it is full and goes back to the pool when it was sent. A
+// key-value of shareMin bytes or more is not copied: what the chunk has gathered
+// becomes a buffer, then the value's own bytes do. A chunk cut up in this way is
+// left to the garbage collector: reference counts for its pieces, a tag and a
+// length each, cost more than it does. Sharing is safe because an encoded
+// version is never modified.
 type encoder struct {
 	bufs     mem.BufferSlice
 	root     mem.Buffer // the current chunk as a buffer, over its whole capacity
 	chunk    []byte     // its bytes, len is what was appended
 	start    int        // first byte of chunk that is not in bufs yet
+	cut      bool       // pieces of the chunk are in bufs
 	shareMin int
+	boxes    []mem.SliceBuffer // where shared buffers live, see share
 }
 
 // newEncoder starts a response of size bytes, or of unknown size if it is negative.
@@ -34,7 +40,7 @@ func newEncoder(size int) *encoder {
 }
 
 func (e *encoder) newChunk(size int) {
-	e.start = 0
+	e.start, e.cut = 0, false
 	if mem.IsBelowBufferPoolingThreshold(size) {
 		e.chunk = make([]byte, size)
 		e.root, e.chunk = mem.SliceBuffer(e.chunk), e.chunk[:0]
@@ -55,22 +61,43 @@ func (e *encoder) reserve(n int) {
 	e.newChunk(max(n, encodeChunkBytes))
 }
 
-// emit passes on what the chunk gathered since the last emit.
-func (e *encoder) emit() {
+// share adds b to the response without copying it. A SliceBuffer put into an
+// interface is an allocation of its own; a pointer to one of a batch is not.
+func (e *encoder) share(b []byte) {
+	if len(e.boxes) == cap(e.boxes) {
+		e.boxes = make([]mem.SliceBuffer, 0, encodeBoxes)
+	}
+	e.boxes = append(e.boxes, b)
+	e.bufs = append(e.bufs, &e.boxes[len(e.boxes)-1])
+}
+
+// expect makes room for key-values that look as if they will be shared: two
+// buffers each.
+func (e *encoder) expect(vs []*mvcc.Version, shape kvShape) {
+	if len(vs) > 1 && shape == kvWhole && len(vs[0].KV()) >= e.shareMin {
+		e.bufs = slices.Grow(e.bufs, 2*len(vs)+2)
+	}
+}
+
+// cutChunk adds what the chunk gathered since the last cut.
+func (e *encoder) cutChunk() {
 	if len(e.chunk) > e.start {
-		e.bufs = append(e.bufs, e.root.Slice(e.start, len(e.chunk)))
-		e.start = len(e.chunk)
+		e.share(e.chunk[e.start:len(e.chunk):len(e.chunk)])
+		e.start, e.cut = len(e.chunk), true
 	}
 }
 
 func (e *encoder) closeChunk() {
-	if e.root == nil {
-		return
-	}
-	if e.start == 0 && len(e.chunk) > 0 && len(e.chunk) == e.root.Len() {
-		e.bufs = append(e.bufs, e.root) // filled exactly: no slice of it needed
-	} else {
-		e.emit()
+	switch {
+	case e.root == nil:
+	case e.cut:
+		e.cutChunk()
+	case len(e.chunk) == e.root.Len():
+		e.bufs = append(e.bufs, e.root)
+	default:
+		if len(e.chunk) > 0 {
+			e.bufs = append(e.bufs, e.root.Slice(0, len(e.chunk)))
+		}
 		e.root.Free()
 	}
 	e.root, e.chunk = nil, nil
@@ -114,8 +141,8 @@ func (e *encoder) keyValue(num protowire.Number, v *mvcc.Version, s kvShape) {
 	n := s.size(v)
 	if s == kvWhole && n >= e.shareMin {
 		e.openField(num, n)
-		e.emit()
-		e.bufs = append(e.bufs, mem.SliceBuffer(v.KV()))
+		e.cutChunk()
+		e.share(v.KV())
 		return
 	}
 	e.reserve(sizeBytesField(num, n))

@@ -66,6 +66,7 @@ func sizeRange(h wireHeader, res *mvcc.RangeResult) int {
 func (e *encoder) rangeFields(h wireHeader, res *mvcc.RangeResult) {
 	shape := rangeShape(res)
 	e.header(respHeader, h)
+	e.expect(res.Versions, shape)
 	for _, v := range res.Versions {
 		e.keyValue(rangeKVs, v, shape)
 	}
@@ -87,6 +88,7 @@ func encodeStreamChunk(h wireHeader, page *mvcc.Page) *reply {
 		e.rangeFields(h, res)
 		return e.finish()
 	}
+	e.expect(res.Versions, shape)
 	for _, v := range res.Versions {
 		e.keyValue(rangeKVs, v, shape)
 	}

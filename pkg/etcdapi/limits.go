@@ -48,8 +48,11 @@ const (
 	// encodeChunkBytes is the size of a chunk: one of the sizes gRPC's pool keeps.
 	encodeChunkBytes = 32 * 1024
 	// encodeShareBytesMin is the smallest encoded key-value a large response
-	// shares instead of copying.
-	encodeShareBytesMin = 1024
+	// shares instead of copying. BenchmarkEncodeShare, per key, copied and shared:
+	// 256 bytes 55 and 130 ns, 512 bytes 170 and 170 ns, 2 KiB 680 and 400 ns.
+	encodeShareBytesMin = 512
+	// encodeBoxes is the number of shared buffers allocated at a time.
+	encodeBoxes = 256
 	// encodeSizePassKeysMax is the number of keys above which a list is taken for
 	// large without adding up its size first.
 	encodeSizePassKeysMax = 1024
