@@ -27,7 +27,14 @@ const (
 	// committedBytesMax bounds the entries handed to the apply goroutine and not yet applied.
 	committedBytesMax = 64 << 20
 	messageBytesMax   = 1 << 20
-	inflightMsgsMax   = 256
+	// mailboxKeepMax is the largest slice a mailbox keeps for reuse.
+	mailboxKeepMax = 4096
+	// appendsInFlightMax is the number of batches the log goroutine may have. While it writes one, one more waits, and what
+	// comes in meanwhile gathers in the proposal queue: so there is one batch per fsync, not one per proposal.
+	appendsInFlightMax = 2
+	// entriesInFlightMax bounds the entries proposed and not yet applied.
+	entriesInFlightMax = 8192
+	inflightMsgsMax    = 256
 
 	// compactStepBudget is the number of versions one slice of physical compaction looks at.
 	compactStepBudget = 512
@@ -44,4 +51,21 @@ const (
 
 	housekeepingInterval    = time.Second
 	checkpointRetryInterval = 10 * time.Second
+)
+
+// entryOverhead is about what raftpb adds to the data of an entry.
+const entryOverhead = 24
+
+// walEntryOverhead is at least what an entry takes in the WAL beside its data, walBatchReserve what stays free for a hard state.
+const (
+	walEntryOverhead = 64
+	walBatchReserve  = 512
+)
+
+const (
+	// frameOverheadMax is at least what framing adds to a request.
+	frameOverheadMax = 32
+	// kvCost and leaseCost are what etcd counts for a key and a lease beside their bytes.
+	kvCost    = 256
+	leaseCost = 64
 )

@@ -1,0 +1,241 @@
+package raftstore
+
+import (
+	"encoding/binary"
+	"fmt"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kubeshim/shim/pkg/raftstore/membership"
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+)
+
+// applier is the goroutine that owns the state machine and the membership. Per batch of committed entries: apply them all, publish
+// one View, append the events, answer the calls, tell raft (I4). Between batches it removes compacted versions in bounded slices.
+type applier struct {
+	s     *Store
+	inbox *mailbox[applyTask]
+	wake  chan struct{}
+
+	// All below belongs to the goroutine (and to Open before it starts).
+	state          *mvcc.State
+	cluster        *membership.Cluster
+	compacting     bool
+	compacted      mvcc.Revision // removal up to here is complete
+	compactWaiters []compactWaiter
+
+	ids     []uint64
+	waiting []*waiter
+	results []mvcc.Result
+}
+
+// applyTask is a message of raft's with committed entries, or something to do with the state between two batches.
+type applyTask struct {
+	msg *raftpb.Message
+	do  func()
+}
+
+type compactWaiter struct {
+	rev  mvcc.Revision
+	done chan struct{}
+}
+
+func newApplier(s *Store) *applier {
+	wake := make(chan struct{}, 1)
+	return &applier{s: s, wake: wake, inbox: newMailbox[applyTask](0, wake)} // bounded by entriesInFlightMax and committedBytesMax
+}
+
+// run is the event loop.
+func (a *applier) run() {
+	for {
+		if !a.compacting {
+			select {
+			case <-a.s.stop:
+				return
+			case <-a.wake:
+			}
+		}
+		tasks := a.inbox.take()
+		for _, t := range tasks {
+			if t.do != nil {
+				t.do()
+				continue
+			}
+			a.batch(t.msg.GetEntries())
+			inputs := make([]nodeInput, 0, len(t.msg.GetResponses()))
+			for _, r := range t.msg.GetResponses() {
+				inputs = append(inputs, nodeInput{msg: r})
+			}
+			a.s.node.inbox.put(inputs...)
+		}
+		a.inbox.recycle(tasks)
+		a.compactStep()
+		select {
+		case <-a.s.stop:
+			return
+		default:
+		}
+	}
+}
+
+// batch applies committed entries.
+func (a *applier) batch(entries []*raftpb.Entry) {
+	a.ids, a.waiting, a.results = a.ids[:0], a.waiting[:0], a.results[:0]
+	for _, e := range entries {
+		a.ids = append(a.ids, requestID(e))
+	}
+	a.waiting = a.s.waiters.take(a.waiting, a.ids)
+	var events []mvcc.Event
+	var led bool
+	for i, e := range entries {
+		var req *pb.InternalRaftRequest
+		if w := a.waiting[i]; w != nil {
+			req = w.request
+		}
+		res := a.entry(e, req)
+		a.results = append(a.results, res)
+		if i == 0 {
+			events = res.Events
+		} else {
+			events = append(events, res.Events...)
+		}
+		led = led || e.GetType() == raftpb.EntryNormal && len(e.GetData()) == 0
+	}
+	a.publish(events)
+	for i, w := range a.waiting {
+		if w != nil {
+			w.outcome <- outcome{result: a.results[i]}
+			a.waiting[i] = nil
+		}
+	}
+	clear(a.results)
+	if led {
+		a.s.readyOnce.Do(func() { close(a.s.ready) })
+	}
+}
+
+// publish makes what was applied visible, in the order that I4 wants.
+func (a *applier) publish(events []mvcc.Event) {
+	view := a.state.Publish()
+	a.s.view.Store(view)
+	a.s.cluster.Store(a.cluster)
+	a.s.applied.Store(view.Index())
+	a.s.metrics.published(view)
+	a.s.cfg.OnApply(view, events)
+}
+
+// requestID is the ID in the payload of an entry, 0 if it has none. Frame puts it first.
+func requestID(e *raftpb.Entry) uint64 {
+	const tag = 1<<3 | 0
+	data := e.GetData()
+	if e.GetType() != raftpb.EntryNormal || len(data) < 2 || data[0] != tag {
+		return 0
+	}
+	id, n := binary.Uvarint(data[1:])
+	if n <= 0 {
+		return 0
+	}
+	return id
+}
+
+// entry applies one entry. req is its decoded form if the proposer is here.
+func (a *applier) entry(e *raftpb.Entry, req *pb.InternalRaftRequest) mvcc.Result {
+	entry := mvcc.Entry{Index: e.GetIndex(), Term: e.GetTerm()}
+	switch {
+	case e.GetType() != raftpb.EntryNormal:
+		a.confChange(e)
+	case len(e.GetData()) == 0:
+	default:
+		if req == nil {
+			var err error
+			if req, err = mvcc.Decode(e.GetData()); err != nil {
+				panic(fmt.Sprintf("entry %d passed its checksum and does not decode: %v", e.GetIndex(), err))
+			}
+		}
+		entry.Request = req
+	}
+	res := a.state.Apply(entry)
+	if entry.Request != nil {
+		a.sideEffects(entry.Request, res)
+	}
+	return res
+}
+
+// sideEffects are what an applied request means outside of the state machine.
+func (a *applier) sideEffects(r *pb.InternalRaftRequest, res mvcc.Result) {
+	a.s.metrics.applied(r, res)
+	if res.Err != nil {
+		return
+	}
+	switch {
+	case r.ClusterMemberAttrSet != nil:
+		attr := r.ClusterMemberAttrSet.GetMemberAttributes()
+		a.cluster = a.cluster.ApplyAttributes(types.ID(r.ClusterMemberAttrSet.GetMember_ID()), attr.GetName(), attr.GetClientUrls())
+	case r.LeaseGrant != nil:
+		if g, ok := res.Response.(*mvcc.LeaseGrantResult); ok {
+			a.s.leases.granted(g.ID, g.TTL, 0, a.s.cfg.Now())
+		}
+	case r.LeaseRevoke != nil:
+		a.s.leases.revokedLease(mvcc.LeaseID(r.LeaseRevoke.GetID()))
+	case r.LeaseCheckpoint != nil:
+		for _, c := range r.LeaseCheckpoint.GetCheckpoints() {
+			a.s.leases.checkpointed(mvcc.LeaseID(c.GetID()), c.GetRemaining_TTL())
+		}
+	case r.Compaction != nil:
+		a.compacting = true
+	case r.Alarm != nil && r.Alarm.GetAction() != pb.AlarmRequest_GET:
+		if res, ok := res.Response.(*mvcc.AlarmResult); ok {
+			for _, m := range res.Alarms {
+				a.s.cfg.OnEvent(AlarmChanged{Alarm: m.GetAlarm().String(), Member: types.ID(m.GetMemberID()),
+					Raised: r.Alarm.GetAction() == pb.AlarmRequest_ACTIVATE})
+			}
+		}
+	}
+}
+
+// confChange applies a configuration change to the membership, and passes it to raft unless it was refused.
+func (a *applier) confChange(e *raftpb.Entry) {
+	cc := &raftpb.ConfChange{}
+	if e.GetType() != raftpb.EntryConfChange {
+		panic(fmt.Sprintf("entry %d has type %v, which nothing here writes", e.GetIndex(), e.GetType()))
+	}
+	if err := proto.Unmarshal(e.GetData(), cc); err != nil {
+		panic(fmt.Sprintf("configuration change %d passed its checksum and does not decode: %v", e.GetIndex(), err))
+	}
+	next, err := a.cluster.Apply(cc)
+	a.s.cfg.OnEvent(MembersChanged{Change: fmt.Sprintf("%v of %s", cc.GetType(), types.ID(cc.GetNodeId())), Err: err})
+	if err != nil {
+		cc.NodeId = new(uint64(raft.None)) // raft has to hear of the entry, to know that the next change may be proposed
+	}
+	a.cluster = next
+	a.s.soleVoter.Store(len(next.ConfState().Voters) == 1 && len(next.ConfState().Learners) == 0)
+	if a.s.node != nil { // not during replay
+		a.s.node.inbox.put(nodeInput{do: func(rn *raft.RawNode) { rn.ApplyConfChange(cc) }})
+	}
+}
+
+// compactStep removes a slice of what compaction left, one slice per turn of the loop, so that writes come in between.
+func (a *applier) compactStep() {
+	if !a.compacting || !a.state.CompactStep(compactStepBudget) {
+		return
+	}
+	a.compacting = false
+	a.publish(nil) // views before this one keep the removed versions in memory
+	a.compacted = a.s.view.Load().Compacted()
+	a.s.cfg.OnEvent(CompactionDone{Revision: a.compacted})
+	rest := a.compactWaiters[:0]
+	for _, w := range a.compactWaiters {
+		if w.rev <= a.compacted {
+			close(w.done)
+		} else {
+			rest = append(rest, w)
+		}
+	}
+	clear(a.compactWaiters[len(rest):])
+	a.compactWaiters = rest
+}

@@ -1,0 +1,193 @@
+package backend
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+)
+
+const (
+	// mapBytes is what is mapped at first, as etcd does: no reader has to be waited for until the file outgrows it.
+	mapBytes = 10 << 30
+	// lockTimeout bounds the wait for a file that another process has open.
+	lockTimeout = time.Second
+	fileMode    = 0o600
+	dirMode     = 0o700
+	tempSuffix  = ".tmp"
+	// copyTxBytes bounds the memory that a defragmentation takes.
+	copyTxBytes = 16 << 20
+)
+
+// DB is an open checkpoint file.
+type DB struct {
+	path   string
+	opts   Options
+	handle atomic.Pointer[bbolt.DB] // replaced by Defragment
+
+	size, inUse atomic.Int64   // bytes
+	retired     sync.WaitGroup // files that Defragment replaced and that still have readers
+}
+
+// Options of a DB. The zero value is the default.
+type Options struct {
+	// OpenFile opens files for bbolt. Default os.OpenFile.
+	OpenFile func(name string, flag int, mode os.FileMode) (*os.File, error)
+	// MapBytes is the room that is mapped at first. Default 10 GiB.
+	MapBytes int
+}
+
+// CorruptError is a file that does not hold what was written to it. Offset is -1 when no single place is at fault.
+type CorruptError struct {
+	File   string
+	Offset int64
+	Reason string
+}
+
+func (e *CorruptError) Error() string {
+	if e.Offset < 0 {
+		return fmt.Sprintf("corrupt file %s: %s", e.File, e.Reason)
+	}
+	return fmt.Sprintf("corrupt file %s at offset %d: %s", e.File, e.Offset, e.Reason)
+}
+
+// Open opens the file, or makes it with all buckets.
+func Open(path string, o Options) (db *DB, err error) {
+	if o.OpenFile == nil {
+		o.OpenFile = os.OpenFile
+	}
+	if o.MapBytes == 0 {
+		o.MapBytes = mapBytes
+	}
+	db = &DB{path: path, opts: o}
+	if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
+		return nil, fmt.Errorf("make directory of the database: %w", err)
+	}
+	if err := os.Remove(path + tempSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("remove leftover of a defragmentation: %w", err)
+	}
+	defer db.guard(debug.SetPanicOnFault(true), &err)
+	h, err := db.open(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := createBuckets(h); err != nil {
+		h.Close()
+		return nil, err
+	}
+	db.handle.Store(h)
+	db.measure()
+	return db, nil
+}
+
+func createBuckets(h *bbolt.DB) error {
+	tx, err := h.Begin(true)
+	if err != nil {
+		return fmt.Errorf("begin to write the database: %w", err)
+	}
+	defer tx.Rollback()
+	missing := 0
+	for _, name := range buckets {
+		if tx.Bucket(name) != nil {
+			continue
+		}
+		missing++
+		if _, err := tx.CreateBucket(name); err != nil {
+			return fmt.Errorf("create bucket %s: %w", name, err)
+		}
+	}
+	if missing == 0 {
+		return nil
+	}
+	return tx.Commit()
+}
+
+func (db *DB) open(path string) (*bbolt.DB, error) {
+	h, err := bbolt.Open(path, fileMode, &bbolt.Options{
+		Timeout:         lockTimeout,
+		FreelistType:    bbolt.FreelistMapType,
+		InitialMmapSize: db.opts.MapBytes,
+		OpenFile:        db.opts.OpenFile,
+	})
+	switch {
+	case err == nil:
+		return h, nil
+	case errors.Is(err, berrors.ErrTimeout):
+		return nil, fmt.Errorf("open %s: it is in use by another process", path)
+	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum), errors.Is(err, berrors.ErrVersionMismatch):
+		return nil, &CorruptError{File: path, Offset: 0, Reason: fmt.Sprintf("no valid meta page: %v", err)}
+	}
+	return nil, fmt.Errorf("open %s: %w", path, err)
+}
+
+// guard turns what bbolt does with a damaged file, panics and reads outside the mapping, into a CorruptError. It is to be
+// deferred, with what SetPanicOnFault(true) answered.
+func (db *DB) guard(old bool, err *error) {
+	debug.SetPanicOnFault(old)
+	r := recover()
+	if r == nil {
+		return
+	}
+	offset, reason := locate(db.path)
+	if reason == "" {
+		reason = fmt.Sprint(r)
+	}
+	*err = &CorruptError{File: db.path, Offset: offset, Reason: reason}
+}
+
+// update runs one transaction and notes the size of the file.
+func (db *DB) update(fn func(*bbolt.Tx) error) error {
+	err := db.handle.Load().Update(fn)
+	db.measure()
+	return err
+}
+
+func (db *DB) measure() {
+	h := db.handle.Load()
+	_ = h.View(func(tx *bbolt.Tx) error {
+		db.size.Store(tx.Size())
+		free := int64(h.Stats().FreePageN+h.Stats().PendingPageN) * int64(h.Info().PageSize)
+		db.inUse.Store(tx.Size() - free)
+		return nil
+	})
+	forget(h.Info().Data, db.size.Load())
+}
+
+// Size is the size of the file in bytes, never 0.
+func (db *DB) Size() int64 { return db.size.Load() }
+
+// SizeInUse is the part of Size that is not free pages, in bytes.
+func (db *DB) SizeInUse() int64 { return db.inUse.Load() }
+
+// Path is the name of the file.
+func (db *DB) Path() string { return db.path }
+
+// Begin gives a reader of what the file holds now. It has to be ended with Rollback.
+func (db *DB) Begin() (*bbolt.Tx, error) { return db.handle.Load().Begin(false) }
+
+// Close waits for the readers.
+func (db *DB) Close() error {
+	err := db.handle.Load().Close()
+	db.retired.Wait()
+	return err
+}
+
+// offset is the place in the file of bytes that bbolt gave.
+func offset(h *bbolt.DB, b []byte) int64 {
+	if len(b) == 0 {
+		return -1
+	}
+	at := int64(uintptr(unsafe.Pointer(unsafe.SliceData(b))) - h.Info().Data)
+	if at < 0 || at >= mapBytes { // bbolt copies what is not aligned
+		return -1
+	}
+	return at
+}

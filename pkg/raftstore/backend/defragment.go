@@ -1,0 +1,70 @@
+package backend
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+
+	"go.etcd.io/bbolt"
+)
+
+// Defragment writes the file anew without its free pages. Readers go on with the old file until they end.
+//
+// Steps: 1 copy all rows into db.tmp and sync it; 2 rename it to db; 3 sync the directory; 4 open the new file. A crash before 2
+// leaves the old file and db.tmp, which Open removes; from 2 on, the old or the new file, which hold the same.
+func (db *DB) Defragment() (err error) {
+	defer db.guard(debug.SetPanicOnFault(true), &err)
+	temp := db.path + tempSuffix
+	if err := db.copyTo(temp); err != nil {
+		os.Remove(temp)
+		return fmt.Errorf("copy the database: %w", err)
+	}
+	if err := os.Rename(temp, db.path); err != nil {
+		os.Remove(temp)
+		return fmt.Errorf("replace the database: %w", err)
+	}
+	if err := syncDir(filepath.Dir(db.path)); err != nil {
+		return fmt.Errorf("sync directory of the database: %w", err)
+	}
+	h, err := db.open(db.path)
+	if err != nil {
+		return err
+	}
+	if err := createBuckets(h); err != nil {
+		h.Close()
+		return err
+	}
+	old := db.handle.Swap(h)
+	db.measure()
+	db.retired.Go(func() { old.Close() }) // waits for the readers of the old file
+	return nil
+}
+
+func (db *DB) copyTo(path string) error {
+	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	dst, err := bbolt.Open(path, fileMode, &bbolt.Options{OpenFile: db.opts.OpenFile, FreelistType: bbolt.FreelistMapType, NoSync: true})
+	if err != nil {
+		return err
+	}
+	if err := bbolt.Compact(dst, db.handle.Load(), copyTxBytes); err != nil {
+		dst.Close()
+		return err
+	}
+	if err := dst.Sync(); err != nil {
+		dst.Close()
+		return err
+	}
+	return dst.Close()
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}

@@ -1,0 +1,42 @@
+// Package backend is etcd 3.7's storage schema in a bbolt file: what raftstore checkpoints its state to and starts from.
+//
+// The file is a checkpoint, not a write-through. One Write brings it from the state at one applied index to the state at a later
+// one in one bbolt transaction, so that it always is the state at exactly one index, which it names. etcd's own tools read it
+// (etcdutl snapshot status, restore, hashkv), and etcd starts from what they restore.
+//
+// # Buckets
+//
+//	key              8 byte main revision, '_', 8 byte sub revision, and 't' for a tombstone -> mvccpb.KeyValue
+//	meta             consistent_index, term (8 bytes big endian), confState (JSON), scheduledCompactRev, finishedCompactRev
+//	                 (17 byte revisions), storageVersion ("3.7.0")
+//	lease            8 byte ID -> leasepb.Lease {1: ID, 2: TTL, 3: remaining TTL}
+//	alarm            etcdserverpb.AlarmMember -> nothing
+//	cluster          clusterVersion, downgrade (JSON)
+//	members          ID as hex text -> JSON
+//	members_removed  ID as hex text -> "removed"
+//	auth, authUsers, authRoles   empty
+//	shim             ours; etcd ignores it and keeps it in copies
+//
+// Bucket shim holds what guards the file against flipped bits, which bbolt itself does not notice:
+//
+//	facts            8 byte index, 8 byte rolling hash, 8 byte count and 8 byte sum of the rows of all other buckets but key
+//	g + 8 byte group 8 byte count and 8 byte sum of the rows of key whose main revision / 1024 is the group
+//
+// A sum is the sum modulo 2^64 of a 64 bit hash of each row, so a write changes it without reading what it does not touch. Load
+// reads every row anyway, and compares. If facts names another index than consistent_index, etcd has written to the file since;
+// then the sums say nothing and are made anew by the next Write.
+//
+// # Goroutines
+//
+// A DB starts none. Write, Defragment and Close belong to one goroutine (the checkpoint goroutine of raftstore); Begin and the
+// readers it gives may be used from any.
+//
+// # Crash states
+//
+// A crash in Write leaves the state before or the state after: bbolt writes new pages, syncs, and then switches with one meta page.
+// A crash in Defragment leaves the old file or the new one, which hold the same rows, and maybe db.tmp, which Open removes.
+//
+// # Limits
+//
+// The file is mapped with room for 10 GiB at first; beyond that bbolt maps it anew, which waits for readers.
+package backend

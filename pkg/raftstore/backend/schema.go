@@ -1,0 +1,104 @@
+package backend
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+)
+
+// The buckets of etcd's schema, and ours.
+var (
+	bucketKey            = []byte("key")
+	bucketMeta           = []byte("meta")
+	bucketLease          = []byte("lease")
+	bucketAlarm          = []byte("alarm")
+	bucketCluster        = []byte("cluster")
+	bucketMembers        = []byte("members")
+	bucketMembersRemoved = []byte("members_removed")
+	bucketShim           = []byte("shim")
+
+	buckets = [][]byte{bucketKey, bucketMeta, bucketLease, bucketAlarm, bucketCluster, bucketMembers, bucketMembersRemoved,
+		[]byte("auth"), []byte("authUsers"), []byte("authRoles"), bucketShim}
+)
+
+var (
+	metaIndex            = []byte("consistent_index")
+	metaTerm             = []byte("term")
+	metaConfState        = []byte("confState")
+	metaScheduledCompact = []byte("scheduledCompactRev")
+	metaFinishedCompact  = []byte("finishedCompactRev")
+	metaStorageVersion   = []byte("storageVersion")
+	clusterVersion       = []byte("clusterVersion")
+	clusterDowngrade     = []byte("downgrade")
+	shimFacts            = []byte("facts")
+)
+
+// StorageVersion is the version of the schema that is written.
+const StorageVersion = "3.7.0"
+
+var (
+	errRowShort = errors.New("row is too short")
+	removedMark = []byte("removed")
+)
+
+func encodeLeaseID(id mvcc.LeaseID) []byte { return binary.BigEndian.AppendUint64(nil, uint64(id)) }
+
+// encodeLease is leasepb.Lease.
+func encodeLease(l mvcc.Lease) []byte {
+	var b []byte
+	for i, v := range []int64{int64(l.ID), l.TTL, l.Remaining} {
+		if v != 0 {
+			b = protowire.AppendTag(b, protowire.Number(i+1), protowire.VarintType)
+			b = protowire.AppendVarint(b, uint64(v))
+		}
+	}
+	return b
+}
+
+func decodeLease(b []byte) (mvcc.Lease, error) {
+	var fields [4]int64
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return mvcc.Lease{}, protowire.ParseError(n)
+		}
+		b = b[n:]
+		if num <= 3 && typ == protowire.VarintType {
+			v, n := protowire.ConsumeVarint(b)
+			if n < 0 {
+				return mvcc.Lease{}, protowire.ParseError(n)
+			}
+			fields[num], b = int64(v), b[n:]
+			continue
+		}
+		if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
+			return mvcc.Lease{}, protowire.ParseError(n)
+		}
+		b = b[n:]
+	}
+	return mvcc.Lease{ID: mvcc.LeaseID(fields[1]), TTL: fields[2], Remaining: fields[3]}, nil
+}
+
+// encodeRevision is a revision as etcd keeps it in bucket meta.
+func encodeRevision(r mvcc.Revision) []byte {
+	b := binary.BigEndian.AppendUint64(nil, uint64(r))
+	b = append(b, '_')
+	return binary.BigEndian.AppendUint64(b, 0)
+}
+
+func decodeRevision(b []byte) (mvcc.Revision, error) {
+	if len(b) < 17 {
+		return 0, errRowShort
+	}
+	return mvcc.Revision(binary.BigEndian.Uint64(b)), nil
+}
+
+func decodeUint64(b []byte) (uint64, error) {
+	if len(b) != 8 {
+		return 0, errRowShort
+	}
+	return binary.BigEndian.Uint64(b), nil
+}

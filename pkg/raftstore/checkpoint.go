@@ -1,0 +1,298 @@
+package raftstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"go.etcd.io/bbolt"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/kubeshim/shim/pkg/raftstore/backend"
+	"github.com/kubeshim/shim/pkg/raftstore/membership"
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+)
+
+// checkpointer is the goroutine that owns the bbolt file. It writes the state at one applied index into it (I3), off the path of
+// writes and reads: the apply goroutine only captures what has changed. A failure loses nothing, since the WAL keeps what bbolt
+// lacks; the next attempt covers it again.
+type checkpointer struct {
+	s     *Store
+	db    *backend.DB
+	tasks chan checkpointTask // callers wait for room
+	poke  chan struct{}       // capacity 1: look at the policy
+
+	// All below belongs to the goroutine.
+	last    mark
+	lastAt  time.Time
+	walSize int64 // after the last checkpoint
+	retryAt time.Time
+}
+
+// checkpointTask is something to do on the goroutine.
+type checkpointTask struct {
+	do   func() error
+	done chan error // capacity 1
+}
+
+// captured is the state to write.
+type captured struct {
+	state   *mvcc.Checkpoint
+	cluster *membership.Cluster
+}
+
+func newCheckpointer(s *Store, db *backend.DB) *checkpointer {
+	return &checkpointer{s: s, db: db, tasks: make(chan checkpointTask), poke: make(chan struct{}, 1)}
+}
+
+// run is the event loop.
+func (c *checkpointer) run() {
+	for {
+		select {
+		case <-c.s.stop:
+			return
+		case t := <-c.tasks:
+			t.done <- t.do()
+		case <-c.poke:
+			if reason := c.due(); reason != "" {
+				_ = c.write(reason) // reported as an event, and tried again
+			}
+			c.s.metrics.database(c.db.Size(), c.db.SizeInUse())
+		}
+	}
+}
+
+// call runs do on the goroutine.
+func (c *checkpointer) call(ctx context.Context, do func() error) error {
+	t := checkpointTask{do: do, done: make(chan error, 1)}
+	select {
+	case c.tasks <- t:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.s.stop:
+		return ErrStopped
+	}
+	select {
+	case err := <-t.done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.s.stopped:
+		return ErrStopped
+	}
+}
+
+// due is why a checkpoint should be made now, "" if it should not.
+func (c *checkpointer) due() string {
+	now, view := c.s.cfg.Now(), c.s.View()
+	behind := view.Index() - c.last.index
+	grown := c.s.log.wal.Size() - c.walSize
+	switch {
+	case behind == 0 || now.Before(c.retryAt):
+		return ""
+	case grown >= c.s.cfg.CheckpointWALBytes:
+		return "log size"
+	case behind >= c.s.cfg.SnapshotCount:
+		return "log entries"
+	case now.Sub(c.lastAt) >= c.s.cfg.CheckpointInterval:
+		return "age"
+	}
+	return ""
+}
+
+// write makes a checkpoint.
+func (c *checkpointer) write(reason string) error {
+	start := c.s.cfg.Now()
+	got, err := c.capture()
+	if err != nil {
+		return err
+	}
+	at := got.state.Index
+	if at == c.last.index {
+		return c.release(got, true)
+	}
+	batch, err := batchOf(got)
+	if err == nil {
+		err = c.commit(batch)
+	}
+	if err != nil {
+		c.retryAt = start.Add(checkpointRetryInterval)
+		_ = c.release(got, false)
+		c.s.cfg.OnEvent(CheckpointFailed{Reason: reason, Err: err})
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	if err := c.release(got, true); err != nil {
+		return err
+	}
+	c.last = mark{index: at, term: got.state.Term, conf: got.cluster.ConfState()}
+	c.lastAt = c.s.cfg.Now()
+	if err := c.markLog(); err != nil {
+		c.s.cfg.OnEvent(CheckpointFailed{Reason: reason, Err: err})
+		return fmt.Errorf("checkpoint: %w", err)
+	}
+	c.walSize = c.s.log.wal.Size()
+	took := c.lastAt.Sub(start)
+	c.s.metrics.checkpointed(took)
+	c.s.metrics.database(c.db.Size(), c.db.SizeInUse())
+	c.s.cfg.OnEvent(CheckpointDone{Reason: reason, Index: at, Puts: got.state.PutCount(), Deletes: len(batch.Dead), Took: took})
+	return nil
+}
+
+func (c *checkpointer) commit(b backend.Batch) error {
+	start := time.Now()
+	err := c.db.Write(b)
+	c.s.metrics.committed(time.Since(start))
+	return err
+}
+
+// onApply runs do on the apply goroutine and waits for it.
+func (c *checkpointer) onApply(do func()) error {
+	done := make(chan struct{})
+	c.s.apply.inbox.put(applyTask{do: func() { do(); close(done) }})
+	select {
+	case <-done:
+		return nil
+	case <-c.s.stop:
+		return ErrStopped
+	}
+}
+
+func (c *checkpointer) capture() (got captured, err error) {
+	err = c.onApply(func() {
+		got = captured{state: c.s.apply.state.BeginCheckpoint(), cluster: c.s.apply.cluster}
+	})
+	return got, err
+}
+
+func (c *checkpointer) release(got captured, ok bool) error {
+	return c.onApply(func() { c.s.apply.state.EndCheckpoint(got.state, ok) })
+}
+
+// markLog tells the WAL what bbolt holds, so that it gives back what is not needed any more.
+func (c *checkpointer) markLog() error {
+	m := c.last
+	t := logTask{mark: &m, done: make(chan error, 1)}
+	c.s.log.inbox.put(t)
+	select {
+	case err := <-t.done:
+		return err
+	case <-c.s.stop:
+		return ErrStopped
+	}
+}
+
+// batchOf is what bbolt has to write.
+func batchOf(got captured) (backend.Batch, error) {
+	cp, view := got.state, got.state.View
+	b := backend.Batch{
+		Index: cp.Index, Term: cp.Term, Hash: view.Hash(),
+		Puts: cp.Puts(), Dead: cp.Dead(), LeasesPut: cp.LeasesPut(), LeasesDeleted: cp.LeasesDeleted(),
+		CompactScheduled: cp.CompactScheduled, CompactFinished: cp.CompactFinished,
+		ClusterVersion: view.ClusterVersion(), Members: make(map[string][]byte),
+	}
+	var err error
+	if b.ConfState, err = json.Marshal(got.cluster.ConfState()); err != nil {
+		return b, fmt.Errorf("marshal conf state: %w", err)
+	}
+	for _, m := range got.cluster.Members() {
+		if b.Members[m.ID.String()], err = json.Marshal(m); err != nil {
+			return b, fmt.Errorf("marshal member: %w", err)
+		}
+	}
+	for _, id := range got.cluster.Removed() {
+		b.MembersRemoved = append(b.MembersRemoved, id.String())
+	}
+	if d := view.Downgrade(); d != (mvcc.Downgrade{}) {
+		if b.Downgrade, err = json.Marshal(DowngradeInfo{TargetVersion: d.Target, Enabled: d.Enabled}); err != nil {
+			return b, fmt.Errorf("marshal downgrade: %w", err)
+		}
+	}
+	for _, a := range view.Alarms() {
+		row, err := proto.Marshal(a)
+		if err != nil {
+			return b, fmt.Errorf("marshal alarm: %w", err)
+		}
+		b.Alarms = append(b.Alarms, row)
+	}
+	return b, nil
+}
+
+// Checkpoint writes the state to bbolt now.
+func (s *Store) Checkpoint(ctx context.Context) error {
+	return s.checkpoint.call(ctx, func() error { return s.checkpoint.write("request") })
+}
+
+// Defragment writes the bbolt file anew without its free pages. Reads and writes go on meanwhile; checkpoints wait.
+func (s *Store) Defragment(ctx context.Context) error {
+	c := s.checkpoint
+	return c.call(ctx, func() error {
+		start, before := time.Now(), c.db.Size()
+		if err := c.db.Defragment(); err != nil {
+			return fmt.Errorf("defragment: %w", err)
+		}
+		s.metrics.defragmented(time.Since(start))
+		s.metrics.database(c.db.Size(), c.db.SizeInUse())
+		s.cfg.OnEvent(DefragmentDone{Before: before, After: c.db.Size(), Took: time.Since(start)})
+		return nil
+	})
+}
+
+// Hash is Maintenance.Hash: a hash of the whole bbolt file's content after a checkpoint made now.
+func (s *Store) Hash(ctx context.Context) (hash uint32, err error) {
+	c := s.checkpoint
+	err = c.call(ctx, func() error {
+		if err := c.write("hash"); err != nil {
+			return err
+		}
+		hash, err = c.db.Hash()
+		return err
+	})
+	return hash, err
+}
+
+// Backup makes a checkpoint now and streams the bbolt file as of it; checkpoints and writes go on meanwhile. size is in bytes, version
+// that of the storage schema. The stream holds the file only, without the checksum that etcd's Snapshot call sends behind it.
+// The caller has to close rc.
+func (s *Store) Backup(ctx context.Context) (size int64, version string, rc io.ReadCloser, err error) {
+	c := s.checkpoint
+	var tx *bbolt.Tx
+	err = c.call(ctx, func() (err error) {
+		if err := c.write("backup"); err != nil {
+			return err
+		}
+		tx, err = c.db.Begin()
+		if err == nil && ctx.Err() != nil { // nobody waits for it any more
+			tx.Rollback()
+			err = ctx.Err()
+		}
+		return err
+	})
+	if err != nil {
+		return 0, "", nil, err
+	}
+	r, w := io.Pipe()
+	start := time.Now()
+	s.backups.Go(func() {
+		_, err := tx.WriteTo(w)
+		tx.Rollback()
+		w.CloseWithError(err) // io.EOF if nil
+		s.metrics.backedUp(time.Since(start))
+	})
+	stop := context.AfterFunc(ctx, func() { r.CloseWithError(ctx.Err()) })
+	unstop := context.AfterFunc(s.ctx, func() { r.CloseWithError(ErrStopped) })
+	return tx.Size(), backend.StorageVersion, &backup{PipeReader: r, release: func() { stop(); unstop() }}, nil
+}
+
+// backup ends the goroutine behind it when it is closed.
+type backup struct {
+	*io.PipeReader
+	release func()
+}
+
+func (b *backup) Close() error {
+	b.release()
+	return b.PipeReader.CloseWithError(errors.New("backup closed"))
+}

@@ -1,0 +1,136 @@
+package raftstore
+
+import (
+	"fmt"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+)
+
+// Event is something worth a line in a log. The types below are all there are.
+type Event interface{ String() string }
+
+// Opened: the data dir was read, and the store is about to start.
+type Opened struct {
+	MemberID, ClusterID types.ID
+	New                 bool   // the data dir was empty
+	Checkpoint          uint64 // index that bbolt held
+	Replayed            int    // entries behind it in the WAL
+	Revision            mvcc.Revision
+	Took                time.Duration
+}
+
+func (e Opened) String() string {
+	if e.New {
+		return fmt.Sprintf("started member %s of new cluster %s", e.MemberID, e.ClusterID)
+	}
+	return fmt.Sprintf("restarted member %s of cluster %s from checkpoint at index %d and %d log entries in %v; revision %d",
+		e.MemberID, e.ClusterID, e.Checkpoint, e.Replayed, e.Took.Round(time.Millisecond), e.Revision)
+}
+
+// LeaderChanged: the member sees another leader; 0 is none.
+type LeaderChanged struct {
+	Leader types.ID
+	Term   uint64
+	Self   bool
+}
+
+func (e LeaderChanged) String() string {
+	if e.Leader == 0 {
+		return fmt.Sprintf("lost the leader at term %d", e.Term)
+	}
+	return fmt.Sprintf("leader is %s at term %d", e.Leader, e.Term)
+}
+
+// CheckpointDone: bbolt holds the state at Index.
+type CheckpointDone struct {
+	Reason        string
+	Index         uint64
+	Puts, Deletes int
+	Took          time.Duration
+}
+
+func (e CheckpointDone) String() string {
+	return fmt.Sprintf("checkpoint (%s) at index %d: %d rows written, %d deleted in %v",
+		e.Reason, e.Index, e.Puts, e.Deletes, e.Took.Round(time.Millisecond))
+}
+
+// CheckpointFailed: bbolt stays as it was; the log keeps what it lacks, and another attempt follows.
+type CheckpointFailed struct {
+	Reason string
+	Err    error
+}
+
+func (e CheckpointFailed) String() string {
+	return fmt.Sprintf("checkpoint (%s) failed, it will be tried again: %v", e.Reason, e.Err)
+}
+
+// DefragmentDone: the bbolt file was written anew.
+type DefragmentDone struct {
+	Before, After int64 // bytes
+	Took          time.Duration
+}
+
+func (e DefragmentDone) String() string {
+	return fmt.Sprintf("defragmented from %d to %d bytes in %v", e.Before, e.After, e.Took.Round(time.Millisecond))
+}
+
+// CompactionDone: the versions below Revision that nothing needs any more have left memory.
+type CompactionDone struct{ Revision mvcc.Revision }
+
+func (e CompactionDone) String() string { return fmt.Sprintf("compacted to revision %d", e.Revision) }
+
+// SpaceChanged: the disk got full, or has room again.
+type SpaceChanged struct{ Low bool }
+
+func (e SpaceChanged) String() string {
+	if e.Low {
+		return "no space left on the disk of the data dir: writes that need space are refused"
+	}
+	return "there is space on the disk of the data dir again"
+}
+
+// AlarmChanged: an alarm was raised or disarmed by the cluster.
+type AlarmChanged struct {
+	Alarm  string
+	Member types.ID
+	Raised bool
+}
+
+func (e AlarmChanged) String() string {
+	verb := "disarmed"
+	if e.Raised {
+		verb = "raised"
+	}
+	return fmt.Sprintf("alarm %s of member %s %s", e.Alarm, e.Member, verb)
+}
+
+// MembersChanged: the membership was changed by a committed entry. Err is why it was refused instead.
+type MembersChanged struct {
+	Change string
+	Err    error
+}
+
+func (e MembersChanged) String() string {
+	if e.Err != nil {
+		return fmt.Sprintf("membership change %s refused: %v", e.Change, e.Err)
+	}
+	return "membership change " + e.Change
+}
+
+// LeasesExpired: the revocation of leases was proposed.
+type LeasesExpired struct{ Count int }
+
+func (e LeasesExpired) String() string { return fmt.Sprintf("%d leases expired", e.Count) }
+
+// RaftWarning is what the raft library warns of.
+type RaftWarning struct{ Text string }
+
+func (e RaftWarning) String() string { return "raft: " + e.Text }
+
+// Fatal: the log could not be written. Nothing is acknowledged from here on, and the process has to end; see Store.Failed.
+type Fatal struct{ Err error }
+
+func (e Fatal) String() string { return fmt.Sprintf("fatal: %v", e.Err) }

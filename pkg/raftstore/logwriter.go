@@ -1,0 +1,254 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/kubeshim/shim/pkg/raftstore/wal"
+)
+
+// logWriter is the goroutine that owns the WAL: one append and one fsync for everything that waits, then the answers that depend
+// on it. A hard state in which only the commit index moved rides with the next entries; losing it costs nothing, as raft finds out
+// again what is committed.
+type logWriter struct {
+	s     *Store
+	wal   *wal.WAL
+	log   *raftLog
+	inbox *mailbox[logTask]
+	wake  chan struct{}
+
+	// All below belongs to the goroutine.
+	mark      mark
+	hardState *raftpb.HardState // the newest
+	written   *raftpb.HardState // the one in the WAL
+	segments  segmentStarts
+	records   []wal.RecordV
+	headers   []byte
+}
+
+// logTask is a message of raft's or a mark to write.
+type logTask struct {
+	msg  *raftpb.Message
+	mark *mark
+	done chan error // of mark; capacity 1
+}
+
+func newLogWriter(s *Store, log *raftLog) *logWriter {
+	wake := make(chan struct{}, 1)
+	return &logWriter{s: s, log: log, wake: wake,
+		inbox:     newMailbox[logTask](0, wake), // bounded by appendsInFlightMax and a few messages without entries
+		hardState: &raftpb.HardState{}, written: &raftpb.HardState{},
+		mark: mark{conf: &raftpb.ConfState{}},
+	}
+}
+
+// header is what each segment begins with. The WAL calls it within Append, and so on this goroutine.
+func (l *logWriter) header() []wal.Record {
+	return []wal.Record{l.s.id.record(), l.mark.record(), hardStateRecord(l.hardState)}
+}
+
+// run is the event loop.
+func (l *logWriter) run() {
+	for {
+		select {
+		case <-l.s.stop:
+			l.finish()
+			return
+		case <-l.wake:
+		}
+		tasks := l.inbox.take()
+		if err := l.process(tasks); err != nil {
+			l.s.fail(fmt.Errorf("write the log: %w", err))
+			return
+		}
+		l.inbox.recycle(tasks)
+	}
+}
+
+// finish leaves the newest commit index, so that the next start need not wait for raft to find it.
+func (l *logWriter) finish() {
+	if l.hardState.GetCommit() == l.written.GetCommit() {
+		return
+	}
+	if _, err := l.wal.Append(hardStateRecord(l.hardState)); err == nil {
+		_ = l.wal.Sync()
+	}
+}
+
+func (l *logWriter) process(tasks []logTask) error {
+	if err := l.append(tasks); err != nil {
+		return err
+	}
+	inputs := make([]nodeInput, 0, 2*len(tasks))
+	for _, t := range tasks {
+		switch {
+		case t.msg != nil:
+			l.log.append(t.msg.GetEntries())
+			if len(t.msg.GetEntries()) > 0 {
+				inputs = append(inputs, nodeInput{appendDone: true})
+			}
+			for _, r := range t.msg.GetResponses() {
+				if r.GetTo() == l.s.id.member {
+					inputs = append(inputs, nodeInput{msg: r})
+				}
+			}
+		case t.mark != nil:
+			t.done <- l.release(*t.mark)
+		}
+	}
+	if len(inputs) > 0 {
+		l.s.node.inbox.put(inputs...)
+	}
+	l.watchSpace()
+	return nil
+}
+
+// append makes the entries and hard states of all tasks durable.
+func (l *logWriter) append(tasks []logTask) error {
+	l.records, l.headers = l.records[:0], l.headers[:0]
+	var first uint64
+	size, limit := 0, int(l.wal.BatchBytesMax())-walBatchReserve
+	for _, t := range tasks {
+		if t.msg == nil {
+			continue
+		}
+		if hs := messageHardState(t.msg); !raft.IsEmptyHardState(hs) {
+			l.hardState = hs
+		}
+		for _, e := range t.msg.GetEntries() {
+			if size > 0 && size+len(e.GetData())+walEntryOverhead > limit {
+				if err := l.write(first, true); err != nil {
+					return err
+				}
+				first, size = 0, 0
+			}
+			if first == 0 {
+				first = e.GetIndex()
+			}
+			from := len(l.headers)
+			l.headers = entryHeader(l.headers, e)
+			l.records = append(l.records, wal.RecordV{Type: recordEntry, Data: [][]byte{l.headers[from:len(l.headers):len(l.headers)], e.GetData()}})
+			size += len(e.GetData()) + walEntryOverhead
+		}
+	}
+	return l.write(first, false)
+}
+
+// messageHardState is the hard state a MsgStorageAppend carries, empty if none.
+func messageHardState(m *raftpb.Message) *raftpb.HardState {
+	return &raftpb.HardState{Term: new(m.GetTerm()), Vote: new(m.GetVote()), Commit: new(m.GetCommit())}
+}
+
+// write appends the gathered records with the hard state behind them, and syncs. more says that the batch goes on, so that the
+// hard state, which may count on entries that are still to come, must not be written yet.
+func (l *logWriter) write(first uint64, more bool) error {
+	voted := l.hardState.GetTerm() != l.written.GetTerm() || l.hardState.GetVote() != l.written.GetVote()
+	if len(l.records) == 0 && (!voted || more) {
+		return nil
+	}
+	hard := l.hardState
+	if more {
+		hard = l.written
+	} else if hard.GetCommit() != l.written.GetCommit() || voted {
+		l.records = append(l.records, wal.RecordV{Type: recordHardState, Data: [][]byte{hardStateRecord(hard).Data}})
+	}
+	pos, err := l.wal.AppendV(l.records...)
+	for errors.Is(err, wal.ErrNoSpace) {
+		if !l.awaitSpace() {
+			return ErrStopped
+		}
+		pos, err = l.wal.AppendV(l.records...)
+	}
+	if err != nil {
+		return err
+	}
+	if first != 0 {
+		l.segments.add(pos.Segment, first)
+	}
+	if err := l.wal.Sync(); err != nil {
+		return err
+	}
+	l.written = hard
+	clear(l.records)
+	l.records, l.headers = l.records[:0], l.headers[:0]
+	return nil
+}
+
+// awaitSpace waits until there may be room for a segment. What was proposed stays proposed meanwhile: it must not be forgotten,
+// since raft has promised an order. False: the store is stopping.
+func (l *logWriter) awaitSpace() bool {
+	l.setSpaceLow(true)
+	l.s.logFull.Store(true)
+	defer l.s.logFull.Store(false)
+	for {
+		select {
+		case <-l.s.stop:
+			return false
+		case <-l.wake:
+		}
+		// What woke us stays in the inbox for later; the node's tick keeps waking us.
+		if l.wal.TryReserve() == nil {
+			poke(l.wake)
+			return true
+		}
+	}
+}
+
+// watchSpace follows the WAL's spare segment.
+func (l *logWriter) watchSpace() {
+	low := l.wal.SpaceLow()
+	if low && l.s.spaceLow.Load() {
+		low = l.wal.TryReserve() != nil
+	}
+	l.setSpaceLow(low)
+}
+
+func (l *logWriter) setSpaceLow(low bool) {
+	if l.s.spaceLow.Swap(low) != low {
+		l.s.cfg.OnEvent(SpaceChanged{Low: low})
+	}
+}
+
+// release notes that bbolt holds everything up to the mark, and gives the segments back that nothing needs any more.
+func (l *logWriter) release(m mark) error {
+	l.mark = m
+	if _, err := l.wal.Append(m.record()); err != nil {
+		return fmt.Errorf("note the checkpoint in the log: %w", err)
+	}
+	if err := l.wal.Sync(); err != nil {
+		return fmt.Errorf("note the checkpoint in the log: %w", err)
+	}
+	if segment, ok := l.segments.firstNeeded(m.index); ok {
+		if err := l.wal.Release(wal.Position{Segment: segment}); err != nil {
+			return fmt.Errorf("release the log before segment %d: %w", segment, err)
+		}
+	}
+	return nil
+}
+
+// segmentStarts knows, per segment, an index such that the segments before it matter only to indexes below.
+type segmentStarts []struct{ segment, first uint64 }
+
+func (s *segmentStarts) add(segment, first uint64) {
+	for i := range *s { // a conflict: what stood at first and above in older segments was replaced
+		(*s)[i].first = min((*s)[i].first, first)
+	}
+	if n := len(*s); n == 0 || (*s)[n-1].segment < segment {
+		*s = append(*s, struct{ segment, first uint64 }{segment, first})
+	}
+}
+
+// firstNeeded is the oldest segment that holds an entry above index, and forgets those before it.
+func (s *segmentStarts) firstNeeded(index uint64) (segment uint64, ok bool) {
+	for len(*s) > 0 && (*s)[0].first <= index+1 {
+		segment, ok = (*s)[0].segment, true
+		if len(*s) == 1 || (*s)[1].first > index+1 {
+			break
+		}
+		*s = (*s)[1:]
+	}
+	return segment, ok
+}

@@ -1,0 +1,410 @@
+package raftstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"iter"
+	"math"
+	"path"
+	"regexp"
+	"slices"
+	"time"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/membershippb"
+
+	"github.com/kubeshim/shim/pkg/raftstore/backend"
+	"github.com/kubeshim/shim/pkg/raftstore/membership"
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+	"github.com/kubeshim/shim/pkg/raftstore/vfs"
+	"github.com/kubeshim/shim/pkg/raftstore/wal"
+)
+
+// Open opens the data dir, or begins a new member in an empty one: lock it, load the checkpoint, replay the log behind it, start. When
+// it returns, everything that was ever acknowledged is in View. The error fits into one line.
+func Open(cfg Config) (*Store, error) {
+	cfg.EnsureDefaults()
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	o := &opening{began: time.Now()}
+	s, err := o.open(cfg)
+	if err != nil {
+		o.undo()
+		return nil, plainError(cfg.DataDir, err)
+	}
+	s.start()
+	s.settle()
+	return s, nil
+}
+
+// opening is one Open under way.
+type opening struct {
+	began   time.Time
+	s       *Store
+	db      *backend.DB
+	wal     *wal.WAL
+	content backend.Content
+	replay  *replay
+	boot    []membership.Member // of a new data dir
+}
+
+func (o *opening) open(cfg Config) (*Store, error) {
+	s := newStore(cfg)
+	o.s = s
+	if err := o.lockDir(); err != nil {
+		return nil, err
+	}
+	if err := o.loadCheckpoint(); err != nil {
+		return nil, err
+	}
+	if err := o.openLog(); err != nil {
+		return nil, err
+	}
+	var err error
+	if s.metrics, err = newMetrics(cfg.Registerer, s.id, cfg.QuotaBytes); err != nil {
+		return nil, err
+	}
+	log, applied, err := o.catchUp()
+	if err != nil {
+		return nil, err
+	}
+	return s, o.makeNode(log, applied)
+}
+
+func newStore(cfg Config) *Store {
+	s := &Store{cfg: cfg, leases: newLeaseClock(), waiters: newWaiters(), leasePoke: make(chan struct{}, 1),
+		ready: make(chan struct{}), lost: make(chan struct{}), drained: make(chan struct{}, 1),
+		stop: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{})}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	s.lead.Store(&leadership{})
+	s.clock.Store(cfg.Now().UnixNano())
+	s.apply = newApplier(s)
+	return s
+}
+
+// undo closes what is open.
+func (o *opening) undo() {
+	if o.wal != nil {
+		o.wal.Close()
+	}
+	if o.db != nil {
+		o.db.Close()
+	}
+	if o.s != nil && o.s.lock != nil {
+		o.s.lock.Close()
+	}
+}
+
+func memberDir(dataDir string) string { return path.Join(dataDir, "member") }
+func walDir(dataDir string) string    { return path.Join(memberDir(dataDir), "wal") }
+
+func (o *opening) lockDir() error {
+	cfg := &o.s.cfg
+	if err := cfg.FS.MkdirAll(memberDir(cfg.DataDir)); err != nil {
+		return err
+	}
+	if err := refuseEtcd(cfg.FS, cfg.DataDir); err != nil {
+		return err
+	}
+	lock, err := cfg.FS.Lock(path.Join(memberDir(cfg.DataDir), "lock"))
+	if errors.Is(err, vfs.ErrLocked) {
+		return ErrInUse
+	}
+	o.s.lock = lock
+	return err
+}
+
+// etcdSegment is the name of a file in etcd's own WAL.
+var etcdSegment = regexp.MustCompile(`^[0-9a-f]{16}-[0-9a-f]{16}\.wal$`)
+
+// refuseEtcd finds a data dir that etcd itself uses.
+func refuseEtcd(filesystem vfs.FS, dataDir string) error {
+	names, err := filesystem.List(walDir(dataDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(names, etcdSegment.MatchString) {
+		return fmt.Errorf("%w: it holds etcd's own log in member/wal, which is not read here; take a backup with `etcdctl snapshot save` "+
+			"(look at it with `etcdutl snapshot status`) and start with an empty data dir", ErrEtcdDataDir)
+	}
+	return nil
+}
+
+// loadCheckpoint rebuilds state and membership from bbolt.
+func (o *opening) loadCheckpoint() (err error) {
+	s := o.s
+	if o.db, err = backend.Open(s.cfg.DBPath, backend.Options{}); err != nil {
+		return err
+	}
+	return o.db.Load(func(c backend.Content, rows iter.Seq2[mvcc.Row, error]) error {
+		o.content = c
+		if c.StorageVersion != "" && !storageReadable(c.StorageVersion) {
+			return fmt.Errorf("%s has storage version %s, this program reads up to %s: %w", s.cfg.DBPath, c.StorageVersion,
+				backend.StorageVersion, ErrNewerFormat)
+		}
+		l := mvcc.Loader{Index: c.Index, Term: c.Term, Hash: c.Hash, CompactScheduled: c.CompactScheduled, CompactFinished: c.CompactFinished,
+			Rows: rows, RowsHint: c.Rows, Leases: c.Leases, Alarms: c.Alarms, ClusterVersion: c.ClusterVersion}
+		if c.Downgrade != nil {
+			var d DowngradeInfo
+			if err := json.Unmarshal(c.Downgrade, &d); err != nil {
+				return fmt.Errorf("decode downgrade: %w", err)
+			}
+			l.Downgrade = mvcc.Downgrade{Enabled: d.Enabled, Target: d.TargetVersion}
+		}
+		state, err := mvcc.Load(l, mvcc.Options{LeaseTTLMin: leaseTTLMin(&s.cfg)})
+		if err != nil {
+			return err
+		}
+		s.apply.state = state
+		s.apply.cluster, err = clusterOf(c)
+		return err
+	})
+}
+
+// leaseTTLMin is etcd's: one and a half election timeouts, in whole seconds.
+func leaseTTLMin(cfg *Config) int64 {
+	ttl := time.Duration(3*cfg.ElectionTicks/2) * cfg.TickInterval
+	return int64(math.Ceil(ttl.Seconds()))
+}
+
+// storageReadable is true for the schemas of etcd 3.x up to ours.
+func storageReadable(version string) bool {
+	var major, minor, wantMajor, wantMinor int
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
+		return false
+	}
+	fmt.Sscanf(backend.StorageVersion, "%d.%d", &wantMajor, &wantMinor)
+	return major == wantMajor && minor <= wantMinor
+}
+
+func clusterOf(c backend.Content) (*membership.Cluster, error) {
+	var members []membership.Member
+	for id, row := range c.Members {
+		var m membership.Member
+		if err := json.Unmarshal(row, &m); err != nil {
+			return nil, fmt.Errorf("decode member %s: %w", id, err)
+		}
+		members = append(members, m)
+	}
+	var removed []types.ID
+	for _, text := range c.MembersRemoved {
+		id, err := types.IDFromString(text)
+		if err != nil {
+			return nil, fmt.Errorf("decode removed member %q: %w", text, err)
+		}
+		removed = append(removed, id)
+	}
+	return membership.NewCluster(0, members, removed), nil
+}
+
+// openLog replays the WAL and finds out who we are.
+func (o *opening) openLog() error {
+	s := o.s
+	cfg := &s.cfg
+	fresh, err := noSegments(cfg.FS, walDir(cfg.DataDir))
+	if err != nil {
+		return err
+	}
+	if fresh {
+		if o.content.Index > 0 {
+			return &CorruptError{File: walDir(cfg.DataDir), Offset: -1, Reason: fmt.Sprintf(
+				"the log is missing, though the database holds the state at index %d", o.content.Index)}
+		}
+		if err := o.bootstrap(); err != nil {
+			return err
+		}
+	}
+	o.replay = newReplay(mark{index: o.content.Index, term: o.content.Term})
+	raftLog := &raftLog{}
+	s.log = newLogWriter(s, raftLog)
+	o.wal, err = wal.Open(cfg.FS, walDir(cfg.DataDir), wal.Options{
+		SegmentBytes: cfg.WALSegmentBytes,
+		Header:       s.log.header,
+		OnFsync: func(d time.Duration) {
+			if s.metrics != nil { // nil while the log opens
+				s.metrics.fsynced(d)
+			}
+		},
+	}, o.replay.record)
+	if err != nil {
+		return err
+	}
+	s.log.wal = o.wal
+	s.entryBytesMax = min(cfg.MaxRequestBytes, int(o.wal.BatchBytesMax())-walBatchReserve-walEntryOverhead)
+	if fresh {
+		return nil
+	}
+	if err := o.replay.check(cfg.DBPath); err != nil {
+		return err
+	}
+	s.id = o.replay.id
+	if o.replay.empty() && o.content.Index == 0 { // a crash between the first segment and the first entry
+		begun := s.id
+		if err := o.bootstrap(); err != nil {
+			return err
+		}
+		if s.id != begun {
+			return fmt.Errorf("the data dir was begun for member %s of cluster %s, and these flags make member %s of cluster %s; remove it",
+				types.ID(begun.member), types.ID(begun.cluster), types.ID(s.id.member), types.ID(s.id.cluster))
+		}
+	}
+	return nil
+}
+
+func noSegments(filesystem vfs.FS, dir string) (bool, error) {
+	names, err := filesystem.List(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return true, nil
+	}
+	return !slices.ContainsFunc(names, func(n string) bool { return path.Ext(n) == ".wal" }), err
+}
+
+// bootstrap decides who the members of a new cluster are.
+func (o *opening) bootstrap() error {
+	cfg := &o.s.cfg
+	if cfg.ClusterState == "existing" {
+		return errors.New("joining an existing cluster is not there yet: --initial-cluster-state has to be new for an empty data dir")
+	}
+	self, members, err := membership.Bootstrap(cfg.Name, cfg.InitialCluster, cfg.ClusterToken, cfg.PeerURLs)
+	if err != nil {
+		return err
+	}
+	o.boot = members
+	o.s.id = identity{member: uint64(self.ID), cluster: uint64(membership.ClusterID(members))}
+	return nil
+}
+
+// catchUp applies what is known to be committed, and gives raft the rest.
+func (o *opening) catchUp() (*raftLog, uint64, error) {
+	s, a, r := o.s, o.s.apply, o.replay
+	a.cluster = membership.NewCluster(types.ID(s.id.cluster), a.cluster.Members(), a.cluster.Removed())
+	s.soleVoter.Store(len(a.cluster.ConfState().Voters) == 1 && len(a.cluster.ConfState().Learners) == 0)
+	commit := max(r.hard.GetCommit(), r.base.index)
+	last := r.last()
+	if commit > last {
+		return nil, 0, &CorruptError{File: walDir(s.cfg.DataDir), Offset: -1,
+			Reason: fmt.Sprintf("the log ends at entry %d, though entries up to %d are committed", last, commit)}
+	}
+	for _, l := range a.state.Publish().Leases() {
+		s.leases.granted(l.ID, l.TTL, l.Remaining, s.cfg.Now())
+	}
+	committed := r.entries[:commit-r.base.index]
+	for _, e := range committed {
+		a.entry(e, nil)
+	}
+	for !a.state.CompactStep(math.MaxInt32) {
+	}
+	a.compacting = false
+	view := a.state.Publish()
+	a.compacted = view.Compacted()
+	s.view.Store(view)
+	s.cluster.Store(a.cluster)
+	s.applied.Store(commit)
+	s.committed.Store(commit)
+	s.metrics.published(view)
+
+	log := s.log.log
+	log.baseIndex, log.baseTerm = commit, r.base.term
+	if n := len(committed); n > 0 {
+		log.baseTerm = committed[n-1].GetTerm()
+	}
+	log.entries = slices.Clone(r.entries[len(committed):])
+	log.confState = a.cluster.ConfState()
+	if !raft.IsEmptyHardState(r.hard) {
+		log.hardState = &raftpb.HardState{Term: new(r.hard.GetTerm()), Vote: new(r.hard.GetVote()), Commit: new(commit)}
+		s.log.hardState, s.log.written = log.hardState, r.hard
+	}
+	s.log.mark = mark{index: o.content.Index, term: o.content.Term, conf: a.cluster.ConfState()}
+	s.log.segments = r.segments
+	s.cfg.OnEvent(Opened{MemberID: types.ID(s.id.member), ClusterID: types.ID(s.id.cluster), New: o.boot != nil,
+		Checkpoint: o.content.Index, Replayed: len(committed), Revision: view.Revision(), Took: time.Since(o.began)})
+	return log, commit, nil
+}
+
+// makeNode makes raft and the rest of the goroutines' state.
+func (o *opening) makeNode(log *raftLog, applied uint64) error {
+	s := o.s
+	node, err := newNode(s, log, applied)
+	if err != nil {
+		return fmt.Errorf("start raft: %w", err)
+	}
+	if o.boot != nil {
+		peers := make([]raft.Peer, 0, len(o.boot))
+		for _, m := range o.boot {
+			context, err := json.Marshal(membership.ChangeContext{Member: m})
+			if err != nil {
+				return fmt.Errorf("marshal member: %w", err)
+			}
+			peers = append(peers, raft.Peer{ID: uint64(m.ID), Context: context})
+		}
+		if err := node.raft.Bootstrap(peers); err != nil {
+			return fmt.Errorf("bootstrap raft: %w", err)
+		}
+		s.soleVoter.Store(len(peers) == 1)
+	}
+	s.node = node
+	s.idPrefix = s.id.member << 48
+	s.idSuffix.Store(uint64(s.cfg.Now().UnixMilli()) << 8)
+	s.checkpoint = newCheckpointer(s, o.db)
+	s.checkpoint.last = mark{index: o.content.Index, term: o.content.Term}
+	s.checkpoint.lastAt = s.cfg.Now()
+	return nil
+}
+
+// settle waits until a sole voter leads and has applied its log, and publishes who it is.
+func (s *Store) settle() {
+	if !s.soleVoter.Load() {
+		return
+	}
+	timer := time.NewTimer(s.cfg.requestTimeout())
+	defer timer.Stop()
+	select {
+	case <-s.ready:
+	case <-s.failed:
+		return
+	case <-timer.C: // a disk that is full or slow: ReadView goes on waiting
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.requestTimeout())
+	defer cancel()
+	// Neither is needed to serve, and a full disk must not keep the operator out; the next start tries again.
+	if s.View().ClusterVersion() != backend.StorageVersion {
+		_, _ = s.propose(ctx, Command{Kind: mvcc.KindClusterVersion, Request: &pb.InternalRaftRequest{
+			ClusterVersionSet: &membershippb.ClusterVersionSetRequest{Ver: backend.StorageVersion}}})
+	}
+	if m, ok := s.cluster.Load().Member(types.ID(s.id.member)); ok && (m.Name != s.cfg.Name || !slices.Equal(m.ClientURLs, s.cfg.ClientURLs)) {
+		_, _ = s.propose(ctx, Command{Kind: mvcc.KindMemberAttr, Request: &pb.InternalRaftRequest{
+			ClusterMemberAttrSet: &membershippb.ClusterMemberAttrSetRequest{Member_ID: s.id.member,
+				MemberAttributes: &membershippb.Attributes{Name: s.cfg.Name, ClientUrls: s.cfg.ClientURLs}}}})
+	}
+}
+
+// plainError names the data dir and gives corruption its one type.
+func plainError(dataDir string, err error) error {
+	var inWAL *wal.CorruptError
+	var inDB *backend.CorruptError
+	var record *recordError
+	switch {
+	case errors.Is(err, ErrNewerFormat):
+	case errors.As(err, &record):
+		err = &CorruptError{File: fmt.Sprintf("%s/%016x.wal", walDir(dataDir), record.pos.Segment), Offset: record.pos.Offset, Reason: record.err.Error()}
+	case errors.As(err, &inWAL):
+		err = &CorruptError{File: inWAL.File, Offset: inWAL.Offset, Reason: inWAL.Reason}
+	case errors.As(err, &inDB):
+		err = &CorruptError{File: inDB.File, Offset: inDB.Offset, Reason: inDB.Reason}
+	case errors.Is(err, wal.ErrNewerFormat):
+		err = fmt.Errorf("%w: %w", ErrNewerFormat, err)
+	}
+	return fmt.Errorf("open data dir %s: %w", dataDir, err)
+}

@@ -1,0 +1,92 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/kubeshim/shim/pkg/raftstore/wal"
+)
+
+// replay gathers what the WAL says behind a checkpoint.
+type replay struct {
+	base     mark // the checkpoint in bbolt
+	id       identity
+	mark     mark // the last one in the WAL
+	hard     *raftpb.HardState
+	entries  []*raftpb.Entry // behind base, without a gap
+	segments segmentStarts
+	any      bool
+}
+
+func newReplay(base mark) *replay { return &replay{base: base, hard: &raftpb.HardState{}} }
+
+func (r *replay) empty() bool { return !r.any }
+
+// last is the index of the last entry.
+func (r *replay) last() uint64 { return r.base.index + uint64(len(r.entries)) }
+
+// record takes the next record of the WAL.
+func (r *replay) record(pos wal.Position, rec wal.Record) error {
+	var err error
+	switch rec.Type {
+	case recordIdentity:
+		var id identity
+		if id, err = decodeIdentity(rec.Data); err == nil && r.id != (identity{}) && id != r.id {
+			err = fmt.Errorf("identity changes from %+v to %+v", r.id, id)
+		}
+		r.id = id
+	case recordCheckpoint:
+		r.mark, err = decodeMark(rec.Data)
+	case recordHardState:
+		r.hard, err = decodeHardState(rec.Data)
+	case recordEntry:
+		var e *raftpb.Entry
+		if e, err = decodeEntry(rec.Data); err == nil {
+			err = r.entry(pos, e)
+		}
+	default:
+		err = fmt.Errorf("record type %d is unknown: %w", rec.Type, ErrNewerFormat)
+	}
+	if err != nil {
+		return &recordError{pos: pos, err: err}
+	}
+	return nil
+}
+
+// recordError is a record that is whole and makes no sense.
+type recordError struct {
+	pos wal.Position
+	err error
+}
+
+func (e *recordError) Error() string { return fmt.Sprintf("log record at %v: %v", e.pos, e.err) }
+func (e *recordError) Unwrap() error { return e.err }
+
+func (r *replay) entry(pos wal.Position, e *raftpb.Entry) error {
+	r.any = true
+	index := e.GetIndex()
+	r.segments.add(pos.Segment, index)
+	if index <= r.base.index {
+		r.entries = nil // what came behind was replaced
+		return nil
+	}
+	if index > r.last()+1 {
+		return fmt.Errorf("entry %d follows entry %d", index, r.last())
+	}
+	r.entries = append(r.entries[:index-r.base.index-1], e)
+	return nil
+}
+
+// check compares the WAL with the database.
+func (r *replay) check(dbPath string) error {
+	if r.id == (identity{}) {
+		return errors.New("the log does not say which member it belongs to")
+	}
+	if r.mark.index > r.base.index {
+		return &CorruptError{File: dbPath, Offset: -1, Reason: fmt.Sprintf(
+			"it holds the state at index %d, though index %d had been written to it", r.base.index, r.mark.index)}
+	}
+	return nil
+}

@@ -1,0 +1,279 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/raft/v3"
+
+	"github.com/kubeshim/shim/pkg/raftstore/backend"
+	"github.com/kubeshim/shim/pkg/raftstore/membership"
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+)
+
+// Store is one member: the replicated log, the state it leads to, and the files of both. See doc.go.
+type Store struct {
+	cfg     Config
+	id      identity
+	metrics *metrics
+	lock    io.Closer
+
+	node       *node
+	log        *logWriter
+	apply      *applier
+	checkpoint *checkpointer
+	leases     *leaseClock
+	waiters    *waiters
+	leasePoke  chan struct{} // capacity 1
+
+	// Published by their owners, read by anybody.
+	view               atomic.Pointer[mvcc.View]          // apply
+	cluster            atomic.Pointer[membership.Cluster] // apply
+	lead               atomic.Pointer[leadership]         // node
+	committed, applied atomic.Uint64                      // node, apply
+	soleVoter          atomic.Bool                        // apply
+	spaceLow, logFull  atomic.Bool                        // log
+	clock              atomic.Int64                       // node: unix nanoseconds at the last tick
+
+	idPrefix      uint64
+	idSuffix      atomic.Uint64
+	entryBytesMax int
+
+	ready     chan struct{} // closed once the leader's first entry is applied here: the View then holds all that was acknowledged
+	readyOnce sync.Once
+
+	lostMu sync.Mutex
+	lost   chan struct{} // closed while there has been no leader for long
+
+	proposing atomic.Int64 // calls of Propose under way
+	closing   atomic.Bool
+	drained   chan struct{} // capacity 1
+	stop      chan struct{} // closed to end the goroutines
+	stopped   chan struct{} // closed when they have ended
+	ctx       context.Context
+	cancel    context.CancelFunc // with stop
+	running   sync.WaitGroup
+	backups   sync.WaitGroup
+	closeOnce sync.Once
+	closeErr  error
+
+	failOnce sync.Once
+	failed   chan struct{}
+	failure  error // before failed is closed
+}
+
+// MemberID is this member's ID.
+func (s *Store) MemberID() uint64 { return s.id.member }
+
+// ClusterID is the cluster's ID.
+func (s *Store) ClusterID() uint64 { return s.id.cluster }
+
+// View is the state as it was last published. It never blocks.
+func (s *Store) View() *mvcc.View { return s.view.Load() }
+
+// ReadView is a View that holds everything acknowledged before the call. The leader of a sole voter has it at hand: nothing is
+// acknowledged before it is published. The error is ErrNoLeader, ErrNotLeader, ErrStopped or the context's.
+func (s *Store) ReadView(ctx context.Context) (*mvcc.View, error) {
+	select {
+	case <-s.ready:
+	default:
+		select {
+		case <-s.ready:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-s.stop:
+			return nil, ErrStopped
+		}
+	}
+	if lead := s.lead.Load(); lead.leader != s.id.member || !s.soleVoter.Load() {
+		if lead.leader == 0 {
+			return nil, ErrNoLeader
+		}
+		return nil, ErrNotLeader // reading through another leader comes with more members
+	}
+	return s.view.Load(), nil
+}
+
+// HasLeader tells whether this member knows a leader.
+func (s *Store) HasLeader() bool { return s.lead.Load().leader != 0 }
+
+// LeaderLost gives a channel that is closed once there has been no leader for three election timeouts. After a leader was found again
+// the next call gives a new one.
+func (s *Store) LeaderLost() <-chan struct{} {
+	s.lostMu.Lock()
+	defer s.lostMu.Unlock()
+	return s.lost
+}
+
+func (s *Store) loseLeader() {
+	s.lostMu.Lock()
+	defer s.lostMu.Unlock()
+	select {
+	case <-s.lost:
+	default:
+		close(s.lost)
+	}
+}
+
+func (s *Store) regainLeader() {
+	s.lostMu.Lock()
+	defer s.lostMu.Unlock()
+	select {
+	case <-s.lost:
+		s.lost = make(chan struct{})
+	default:
+	}
+}
+
+// Members are the members by ascending ID.
+func (s *Store) Members() []membership.Member { return s.cluster.Load().Members() }
+
+// Status describes this member.
+func (s *Store) Status() Status {
+	view, lead := s.View(), s.lead.Load()
+	st := Status{
+		MemberID: s.id.member, ClusterID: s.id.cluster,
+		Leader: lead.leader, Term: lead.term,
+		Committed: max(s.committed.Load(), s.applied.Load()), Applied: s.applied.Load(), Revision: view.Revision(),
+		DBSize: s.checkpoint.db.Size(), DBSizeInUse: s.checkpoint.db.SizeInUse(), QuotaBytes: s.cfg.QuotaBytes,
+		ClusterVersion: view.ClusterVersion(), StorageVersion: backend.StorageVersion,
+		SpaceLow:  s.spaceLow.Load(),
+		Downgrade: DowngradeInfo{TargetVersion: view.Downgrade().Target, Enabled: view.Downgrade().Enabled},
+	}
+	if lead.leader == 0 {
+		st.Errors = append(st.Errors, "etcdserver: no leader")
+	}
+	for _, a := range view.Alarms() {
+		st.Errors = append(st.Errors, a.String())
+	}
+	return st
+}
+
+// MoveLeader gives the leadership to another voting member. With one voter there is none but itself.
+func (s *Store) MoveLeader(_ context.Context, id uint64) error {
+	if s.lead.Load().leader != s.id.member {
+		return ErrNotLeader
+	}
+	if id == raft.None || id != s.id.member {
+		return ErrBadTransferee
+	}
+	return nil
+}
+
+// CompactWait waits until the versions that a compaction to rev made dead are gone from memory and from bbolt.
+func (s *Store) CompactWait(ctx context.Context, rev mvcc.Revision) error {
+	w := compactWaiter{rev: rev, done: make(chan struct{})}
+	s.apply.inbox.put(applyTask{do: func() {
+		if a := s.apply; a.compacting || a.compacted < rev {
+			a.compactWaiters = append(a.compactWaiters, w)
+		} else {
+			close(w.done)
+		}
+	}})
+	select {
+	case <-w.done:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.stop:
+		return ErrStopped
+	}
+	return s.checkpoint.call(ctx, func() error { return s.checkpoint.write("compaction") })
+}
+
+// Failed is closed when the log could not be written: the store acknowledges nothing any more, and the process has to end. Err says why.
+func (s *Store) Failed() <-chan struct{} { return s.failed }
+
+// Err is why Failed is closed.
+func (s *Store) Err() error {
+	select {
+	case <-s.failed:
+		return s.failure
+	default:
+		return nil
+	}
+}
+
+// fail gives up: what is on disk is not known any more, and must not be guessed.
+func (s *Store) fail(err error) {
+	if errors.Is(err, ErrStopped) {
+		return
+	}
+	s.failOnce.Do(func() {
+		s.failure = err
+		s.closing.Store(true)
+		close(s.failed)
+		s.waiters.failAll(ErrStopped)
+		s.cfg.OnEvent(Fatal{Err: err})
+	})
+}
+
+// Close finishes the proposals under way, writes remaining lease times and a last checkpoint, and ends everything. It is idempotent.
+func (s *Store) Close() error {
+	s.closeOnce.Do(func() { s.closeErr = s.shutdown() })
+	return s.closeErr
+}
+
+func (s *Store) shutdown() error {
+	s.closing.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.requestTimeout())
+	defer cancel()
+	var errs []error
+	for s.proposing.Load() > 0 && ctx.Err() == nil && s.Err() == nil {
+		select {
+		case <-s.drained:
+		case <-ctx.Done():
+		case <-s.failed:
+		}
+	}
+	if s.Err() == nil && s.HasLeader() && !s.spaceLow.Load() {
+		s.checkpointLeases(ctx)
+	}
+	if s.Err() == nil {
+		// A checkpoint takes as long as it takes; the log would have what it lacks, but the next start is faster with it.
+		if err := s.checkpoint.call(context.Background(), func() error { return s.checkpoint.write("shutdown") }); err != nil && !s.spaceLow.Load() {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(append(errs, s.halt())...)
+}
+
+// halt ends the goroutines and closes the files as they are.
+func (s *Store) halt() error {
+	s.closing.Store(true)
+	close(s.stop)
+	s.cancel()
+	s.running.Wait()
+	close(s.stopped)
+	s.waiters.failAll(ErrStopped)
+	s.backups.Wait()
+	var errs []error
+	if err := s.log.wal.Close(); err != nil && s.Err() == nil {
+		errs = append(errs, fmt.Errorf("close the log: %w", err))
+	}
+	if err := s.checkpoint.db.Close(); err != nil {
+		errs = append(errs, fmt.Errorf("close the database: %w", err))
+	}
+	if err := s.lock.Close(); err != nil {
+		errs = append(errs, fmt.Errorf("unlock data dir: %w", err))
+	}
+	return errors.Join(errs...)
+}
+
+// start starts the goroutines.
+func (s *Store) start() {
+	ticks, stopTicks := s.cfg.Ticks, func() {}
+	if ticks == nil {
+		t := time.NewTicker(s.cfg.TickInterval)
+		ticks, stopTicks = t.C, t.Stop
+	}
+	s.running.Go(func() { defer stopTicks(); s.node.run(ticks) })
+	s.running.Go(s.log.run)
+	s.running.Go(s.apply.run)
+	s.running.Go(s.checkpoint.run)
+	s.running.Go(s.runLeases)
+}

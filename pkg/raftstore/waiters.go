@@ -1,0 +1,103 @@
+package raftstore
+
+import (
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+)
+
+// waiter is a call that waits for its entry to be applied. Exactly one of apply, sweep, fail and the call itself takes it out of
+// the table; who takes it out sends the one outcome, or, if it is the call itself, none comes.
+type waiter struct {
+	outcome  chan outcome // capacity 1
+	request  *pb.InternalRaftRequest
+	deadline int64 // unix nanoseconds
+}
+
+type outcome struct {
+	result mvcc.Result
+	err    error
+}
+
+var waiterPool = sync.Pool{New: func() any { return &waiter{outcome: make(chan outcome, 1)} }}
+
+// waiters are the calls in flight by request ID. Callers add, the apply goroutine takes a batch under one lock.
+type waiters struct {
+	mu   sync.Mutex
+	byID map[uint64]*waiter
+}
+
+func newWaiters() *waiters { return &waiters{byID: make(map[uint64]*waiter)} }
+
+func (t *waiters) add(id uint64, w *waiter) {
+	t.mu.Lock()
+	t.byID[id] = w
+	t.mu.Unlock()
+}
+
+// remove is true when the caller took its own waiter back; false when an outcome is on its way.
+func (t *waiters) remove(id uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, ok := t.byID[id]
+	delete(t.byID, id)
+	return ok
+}
+
+func (t *waiters) len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.byID)
+}
+
+// take moves the waiters of ids to dst, nil for those that are not here.
+func (t *waiters) take(dst []*waiter, ids []uint64) []*waiter {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, id := range ids {
+		w := t.byID[id]
+		if w != nil {
+			delete(t.byID, id)
+		}
+		dst = append(dst, w)
+	}
+	return dst
+}
+
+// sweep answers the calls whose time is over.
+func (t *waiters) sweep(now time.Time) int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := 0
+	for id, w := range t.byID {
+		if w.deadline <= now.UnixNano() {
+			delete(t.byID, id)
+			w.outcome <- outcome{err: ErrTimeout}
+			n++
+		}
+	}
+	return n
+}
+
+// fail answers one call, if it is still here.
+func (t *waiters) fail(id uint64, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if w := t.byID[id]; w != nil {
+		delete(t.byID, id)
+		w.outcome <- outcome{err: err}
+	}
+}
+
+// failAll answers every call.
+func (t *waiters) failAll(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for id, w := range t.byID {
+		delete(t.byID, id)
+		w.outcome <- outcome{err: err}
+	}
+}
