@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 )
 
 // OpKind names a call of FS or File.
@@ -38,7 +39,7 @@ func (k OpKind) Changes() bool {
 	return true
 }
 
-// Op is one call. Path is the file's name when it was opened.
+// Op is one call. Path is the name of the file or directory; an open file that is renamed goes by its new name.
 type Op struct {
 	Kind    OpKind
 	Path    string
@@ -62,13 +63,14 @@ func (o Op) String() string {
 // Hooks are called on the goroutine of the call they stand around; both may be nil.
 type Hooks struct {
 	// Before may block, which is how a slow disk is made. An error is the call's error, and the call is not done; a
-	// *ShortWrite writes that many bytes before.
+	// *ShortWrite writes some bytes before.
 	Before func(Op) error
 	// After sees the outcome.
 	After func(Op, error)
 }
 
-// ShortWrite, given by Hooks.Before for a write, lets Bytes of it happen and fails it with Err.
+// ShortWrite, given by Hooks.Before for a write, lets Bytes of it happen and fails it with Err. As with a kernel, which runs
+// out of blocks, not of bytes, the written part ends at a sector: Bytes is rounded down to that.
 type ShortWrite struct {
 	Bytes int64
 	Err   error
@@ -81,16 +83,20 @@ func (s *ShortWrite) Error() string {
 func (s *ShortWrite) Unwrap() error { return s.Err }
 
 // Hooked wraps a file system so that each call passes the hooks.
-func Hooked(inner FS, h Hooks) FS { return &hookedFS{inner: inner, hooks: h} }
+func Hooked(inner FS, h Hooks) FS {
+	return &hookedFS{inner: inner, hooks: h, open: map[*hookedFile]string{}}
+}
 
 type hookedFS struct {
 	inner FS
 	hooks Hooks
+
+	mu   sync.Mutex
+	open map[*hookedFile]string // names of the open files
 }
 
 type hookedFile struct {
 	fs    *hookedFS
-	name  string
 	inner File
 }
 
@@ -108,7 +114,7 @@ func (h *hookedFS) do(op Op, call func() error) error {
 	return err
 }
 
-func (h *hookedFS) open(kind OpKind, name string, call func(string) (File, error)) (File, error) {
+func (h *hookedFS) openFile(kind OpKind, name string, call func(string) (File, error)) (File, error) {
 	var f File
 	err := h.do(Op{Kind: kind, Path: name}, func() (err error) {
 		f, err = call(name)
@@ -117,15 +123,21 @@ func (h *hookedFS) open(kind OpKind, name string, call func(string) (File, error
 	if err != nil {
 		return nil, err
 	}
-	return &hookedFile{fs: h, name: name, inner: f}, nil
+	opened := &hookedFile{fs: h, inner: f}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.open[opened] = name
+	return opened, nil
 }
 
-func (h *hookedFS) Create(name string) (File, error) { return h.open(OpCreate, name, h.inner.Create) }
+func (h *hookedFS) Create(name string) (File, error) {
+	return h.openFile(OpCreate, name, h.inner.Create)
+}
 
-func (h *hookedFS) Open(name string) (File, error) { return h.open(OpOpen, name, h.inner.Open) }
+func (h *hookedFS) Open(name string) (File, error) { return h.openFile(OpOpen, name, h.inner.Open) }
 
 func (h *hookedFS) OpenReadOnly(name string) (File, error) {
-	return h.open(OpOpen, name, h.inner.OpenReadOnly)
+	return h.openFile(OpOpen, name, h.inner.OpenReadOnly)
 }
 
 func (h *hookedFS) MkdirAll(dir string) error {
@@ -138,7 +150,17 @@ func (h *hookedFS) Remove(name string) error {
 
 func (h *hookedFS) Rename(oldName, newName string) error {
 	op := Op{Kind: OpRename, Path: oldName, NewPath: newName}
-	return h.do(op, func() error { return h.inner.Rename(oldName, newName) })
+	err := h.do(op, func() error { return h.inner.Rename(oldName, newName) })
+	if err == nil {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		for f, name := range h.open {
+			if name == oldName {
+				h.open[f] = newName
+			}
+		}
+	}
+	return err
 }
 
 func (h *hookedFS) List(dir string) (names []string, err error) {
@@ -170,7 +192,7 @@ func (h *hookedFS) Lock(name string) (lock io.Closer, err error) {
 }
 
 func (f *hookedFile) ReadAt(p []byte, off int64) (n int, err error) {
-	op := Op{Kind: OpRead, Path: f.name, Offset: off, Bytes: int64(len(p))}
+	op := Op{Kind: OpRead, Path: f.name(), Offset: off, Bytes: int64(len(p))}
 	err = f.fs.do(op, func() (err error) {
 		n, err = f.inner.ReadAt(p, off)
 		return err
@@ -179,34 +201,35 @@ func (f *hookedFile) ReadAt(p []byte, off int64) (n int, err error) {
 }
 
 func (f *hookedFile) WriteAt(p []byte, off int64) (n int, err error) {
-	op := Op{Kind: OpWrite, Path: f.name, Offset: off, Bytes: int64(len(p))}
+	op := Op{Kind: OpWrite, Path: f.name(), Offset: off, Bytes: int64(len(p))}
 	err = f.fs.do(op, func() (err error) {
 		n, err = f.inner.WriteAt(p, off)
 		return err
 	})
 	var short *ShortWrite
 	if errors.As(err, &short) && n == 0 {
-		n, _ = f.inner.WriteAt(p[:min(short.Bytes, int64(len(p)))], off)
+		end := (off + min(short.Bytes, int64(len(p)))) / SectorBytes * SectorBytes
+		n, _ = f.inner.WriteAt(p[:max(end-off, 0)], off)
 	}
 	return n, err
 }
 
 func (f *hookedFile) Sync() error {
-	return f.fs.do(Op{Kind: OpSync, Path: f.name}, f.inner.Sync)
+	return f.fs.do(Op{Kind: OpSync, Path: f.name()}, f.inner.Sync)
 }
 
 func (f *hookedFile) Preallocate(size int64) error {
-	op := Op{Kind: OpPreallocate, Path: f.name, Bytes: size}
+	op := Op{Kind: OpPreallocate, Path: f.name(), Bytes: size}
 	return f.fs.do(op, func() error { return f.inner.Preallocate(size) })
 }
 
 func (f *hookedFile) Truncate(size int64) error {
-	op := Op{Kind: OpTruncate, Path: f.name, Bytes: size}
+	op := Op{Kind: OpTruncate, Path: f.name(), Bytes: size}
 	return f.fs.do(op, func() error { return f.inner.Truncate(size) })
 }
 
 func (f *hookedFile) Size() (size int64, err error) {
-	err = f.fs.do(Op{Kind: OpSize, Path: f.name}, func() (err error) {
+	err = f.fs.do(Op{Kind: OpSize, Path: f.name()}, func() (err error) {
 		size, err = f.inner.Size()
 		return err
 	})
@@ -214,5 +237,15 @@ func (f *hookedFile) Size() (size int64, err error) {
 }
 
 func (f *hookedFile) Close() error {
-	return f.fs.do(Op{Kind: OpClose, Path: f.name}, f.inner.Close)
+	err := f.fs.do(Op{Kind: OpClose, Path: f.name()}, f.inner.Close)
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	delete(f.fs.open, f)
+	return err
+}
+
+func (f *hookedFile) name() string {
+	f.fs.mu.Lock()
+	defer f.fs.mu.Unlock()
+	return f.fs.open[f]
 }

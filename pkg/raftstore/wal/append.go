@@ -99,7 +99,7 @@ func (w *WAL) write(buf []byte) error {
 	if n > 0 {
 		clear(buf)
 		if _, zerr := w.file.WriteAt(buf[:n], w.tail); zerr != nil {
-			return w.fail(fmt.Errorf("%w, and undo it: %w", err, zerr))
+			return w.fail(fmt.Errorf("undo a write that found the disk full: %w", zerr))
 		}
 		if serr := w.syncFile(); serr != nil {
 			return serr

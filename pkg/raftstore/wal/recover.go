@@ -41,6 +41,9 @@ func (w *WAL) recover(numbers []uint64, replay func(Position, Record) error) err
 		return err
 	}
 	w.file = last.file // closed by Open from here on if something fails
+	if err := last.rewrite(); err != nil {
+		return err
+	}
 	if err := t.erase(); err != nil {
 		return err
 	}
@@ -66,6 +69,23 @@ func (w *WAL) recover(numbers []uint64, replay func(Position, Record) error) err
 	w.enc = encoder{seed: last.seed, chain: last.chain, number: last.number}
 	w.durable = last.number
 	w.marked = last.marked
+	return nil
+}
+
+// rewrite writes the records again which nothing shows to have been durable, as they are. They may be in the page cache
+// only, and after an fsync that failed in an earlier process the kernel may believe them written; a write of its own
+// makes the next fsync mean them.
+func (r *reader) rewrite() error {
+	for at := r.attestedEnd; at < r.at; {
+		b, err := r.load(at, min(r.at-at, readBytes))
+		if err != nil {
+			return err
+		}
+		if _, err := r.file.WriteAt(b, at); err != nil {
+			return noSpaceOr("write the end of "+r.name+" again", err)
+		}
+		at += int64(len(b))
+	}
 	return nil
 }
 

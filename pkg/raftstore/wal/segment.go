@@ -109,6 +109,12 @@ func decodeSegmentHeader(b []byte, name string, number uint64, size int64) (segm
 	if h.bytes != size {
 		return corrupt(40, "segment was made with %d bytes, the file has %d", h.bytes, size)
 	}
+	if h.bytes%pageBytes != 0 || h.bytes < segmentBytesMin || h.bytes > segmentBytesMax {
+		return corrupt(40, "segment has an impossible size of %d bytes", h.bytes)
+	}
+	if h.firstRecord == 0 || h.firstRecord > 1<<63 || int64(h.records) > h.bytes/recordHeaderBytes {
+		return corrupt(32, "segment has an impossible first record %d or %d records at its start", h.firstRecord, h.records)
+	}
 	return h, seed, nil
 }
 

@@ -151,7 +151,7 @@ func (t *tail) erase() error {
 	for at := t.r.at; at < t.eraseEnd; {
 		n := min(t.eraseEnd-at, int64(len(zeros)))
 		if _, err := t.r.file.WriteAt(zeros[:n], at); err != nil {
-			return fmt.Errorf("cut the torn tail of %s at offset %d: %w", t.r.name, t.r.at, err)
+			return noSpaceOr(fmt.Sprintf("cut the torn tail of %s at offset %d", t.r.name, t.r.at), err)
 		}
 		at += n
 	}
