@@ -267,8 +267,7 @@ func (m *member) register() {
 		m.hub.Collector(),
 		m.api.GRPCMetrics(),
 		etcdapi.NewServerCollector(etcdapi.MetricsEnv{
-			Version: shimVersion, MemberID: m.store.MemberID(), View: m.store.View,
-			Traffic: m.front.Traffic, Resources: m.resources, Features: features,
+			Version: shimVersion, Traffic: m.front.Traffic, Resources: m.resources, Features: features,
 		}),
 	)
 }

@@ -3,14 +3,10 @@ package etcdapi
 import (
 	"os"
 	"runtime"
-	"strconv"
-	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/etcd/api/v3/version"
 	"golang.org/x/sys/unix"
-
-	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
 // HealthMetrics count the health checks under etcd's names.
@@ -63,14 +59,13 @@ func (m *HealthMetrics) check(kind, name string, ok bool) {
 	m.total.WithLabelValues(kind, name, status).Inc()
 }
 
-// What the process knows about itself and its store, read at scrape time.
+// What the process knows about itself, and about the resources in its store,
+// read at scrape time. What the store knows about itself it registers.
 var (
 	descVersion = prometheus.NewDesc("etcd_server_version",
 		"Which version is running. 1 for 'server_version' label with current version.", []string{"server_version"}, nil)
 	descGoVersion = prometheus.NewDesc("etcd_server_go_version",
 		"Which Go version server is running with. 1 for 'server_go_version' label with current version.", []string{"server_go_version"}, nil)
-	descID = prometheus.NewDesc("etcd_server_id",
-		"Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.", []string{"server_id"}, nil)
 	descFeature = prometheus.NewDesc("etcd_server_feature_enabled",
 		"Whether or not a feature is enabled. 1 is enabled, 0 is not.", []string{"name", "stage"}, nil)
 	descReceived = prometheus.NewDesc("etcd_network_client_grpc_received_bytes_total",
@@ -80,17 +75,8 @@ var (
 	descFDUsed = prometheus.NewDesc("os_fd_used", "The number of used file descriptors.", nil, nil)
 	descFDMax  = prometheus.NewDesc("os_fd_limit", "The file descriptor limit.", nil, nil)
 
-	descKeys = prometheus.NewDesc("etcd_debugging_mvcc_keys_total", "Total number of keys.", nil, nil)
-	descPuts = prometheus.NewDesc("etcd_mvcc_put_total", "Total number of puts seen by this member.", nil, nil)
-	descDels = prometheus.NewDesc("etcd_mvcc_delete_total", "Total number of deletes seen by this member.", nil, nil)
 	descPutB = prometheus.NewDesc("etcd_debugging_mvcc_total_put_size_in_bytes",
 		"The total size of put kv pairs seen by this member.", nil, nil)
-	descRevision = prometheus.NewDesc("etcd_debugging_mvcc_current_revision", "The current revision of store.", nil, nil)
-	descCompact  = prometheus.NewDesc("etcd_debugging_mvcc_compact_revision",
-		"The revision of the last compaction in store.", nil, nil)
-	descClusterVersion = prometheus.NewDesc("etcd_cluster_version",
-		"Which version is running. 1 for 'cluster_version' label with current cluster version", []string{"cluster_version"}, nil)
-
 	descShim = prometheus.NewDesc("shim_build_info", "The version of shim; 1.", []string{"version"}, nil)
 	descObjs = prometheus.NewDesc("shim_resource_objects",
 		"Live objects of a /registry resource; empty for keys outside.", []string{"resource"}, nil)
@@ -102,9 +88,7 @@ var (
 
 // MetricsEnv is where the server's metrics come from. All fields must be set.
 type MetricsEnv struct {
-	Version   string // of shim
-	MemberID  uint64
-	View      func() *mvcc.View
+	Version   string                         // of shim
 	Traffic   func() (received, sent uint64) // of the gRPC connections
 	Resources *Resources
 	Features  []FeatureState
@@ -125,8 +109,7 @@ func NewServerCollector(env MetricsEnv) prometheus.Collector { return serverColl
 // Describe implements prometheus.Collector.
 func (serverCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
-		descVersion, descGoVersion, descID, descFeature, descReceived, descSent, descFDUsed, descFDMax,
-		descKeys, descPuts, descDels, descPutB, descRevision, descCompact, descClusterVersion,
+		descVersion, descGoVersion, descFeature, descReceived, descSent, descFDUsed, descFDMax, descPutB,
 		descShim, descObjs, descObjB, descWrites,
 	} {
 		ch <- d
@@ -143,7 +126,6 @@ func (c serverCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 	gauge(descVersion, 1, version.Version)
 	gauge(descGoVersion, 1, runtime.Version())
-	gauge(descID, 1, strconv.FormatUint(c.env.MemberID, 16))
 	gauge(descShim, 1, c.env.Version)
 	for _, f := range c.env.Features {
 		on := 0.0
@@ -159,16 +141,7 @@ func (c serverCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descFDUsed, used)
 		gauge(descFDMax, limit)
 	}
-	v := c.env.View()
-	gauge(descKeys, float64(v.KeyCount()))
-	gauge(descRevision, float64(v.Revision()))
-	gauge(descCompact, float64(v.Compacted()))
-	if cv := v.ClusterVersion(); cv != "" {
-		gauge(descClusterVersion, 1, majorMinor(cv))
-	}
-	byName, puts, deletes, putSize := c.env.Resources.snapshot()
-	counter(descPuts, puts)
-	counter(descDels, deletes)
+	byName, putSize := c.env.Resources.snapshot()
 	gauge(descPutB, float64(putSize))
 	for name, r := range byName {
 		gauge(descObjs, float64(r.Objects), name)
@@ -177,14 +150,6 @@ func (c serverCollector) Collect(ch chan<- prometheus.Metric) {
 		counter(descWrites, r.Updates, name, "update")
 		counter(descWrites, r.Deletes, name, "delete")
 	}
-}
-
-// majorMinor is "3.7" of "3.7.0", as etcd labels its cluster version.
-func majorMinor(v string) string {
-	if i := strings.LastIndexByte(v, '.'); strings.Count(v, ".") == 2 {
-		return v[:i]
-	}
-	return v
 }
 
 // descriptors are the open ones and their limit, where /proc tells.

@@ -28,9 +28,7 @@ type Resources struct {
 	begun   bool
 	index   uint64 // applied index that the counts contain
 	byName  map[string]*resourceCounts
-	deletes uint64
-	puts    uint64
-	putSize uint64
+	putSize uint64 // keys and values put since the start
 }
 
 // resourceCounts are those of one resource.
@@ -99,12 +97,10 @@ func (r *Resources) add(e *mvcc.Event) {
 	}
 	if e.Version.Tombstone() {
 		c.Deletes++
-		r.deletes++
 		return
 	}
 	c.Objects++
 	c.Bytes += int64(len(e.Version.KV()))
-	r.puts++
 	r.putSize += uint64(len(e.Version.Key()) + len(e.Version.Value()))
 	if e.Prev == nil {
 		c.Creates++
@@ -124,12 +120,12 @@ func (r *Resources) counts(key []byte) *resourceCounts {
 }
 
 // snapshot is a copy of the counts, for a scrape.
-func (r *Resources) snapshot() (byName map[string]resourceCounts, puts, deletes, putSize uint64) {
+func (r *Resources) snapshot() (byName map[string]resourceCounts, putSize uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	byName = make(map[string]resourceCounts, len(r.byName))
 	for name, c := range r.byName {
 		byName[name] = *c
 	}
-	return byName, r.puts, r.deletes, r.putSize
+	return byName, r.putSize
 }
