@@ -1,11 +1,16 @@
 package etcdapi
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
@@ -52,4 +57,54 @@ func benchmarkEncode(b *testing.B, v *mvcc.View, res *mvcc.RangeResult, shared b
 		}
 	}
 	b.SetBytes(int64(sizeRange(wireHeader{rev: v.Revision(), term: 1}, res)))
+}
+
+// BenchmarkHandlers measures what this package adds to a call: decoding, the
+// interceptor, the handler and the encoded answer, without the transport.
+func BenchmarkHandlers(b *testing.B) {
+	ts := startServer(b, Options{})
+	desc := ts.kvService()
+	ts.NewGRPCServer().Stop()
+	value := make([]byte, 3000)
+	ops := func(ops ...*pb.RequestOp) []*pb.RequestOp { return ops }
+	put := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("/registry/pods/default/a"), Value: value}}}
+	get := &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte("/registry/pods/default/a")}}}
+	for name, m := range map[string]proto.Message{
+		"Range": &pb.RangeRequest{Key: []byte("/registry/pods/default/a"), Limit: 1},
+		"Txn": &pb.TxnRequest{
+			Compare: []*pb.Compare{{Key: []byte("/registry/pods/default/a"), Target: pb.Compare_CREATE, TargetUnion: &pb.Compare_CreateRevision{CreateRevision: 0}, Result: pb.Compare_NOT_EQUAL}},
+			Success: ops(put), Failure: ops(get),
+		},
+	} {
+		raw, err := proto.Marshal(m)
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := ts.cli.Put(context.Background(), "/registry/pods/default/a", string(value)); err != nil {
+			b.Fatal(err)
+		}
+		var method grpc.MethodDesc
+		for _, d := range desc.Methods {
+			if d.MethodName == name {
+				method = d
+			}
+		}
+		c := newCodec()
+		ctx := metadata.NewIncomingContext(context.Background(), metadata.Pairs(":authority", "x", "content-type", "application/grpc", "user-agent", "bench", "client-api-version", "3.7"))
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				dec := func(v any) error { return c.Unmarshal(mem.BufferSlice{mem.SliceBuffer(raw)}, v) }
+				resp, err := method.Handler(ts.Server, ctx, dec, ts.interceptUnary)
+				if err != nil {
+					b.Fatal(err)
+				}
+				bufs, err := c.Marshal(resp)
+				if err != nil {
+					b.Fatal(err)
+				}
+				bufs.Free()
+			}
+		})
+	}
 }

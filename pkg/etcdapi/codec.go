@@ -4,14 +4,13 @@ import (
 	"google.golang.org/grpc/encoding"
 	encproto "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
-	"google.golang.org/protobuf/proto"
 )
 
 // codec is the wire codec of the server. It knows two shapes of its own and
 // leaves everything else to plain proto:
 //
-//   - *rawRequest, on the way in: the message is decoded and the bytes it came in
-//     are kept, so that a command goes into the log as it arrived;
+//   - a rawRequest, on the way in: the bytes it came in are kept beside the
+//     message, so that a command goes into the log as it arrived;
 //   - *reply, on the way out: a response that is already bytes, some of them
 //     shared with the store.
 type codec struct{ plain encoding.CodecV2 }
@@ -32,33 +31,14 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	return c.plain.Marshal(v)
 }
 
-// Unmarshal decodes into v. gRPC reuses the buffers of data after the call, so a
-// rawRequest takes its own reference; a message that came in one frame is not
-// copied for that.
+// Unmarshal decodes into v. gRPC reuses the buffers of data after the call, so
+// what outlives it is copied once: the whole of a rawRequest here, the byte
+// fields of other messages by proto.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
-	if r, ok := v.(*rawRequest); ok {
-		r.buf = data.MaterializeToBuffer(mem.DefaultBufferPool())
-		return proto.Unmarshal(r.buf.ReadOnlyData(), r.msg)
+	if r, ok := v.(rawRequest); ok {
+		return r.receive(data.Materialize())
 	}
 	return c.plain.Unmarshal(data, v)
-}
-
-// rawRequest is a request of a writing verb: the decoded message, which shares
-// nothing with the transport, and the bytes it was decoded from, which belong to
-// a buffer of the transport until free.
-type rawRequest struct {
-	msg proto.Message
-	buf mem.Buffer
-}
-
-func (r *rawRequest) body() []byte { return r.buf.ReadOnlyData() }
-
-// free gives the buffer back; it may be called when nothing was received.
-func (r *rawRequest) free() {
-	if r.buf != nil {
-		r.buf.Free()
-		r.buf = nil
-	}
 }
 
 // reply is a response in wire form. The buffers belong to whoever holds the

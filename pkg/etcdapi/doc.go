@@ -37,8 +37,8 @@
 // # Invariants
 //
 //  1. A status sent to a client comes from errors.go, or is one of rpctypes' own.
-//  2. The bytes of a request are valid until its handler returns; the store
-//     copies what it keeps. The decoded message shares nothing with them.
+//  2. The bytes of a request are copied out of the transport once. The decoded
+//     message aliases the copy; nobody modifies either.
 //  3. Bytes of a version are never modified, so a response may share them after
 //     the View it was read from is gone.
 //  4. An encoded response equals the encoding of the message it stands for,

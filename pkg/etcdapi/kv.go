@@ -5,7 +5,6 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/kubeshim/shim/pkg/raftstore"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
@@ -19,9 +18,9 @@ func (s *Server) kvService() *grpc.ServiceDesc {
 		HandlerType: (*any)(nil),
 		Methods: []grpc.MethodDesc{
 			{MethodName: "Range", Handler: unaryHandler(s, pb.KV_Range_FullMethodName, s.kvRange)},
-			{MethodName: "Put", Handler: rawHandler(s, pb.KV_Put_FullMethodName, s.kvPut)},
-			{MethodName: "DeleteRange", Handler: rawHandler(s, pb.KV_DeleteRange_FullMethodName, s.kvDeleteRange)},
-			{MethodName: "Txn", Handler: rawHandler(s, pb.KV_Txn_FullMethodName, s.kvTxn)},
+			{MethodName: "Put", Handler: unaryHandler(s, pb.KV_Put_FullMethodName, s.kvPut)},
+			{MethodName: "DeleteRange", Handler: unaryHandler(s, pb.KV_DeleteRange_FullMethodName, s.kvDeleteRange)},
+			{MethodName: "Txn", Handler: unaryHandler(s, pb.KV_Txn_FullMethodName, s.kvTxn)},
 			{MethodName: "Compact", Handler: unaryHandler(s, pb.KV_Compact_FullMethodName, s.kvCompact)},
 		},
 		Streams: []grpc.StreamDesc{
@@ -33,39 +32,13 @@ func (s *Server) kvService() *grpc.ServiceDesc {
 
 type methodHandler = func(srv any, ctx context.Context, dec func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error)
 
-// message is a pointer to M that is a proto message.
-type message[M any] interface {
-	*M
-	proto.Message
-}
-
-// unaryHandler makes a handler of a method that wants the decoded request.
-func unaryHandler[M any, P message[M]](s *Server, full string, fn func(context.Context, P) (any, error)) methodHandler {
+// unaryHandler makes a handler of a method whose request is an M: a proto message
+// or a rawRequest.
+func unaryHandler[M any](s *Server, full string, fn func(context.Context, *M) (any, error)) methodHandler {
 	info := &grpc.UnaryServerInfo{Server: s, FullMethod: full}
-	call := func(ctx context.Context, req any) (any, error) { return fn(ctx, req.(P)) }
+	call := func(ctx context.Context, req any) (any, error) { return fn(ctx, req.(*M)) }
 	return func(_ any, ctx context.Context, dec func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
-		req := P(new(M))
-		if err := dec(req); err != nil {
-			return nil, err
-		}
-		if interceptor == nil {
-			return call(ctx, req)
-		}
-		return interceptor(ctx, req, info, call)
-	}
-}
-
-// rawHandler makes a handler of a method that also wants the bytes of the
-// request. The bytes are valid until fn returns.
-func rawHandler[M any, P message[M]](s *Server, full string, fn func(context.Context, P, []byte) (any, error)) methodHandler {
-	info := &grpc.UnaryServerInfo{Server: s, FullMethod: full}
-	call := func(ctx context.Context, req any) (any, error) {
-		r := req.(*rawRequest)
-		return fn(ctx, r.msg.(P), r.body())
-	}
-	return func(_ any, ctx context.Context, dec func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
-		req := &rawRequest{msg: P(new(M))}
-		defer req.free()
+		req := new(M)
 		if err := dec(req); err != nil {
 			return nil, err
 		}

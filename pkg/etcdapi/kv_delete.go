@@ -9,11 +9,11 @@ import (
 )
 
 // kvDeleteRange is KV.DeleteRange.
-func (s *Server) kvDeleteRange(ctx context.Context, r *pb.DeleteRangeRequest, body []byte) (any, error) {
-	if err := mvcc.CheckDelete(r); err != nil {
+func (s *Server) kvDeleteRange(ctx context.Context, r *deleteRequest) (any, error) {
+	if err := mvcc.CheckDelete(&r.DeleteRangeRequest); err != nil {
 		return nil, toGRPC(err)
 	}
-	res, err := s.propose(ctx, mvcc.KindDeleteRange, &pb.InternalRaftRequest{DeleteRange: r}, body)
+	res, err := s.propose(ctx, mvcc.KindDeleteRange, &pb.InternalRaftRequest{DeleteRange: &r.DeleteRangeRequest}, r.body)
 	if err != nil {
 		return nil, err
 	}

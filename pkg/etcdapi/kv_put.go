@@ -9,11 +9,11 @@ import (
 )
 
 // kvPut is KV.Put.
-func (s *Server) kvPut(ctx context.Context, r *pb.PutRequest, body []byte) (any, error) {
-	if err := mvcc.CheckPut(r); err != nil {
+func (s *Server) kvPut(ctx context.Context, r *putRequest) (any, error) {
+	if err := mvcc.CheckPut(&r.PutRequest); err != nil {
 		return nil, toGRPC(err)
 	}
-	res, err := s.propose(ctx, mvcc.KindPut, &pb.InternalRaftRequest{Put: r}, body)
+	res, err := s.propose(ctx, mvcc.KindPut, &pb.InternalRaftRequest{Put: &r.PutRequest}, r.body)
 	if err != nil {
 		return nil, err
 	}

@@ -14,7 +14,8 @@ import (
 // past walks old versions and counts what it passes, so the View that served a
 // page which was not the last is kept for a while: the following pages find it
 // by its revision and read it as the present.
-func (s *Server) kvRange(ctx context.Context, r *pb.RangeRequest) (any, error) {
+func (s *Server) kvRange(ctx context.Context, req *rangeRequest) (any, error) {
+	r := &req.RangeRequest
 	if err := mvcc.CheckRange(r); err != nil {
 		return nil, toGRPC(err)
 	}

@@ -10,14 +10,15 @@ import (
 
 // kvTxn is KV.Txn. A txn that only reads is answered from a View; one that has a
 // write in either branch goes through the log, whatever its compares say.
-func (s *Server) kvTxn(ctx context.Context, r *pb.TxnRequest, body []byte) (any, error) {
+func (s *Server) kvTxn(ctx context.Context, req *txnRequest) (any, error) {
+	r := &req.TxnRequest
 	if err := mvcc.CheckTxn(r, s.opts.MaxTxnOps); err != nil {
 		return nil, toGRPC(err)
 	}
 	if mvcc.IsReadOnlyTxn(r) {
 		return s.readTxn(ctx, r)
 	}
-	res, err := s.propose(ctx, mvcc.KindTxn, &pb.InternalRaftRequest{Txn: r}, body)
+	res, err := s.propose(ctx, mvcc.KindTxn, &pb.InternalRaftRequest{Txn: r}, req.body)
 	if err != nil {
 		return nil, err
 	}
