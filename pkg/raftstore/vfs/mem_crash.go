@@ -1,6 +1,9 @@
 package vfs
 
-import "math/rand/v2"
+import (
+	"math/rand/v2"
+	"path"
+)
 
 // Unsynced is one thing that a crash may keep or lose.
 type Unsynced struct {
@@ -80,6 +83,16 @@ func (n *memNode) crashed(name string, keep func(Unsynced) bool) []byte {
 		}
 	}
 	return left
+}
+
+// ForgetDirty makes of a file what an fsync that failed leaves on Linux: the writes since the last Sync are still seen, but
+// the kernel takes them for written, and no later Sync writes them.
+func (m *Mem) ForgetDirty(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if n := m.names[path.Clean(name)]; n != nil {
+		n.pending = nil
+	}
 }
 
 // Clone is the file system with everything in it, durable or not, as if nothing had happened; for tests that damage a copy.

@@ -234,3 +234,22 @@ func TestUnreadable(t *testing.T) {
 		}
 	}
 }
+
+// TestFailedFsyncIsNotBelieved: a process ends after a failed fsync, the next one sees what was written in the page cache,
+// and the kernel would say that it is durable. What Open has given to replay is there after a crash all the same.
+func TestFailedFsyncIsNotBelieved(t *testing.T) {
+	mem := vfs.NewMem()
+	w, _ := mustOpen(t, mem, testOptions())
+	mustAppend(t, w, numbered(1, 700))
+	mustSync(t, w)
+	mustAppend(t, w, numbered(2, 700))
+	mustAppend(t, w, numbered(3, 700))
+	mem.ForgetDirty(segmentName("wal", 1))
+	_, recs := mustOpen(t, mem, testOptions())
+	if len(recs) != 3 {
+		t.Fatalf("%d records", len(recs))
+	}
+	if _, recs = mustOpen(t, mem.Crash(vfs.LoseAll), testOptions()); len(recs) != 3 {
+		t.Errorf("%d records are left of the 3 that were replayed", len(recs))
+	}
+}

@@ -1,0 +1,106 @@
+package vfs
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"path"
+	"reflect"
+	"testing"
+)
+
+// TestBoth runs the same calls on the real file system and its twin.
+func TestBoth(t *testing.T) {
+	t.Run("os", func(t *testing.T) { testFS(t, OS, t.TempDir()) })
+	t.Run("mem", func(t *testing.T) { testFS(t, NewMem(), "/") })
+	t.Run("hooked", func(t *testing.T) { testFS(t, Hooked(NewMem(), Hooks{}), "/") })
+}
+
+func testFS(t *testing.T, fsys FS, root string) {
+	dir := path.Join(root, "a", "b")
+	check := func(what string, err, want error) {
+		t.Helper()
+		if !errors.Is(err, want) || (want == nil && err != nil) {
+			t.Errorf("%s: %v, want %v", what, err, want)
+		}
+	}
+	check("mkdir", fsys.MkdirAll(dir), nil)
+	check("mkdir again", fsys.MkdirAll(dir), nil)
+	name := path.Join(dir, "f")
+	_, err := fsys.Open(name)
+	check("open", err, fs.ErrNotExist)
+	_, err = fsys.OpenReadOnly(name)
+	check("open read-only", err, fs.ErrNotExist)
+	_, err = fsys.Stat(name)
+	check("stat", err, fs.ErrNotExist)
+	check("remove", fsys.Remove(name), fs.ErrNotExist)
+	check("rename", fsys.Rename(name, name+"2"), fs.ErrNotExist)
+	_, err = fsys.List(name)
+	check("list", err, fs.ErrNotExist)
+	check("sync directory", fsys.SyncDir(name), fs.ErrNotExist)
+	_, err = fsys.Create(path.Join(root, "none", "f"))
+	check("create", err, fs.ErrNotExist)
+
+	f, err := fsys.Create(name)
+	check("create", err, nil)
+	check("preallocate", f.Preallocate(5000), nil)
+	check("preallocate less", f.Preallocate(100), nil)
+	n, err := f.WriteAt([]byte("hello"), 4998)
+	if n != 5 || err != nil {
+		t.Errorf("write: %d, %v", n, err)
+	}
+	if size, err := f.Size(); size != 5003 || err != nil {
+		t.Errorf("size: %d, %v", size, err)
+	}
+	check("sync", f.Sync(), nil)
+	check("truncate", f.Truncate(5002), nil)
+	b := make([]byte, 8)
+	n, err = f.ReadAt(b, 4996)
+	if n != 6 || err != io.EOF || string(b[:n]) != "\x00\x00hell" {
+		t.Errorf("read: %q, %v", b[:n], err)
+	}
+	if n, err = f.ReadAt(b, 6000); n != 0 || err != io.EOF {
+		t.Errorf("read behind the end: %d, %v", n, err)
+	}
+	check("close", f.Close(), nil)
+	check("close again", f.Close(), fs.ErrClosed)
+
+	ro, err := fsys.OpenReadOnly(name)
+	check("open read-only", err, nil)
+	if _, err := ro.WriteAt(b, 0); err == nil {
+		t.Error("a read-only file was written")
+	}
+	check("close", ro.Close(), nil)
+
+	check("rename", fsys.Rename(name, path.Join(dir, "e")), nil)
+	g, err := fsys.Create(path.Join(dir, "g"))
+	check("create", err, nil)
+	check("close", g.Close(), nil)
+	check("sync directory", fsys.SyncDir(dir), nil)
+	names, err := fsys.List(dir)
+	if want := []string{"e", "g"}; err != nil || !reflect.DeepEqual(names, want) {
+		t.Errorf("list: %v, %v", names, err)
+	}
+	info, err := fsys.Stat(path.Join(dir, "e"))
+	if err != nil || info != (Info{Size: 5002}) {
+		t.Errorf("stat: %+v, %v", info, err)
+	}
+	if info, err = fsys.Stat(dir); err != nil || !info.IsDir {
+		t.Errorf("stat: %+v, %v", info, err)
+	}
+	if err := fsys.Remove(dir); err == nil {
+		t.Error("a directory with files was removed")
+	}
+	if err := fsys.MkdirAll(path.Join(dir, "e")); err == nil {
+		t.Error("a directory was made where a file is")
+	}
+
+	lock, err := fsys.Lock(path.Join(dir, "lock"))
+	check("lock", err, nil)
+	_, err = fsys.Lock(path.Join(dir, "lock"))
+	check("lock again", err, ErrLocked)
+	check("unlock", lock.Close(), nil)
+	lock, err = fsys.Lock(path.Join(dir, "lock"))
+	check("lock after unlock", err, nil)
+	check("unlock", lock.Close(), nil)
+}
