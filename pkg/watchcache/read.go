@@ -1,6 +1,10 @@
 package watchcache
 
-import "github.com/kubeshim/shim/pkg/raftstore/mvcc"
+import (
+	"runtime"
+
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+)
 
 // readout is what one read of a watcher gave. A stream reuses its one.
 type readout struct {
@@ -93,18 +97,17 @@ func (h *Hub) readLog(w *watcher, log *eventLog, next, limit mvcc.Revision, r *r
 	r.next, r.end = max(next, h.Revision()+1), true
 }
 
-// readHistory collects from the store, in [next, to). The store may be compacted
-// meanwhile, so what it gave counts only if next is still readable afterwards.
+// readHistory collects from the store, in [next, to). A compaction that comes
+// meanwhile makes what was read worthless if next is below it.
 func (h *Hub) readHistory(w *watcher, next, to mvcc.Revision, r *readout) {
 	r.history = true
 	v := h.env.View()
-	compacted := v.Compacted()
-	if next < compacted {
-		r.compactedAt = compacted
+	if next < v.Compacted() {
+		r.compactedAt = v.Compacted()
 		return
 	}
 	r.next = to
-	v.History(next, to, func(ev mvcc.Event) bool {
+	err := v.History(next, to, func(ev mvcc.Event) bool {
 		mod := ev.Version.Mod()
 		if r.full(mod, h.opts.BatchBytes) {
 			r.next = mod
@@ -115,7 +118,7 @@ func (h *Hub) readHistory(w *watcher, next, to mvcc.Revision, r *readout) {
 			return true
 		}
 		var prev []byte
-		if w.prevKV && ev.Prev != nil && mod > compacted {
+		if w.prevKV && ev.Prev != nil {
 			prev = ev.Prev.KV()
 		}
 		f := appendFrame(nil, ev.Version.Tombstone(), ev.Version.KV(), prev)
@@ -123,8 +126,15 @@ func (h *Hub) readHistory(w *watcher, next, to mvcc.Revision, r *readout) {
 		r.frames = append(r.frames, f)
 		return true
 	})
-	if c := h.env.View().Compacted(); next < c {
-		r.frames = r.frames[:0]
-		r.compactedAt = c
+	if err == nil {
+		return
 	}
+	r.frames, r.next = r.frames[:0], next
+	if c := h.env.View().Compacted(); next < c {
+		r.compactedAt = c
+		return
+	}
+	// The compaction is applied and not published yet: which revision to name the
+	// next turn will know.
+	runtime.Gosched()
 }
