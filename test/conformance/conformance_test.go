@@ -15,7 +15,7 @@ import (
 var only = flag.String("server", "", "run only against etcd or shim")
 
 // scriptsMin keeps the suite from shrinking unnoticed.
-const scriptsMin = 25
+const scriptsMin = 40
 
 func TestScripts(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")

@@ -4,7 +4,7 @@
 //
 // A script is a datadriven file. A directive is one kind of call; each line of
 // its input is one request in protobuf text form, and a line that starts with
-// a blank continues the line before. What the server answers is the expected
+// a blank continues the line before; {} is a request without fields. What the server answers is the expected
 // output below the ---- line. The calls go through gRPC with the messages of
 // etcdserverpb and no client library, so nothing is retried, merged or hidden.
 //
@@ -26,7 +26,7 @@
 //	                 that no revision is split is checked. With sort, orders the
 //	                 N responses by watch id: different watches of one revision
 //	                 come in any order.
-//	watch-close S    half-closes the stream and prints how it ends.
+//	watch-halfclose S  says that no request follows; the watches go on.
 //	raw METHOD       each line is a message in hexadecimal; prints the code.
 //	server FLAGS     the flags of the server; before any other directive.
 //	restart          SIGTERM and a new process on the same data directory and
@@ -43,6 +43,7 @@
 // indexes of raft, sizes, the remaining time of a lease, ports. A mask shows
 // that there is a value (#), so a field that one server leaves empty shows. A
 // header with all of its ids prints only its revision, otherwise what it lacks.
+// Answers of a directive with several requests are numbered as its lines.
 //
 // Goroutines: one per server process, which owns its log and its Wait.
 //

@@ -24,7 +24,7 @@ func requests(input string) []string {
 	return all
 }
 
-var macro = regexp.MustCompile(`\$\{i(?::(\d+))?\}|\$\{([^}*]+)\*(\d+)\}|\$([A-Za-z]\w*)`)
+var macro = regexp.MustCompile(`\$\{i(?::(\d+))?\}|\$\{(.+?)\*(\d+)\}|\$([A-Za-z]\w*)`)
 
 // expand replaces the macros of one request; round counts from 1.
 func expand(text string, round int, leases map[string]int64) (string, error) {

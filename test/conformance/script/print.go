@@ -35,6 +35,16 @@ var leaseFields = map[protoreflect.FullName]bool{
 	"mvccpb.KeyValue.lease":                   true,
 }
 
+// late is a field that etcd fills some time after its start: it is left out.
+const late = "etcdserverpb.StatusResponse.storageVersion"
+
+var lateInVersion = regexp.MustCompile(`"storage":"[^"]*"`)
+
+// unordered are the lists that etcd fills from a map.
+var unordered = map[protoreflect.FullName]bool{
+	"etcdserverpb.LeaseTimeToLiveResponse.keys": true,
+}
+
 const remainingTTL = "etcdserverpb.LeaseTimeToLiveResponse.TTL"
 
 var port = regexp.MustCompile(`127\.0\.0\.1:\d+`)
@@ -90,7 +100,7 @@ func (p printer) fields(m protoreflect.Message) (tokens []string, children []chi
 			tokens = append(tokens, header(m.Get(f).Message()))
 			continue
 		}
-		if !m.Has(f) {
+		if !m.Has(f) || f.FullName() == late {
 			continue
 		}
 		v := m.Get(f)
@@ -100,8 +110,12 @@ func (p printer) fields(m protoreflect.Message) (tokens []string, children []chi
 				children = append(children, child{string(f.Name()), v.List().Get(i).Message()})
 			}
 		case f.IsList():
+			from := len(tokens)
 			for i := range v.List().Len() {
 				tokens = append(tokens, string(f.Name())+":"+p.scalar(m, f, v.List().Get(i)))
+			}
+			if unordered[f.FullName()] {
+				sort.Strings(tokens[from:])
 			}
 		case f.IsMap():
 			tokens = append(tokens, string(f.Name())+":map")
@@ -123,13 +137,16 @@ func header(m protoreflect.Message) string {
 		return "no-header"
 	}
 	f := m.Descriptor().Fields()
-	text := fmt.Sprintf("header{%d", m.Get(f.ByName("revision")).Int())
+	var missing []string
 	for _, name := range []protoreflect.Name{"cluster_id", "member_id", "raft_term"} {
 		if !m.Has(f.ByName(name)) {
-			text += " no " + string(name)
+			missing = append(missing, " no "+string(name))
 		}
 	}
-	return text + "}"
+	if len(missing) == 3 {
+		missing = []string{" no ids"}
+	}
+	return fmt.Sprintf("header{%d%s}", m.Get(f.ByName("revision")).Int(), strings.Join(missing, ""))
 }
 
 func (p printer) scalar(m protoreflect.Message, f protoreflect.FieldDescriptor, v protoreflect.Value) string {

@@ -76,8 +76,8 @@ func (s *Session) Run(d *datadriven.TestData) (string, error) {
 		return s.watchSend(d)
 	case "watch-recv":
 		return s.watchRecv(d)
-	case "watch-close":
-		return s.watchClose(d)
+	case "watch-halfclose":
+		return s.watchHalfClose(d)
 	case "raw":
 		return s.raw(d)
 	case "restart":
@@ -177,7 +177,7 @@ func (s *Session) snapshot() (string, error) {
 			name, _, _ := strings.Cut(line, ":")
 			switch {
 			case line == "" || strings.HasPrefix(line, "{"):
-			case args[0] == "snapshot" && !strings.Contains(name, "Revision") && !strings.Contains(name, "Version"):
+			case args[0] == "snapshot" && !strings.Contains(name, "Revision"):
 				fmt.Fprintf(&b, "%s : #\n", strings.TrimSpace(name))
 			default:
 				b.WriteString(line + "\n")

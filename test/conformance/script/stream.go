@@ -21,7 +21,9 @@ import (
 // its own business, that only the last one carries more than keys is not.
 func (s *Session) rangeStream(d *datadriven.TestData) (string, error) {
 	var b strings.Builder
-	for _, text := range requests(d.Input) {
+	texts := requests(d.Input)
+	for i, text := range texts {
+		b.WriteString(number(len(texts), i))
 		req := &pb.RangeRequest{}
 		if err := s.parse(text, 1, req); err != nil {
 			return "", err
@@ -85,7 +87,9 @@ func (s *Session) keepAlive(d *datadriven.TestData) (string, error) {
 		return "", err
 	}
 	var b strings.Builder
-	for _, text := range requests(d.Input) {
+	texts := requests(d.Input)
+	for i, text := range texts {
+		b.WriteString(number(len(texts), i))
 		req := &pb.LeaseKeepAliveRequest{}
 		if err := s.parse(text, 1, req); err != nil {
 			return "", err
@@ -159,7 +163,9 @@ func (s *Session) raw(d *datadriven.TestData) (string, error) {
 		return "", errors.New("want one method")
 	}
 	var b strings.Builder
-	for _, text := range requests(d.Input) {
+	texts := requests(d.Input)
+	for i, text := range texts {
+		b.WriteString(number(len(texts), i))
 		req, err := hex.DecodeString(strings.ReplaceAll(text, " ", ""))
 		if err != nil {
 			return "", err
