@@ -78,8 +78,7 @@ func (m *member) open() error {
 	if len(c.InitialCluster) == 0 && !initialized(c.Dir) {
 		return fmt.Errorf("a new member cannot find its cluster by discovery yet: set --initial-cluster")
 	}
-	var hub *watchcache.Hub
-	ready := make(chan struct{})
+	var late lateHub
 	cfg := raftstore.Config{
 		DataDir:                c.Dir,
 		Name:                   c.Name,
@@ -94,8 +93,7 @@ func (m *member) open() error {
 		MaxRequestBytes:        int(c.MaxRequestBytes),
 		SnapshotCatchupEntries: c.SnapshotCatchUpCount,
 		OnApply: func(v *mvcc.View, events []mvcc.Event) {
-			<-ready // the hub reads the store, so it is made after it
-			hub.Append(v, events)
+			late.append(v, events)
 			m.resources.Apply(v, events)
 		},
 		OnEvent:    func(e raftstore.Event) { logEvent(m.log, e) },
@@ -108,9 +106,8 @@ func (m *member) open() error {
 	if err != nil {
 		return fmt.Errorf("open data directory %s: %w", c.Dir, err)
 	}
-	hub = watchcache.New(watchcache.Options{}, watchcache.Env{View: store.View})
-	m.store, m.hub = store, hub
-	close(ready)
+	m.store = store
+	m.hub = late.open(watchcache.Options{}, watchcache.Env{View: store.View})
 	if err := m.resources.Begin(store.View()); err != nil {
 		return errors.Join(fmt.Errorf("count resources: %w", err), store.Close())
 	}
