@@ -116,14 +116,13 @@ func mayOverlap(r *pb.TxnRequest) bool {
 // interval is a set of keys that is deleted. end nil: the one key.
 type interval struct{ key, end []byte }
 
-// covers is how etcd's interval tree sees it, which knows nothing of "\0" as an
-// end: such a delete covers its first key only, and a txn with a put behind
-// that passes.
+// covers is how etcd's interval tree sees it. It knows nothing of "\0" as an
+// end: such a delete covers nothing, and a txn with a put behind it passes.
 func (i interval) covers(key string) bool {
-	if string(i.key) == key {
-		return true
+	if i.end == nil {
+		return string(i.key) == key
 	}
-	return i.end != nil && string(i.key) < key && key < string(i.end)
+	return string(i.key) <= key && key < string(i.end)
 }
 
 func covered(dels []interval, key string) bool {

@@ -113,6 +113,7 @@ func TestRealEtcd(t *testing.T) {
 				for !s.CompactStep(0) {
 				}
 				e.checkHash(s.Publish(), Revision(g.rev()))
+				e.checkRefused(g.damaged())
 			}
 			e.checkWatch(s.Publish())
 		})
@@ -131,6 +132,50 @@ func deletesFrom(t *pb.TxnRequest) bool {
 		nested := op.GetRequestTxn()
 		return string(op.GetRequestDeleteRange().GetRangeEnd()) == "\x00" || nested != nil && deletesFrom(nested)
 	})
+}
+
+// damaged draws a txn whose shape may be wrong in any way.
+func (g gen) damaged() *pb.TxnRequest {
+	t := g.txn(3)
+	for _, op := range append(slices.Clone(t.Success), t.Failure...) {
+		if !g.chance(20) {
+			continue
+		}
+		switch o := op.Request.(type) {
+		case *pb.RequestOp_RequestPut:
+			o.RequestPut.IgnoreValue, o.RequestPut.IgnoreLease = g.chance(50), g.chance(50)
+			if g.chance(30) {
+				o.RequestPut.Key = nil
+			}
+		case *pb.RequestOp_RequestDeleteRange:
+			o.RequestDeleteRange.Key = nil
+		case *pb.RequestOp_RequestRange:
+			o.RequestRange.SortOrder = pb.RangeRequest_SortOrder(g.IntN(5))
+			o.RequestRange.SortTarget = pb.RangeRequest_SortTarget(g.IntN(7))
+		}
+	}
+	if g.chance(10) {
+		t.Compare = append(t.Compare, &pb.Compare{})
+	}
+	if g.chance(5) {
+		t.Failure = append(t.Failure, &pb.RequestOp{})
+	}
+	if g.chance(5) {
+		t.Compare = slices.Repeat([]*pb.Compare{{Key: []byte("a")}}, 120+g.IntN(12))
+	}
+	return t
+}
+
+// checkRefused compares what the shape check says with what etcd says.
+func (e *realEtcd) checkRefused(t *pb.TxnRequest) {
+	err := CheckTxn(t, 128)
+	if err == nil {
+		return
+	}
+	want := e.apply(&pb.InternalRaftRequest{Txn: t})
+	if got := fmt.Sprintf("rev=%d err=%v  []", e.rev, err); want != got {
+		e.t.Fatalf("%v:\netcd %s\ngot  %s", t, want, got)
+	}
 }
 
 func readText(v *View, req *pb.InternalRaftRequest) string {
@@ -207,7 +252,7 @@ func (e *realEtcd) apply(r *pb.InternalRaftRequest) string {
 func sentinel(err error) error {
 	for _, ours := range []error{
 		ErrCompacted, ErrFutureRev, ErrKeyNotFound, ErrLeaseNotFound, ErrLeaseExists,
-		ErrDuplicateKey, ErrValueProvided, ErrLeaseProvided, ErrEmptyKey,
+		ErrDuplicateKey, ErrValueProvided, ErrLeaseProvided, ErrEmptyKey, ErrInvalidSortOption, ErrTooManyOps,
 	} {
 		if strings.HasSuffix(status.Convert(err).Message(), ours.Error()) {
 			return ours
