@@ -1,6 +1,7 @@
 package watchcache
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
@@ -43,7 +44,8 @@ func (s *Stream) trimFuture(rev mvcc.Revision) {
 func (s *Stream) Tick() bool {
 	s.mu.Lock()
 	if s.due.len() == 0 {
-		for _, w := range s.watchers {
+		for _, id := range slices.Sorted(maps.Keys(s.watchers)) {
+			w := s.watchers[id]
 			if !w.progress {
 				continue
 			}
