@@ -12,7 +12,7 @@ func (t *Tree[K, T]) Build(sorted []T) {
 	t.mustOwn("Build")
 	t.level, t.len, t.weight = 0, len(sorted), 0
 	if len(sorted) == 0 {
-		t.root = unsafe.Pointer(&leaf[K, T]{epoch: t.epoch})
+		t.root = unsafe.Pointer(t.newLeaf())
 		return
 	}
 	row := t.buildLeaves(sorted)
@@ -29,7 +29,7 @@ func (t *Tree[K, T]) buildLeaves(sorted []T) []unsafe.Pointer {
 	row := make([]unsafe.Pointer, 0, nodes)
 	var last K
 	for i := range nodes {
-		l := &leaf[K, T]{epoch: t.epoch}
+		l := t.newLeaf()
 		for _, item := range sorted[i*len(sorted)/nodes : (i+1)*len(sorted)/nodes] {
 			k := t.keyOf(item)
 			if (i > 0 || l.n > 0) && t.cmp(last, k) >= 0 {
@@ -49,14 +49,19 @@ func (t *Tree[K, T]) buildInners(below []unsafe.Pointer) []unsafe.Pointer {
 	nodes := (len(below) + buildInner - 1) / buildInner
 	row := make([]unsafe.Pointer, 0, nodes)
 	for i := range nodes {
-		in := &inner[K, T]{epoch: t.epoch}
+		in := t.newInner()
 		for _, p := range below[i*len(below)/nodes : (i+1)*len(below)/nodes] {
-			in.keys[in.n] = t.minKey(p, t.level)
-			in.sums[in.n] = t.nodeWeight(p, t.level)
-			in.kids[in.n] = p
-			in.n++
+			in.insert(in.n, t.minKey(p, t.level), t.nodeWeight(p, t.level), p)
 		}
 		row = append(row, unsafe.Pointer(in))
 	}
 	return row
+}
+
+// minKey answers the smallest key under a node.
+func (t *Tree[K, T]) minKey(p unsafe.Pointer, level int) K {
+	for ; level > 0; level-- {
+		p = asInner[K, T](p).kids[0]
+	}
+	return asLeaf[K, T](p).keys[0]
 }

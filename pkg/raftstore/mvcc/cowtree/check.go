@@ -73,24 +73,25 @@ func (c *checker[K, T]) inner(in *inner[K, T], level int, root bool) (int, error
 	if in.n > innerMax || in.n < least {
 		return 0, fmt.Errorf("inner node of %d children is not within [%d, %d]", in.n, least, innerMax)
 	}
-	if in.epoch > c.t.epoch {
-		return 0, fmt.Errorf("inner node of epoch %d in a tree of epoch %d", in.epoch, c.t.epoch)
+	if in.epoch > c.t.epoch || in.seps.epoch > in.epoch {
+		return 0, fmt.Errorf("inner node of epoch %d with separators of %d in a tree of %d", in.epoch, in.seps.epoch, c.t.epoch)
 	}
 	sum := 0
 	for i := range in.n {
-		if k := c.t.minKey(in.kids[i], level-1); c.t.cmp(k, in.keys[i]) != 0 {
-			return 0, fmt.Errorf("child from %v is filed under %v", k, in.keys[i])
+		k := c.t.minKey(in.kids[i], level-1)
+		if sep := in.seps.keys[i]; i > 0 && (c.t.cmp(sep, k) > 0 || c.t.cmp(sep, c.last) <= 0) {
+			return 0, fmt.Errorf("%v does not separate %v from %v", sep, c.last, k)
 		}
 		w, err := c.node(in.kids[i], level-1, false)
 		if err != nil {
 			return 0, err
 		}
 		if w != in.sums[i] {
-			return 0, fmt.Errorf("child from %v of weight %d is filed with %d", in.keys[i], w, in.sums[i])
+			return 0, fmt.Errorf("child from %v of weight %d is filed with %d", k, w, in.sums[i])
 		}
 		sum += w
 	}
-	if !allZero(in.keys[in.n:]) || !allZero(in.sums[in.n:]) || !allZero(in.kids[in.n:]) {
+	if !allZero(in.seps.keys[:1]) || !allZero(in.seps.keys[in.n:]) || !allZero(in.sums[in.n:]) || !allZero(in.kids[in.n:]) {
 		return 0, fmt.Errorf("inner node up to %v holds something behind its end", c.last)
 	}
 	return sum, nil

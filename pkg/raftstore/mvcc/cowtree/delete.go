@@ -21,7 +21,6 @@ func (t *Tree[K, T]) Delete(k K) (old T, ok bool) {
 	for level := 1; level <= t.level; level++ {
 		in, i := t.ownInner(way[level-1].in), way[level-1].i
 		in.kids[i] = self
-		in.keys[i] = t.minKey(self, level-1)
 		in.sums[i] -= w
 		if small {
 			t.fill(in, max(i-1, 0), level-1)
@@ -50,6 +49,7 @@ func (t *Tree[K, T]) fill(in *inner[K, T], i, level int) {
 // fillLeaf puts right the leaves i and i+1 of an owned parent, of which one is
 // too small: together in one if they fit, else half and half.
 func (t *Tree[K, T]) fillLeaf(in *inner[K, T], i int) {
+	t.ownSeps(in)
 	a, b := asLeaf[K, T](in.kids[i]), asLeaf[K, T](in.kids[i+1])
 	a = t.ownLeaf(a)
 	in.kids[i] = unsafe.Pointer(a)
@@ -60,7 +60,7 @@ func (t *Tree[K, T]) fillLeaf(in *inner[K, T], i int) {
 		return
 	}
 	half := (a.n + b.n) / 2
-	r := &leaf[K, T]{epoch: t.epoch}
+	r := t.newLeaf()
 	if a.n > half {
 		r.append(a, half, a.n)
 		r.append(b, 0, b.n)
@@ -71,33 +71,37 @@ func (t *Tree[K, T]) fillLeaf(in *inner[K, T], i int) {
 		r.append(b, move, b.n)
 	}
 	in.kids[i+1] = unsafe.Pointer(r)
-	in.keys[i+1] = r.keys[0]
+	in.seps.keys[i+1] = r.keys[0]
 	in.sums[i], in.sums[i+1] = a.weight(), r.weight()
 }
 
 // fillInner does for inner nodes what fillLeaf does for leaves.
 func (t *Tree[K, T]) fillInner(in *inner[K, T], i int) {
+	t.ownSeps(in)
 	a, b := asInner[K, T](in.kids[i]), asInner[K, T](in.kids[i+1])
+	sep := in.seps.keys[i+1]
 	a = t.ownInner(a)
+	t.ownSeps(a)
 	in.kids[i] = unsafe.Pointer(a)
 	if a.n+b.n <= innerMax {
-		a.append(b, 0, b.n)
+		a.append(b, 0, b.n, sep)
 		in.sums[i] += in.sums[i+1]
 		in.remove(i + 1)
 		return
 	}
 	half := (a.n + b.n) / 2
-	r := &inner[K, T]{epoch: t.epoch}
+	r := t.newInner()
 	if a.n > half {
-		r.append(a, half, a.n)
-		r.append(b, 0, b.n)
+		in.seps.keys[i+1] = a.seps.keys[half]
+		r.append(a, half, a.n, sep)
+		r.append(b, 0, b.n, sep)
 		a.truncate(half)
 	} else {
 		move := half - a.n
-		a.append(b, 0, move)
-		r.append(b, move, b.n)
+		in.seps.keys[i+1] = b.seps.keys[move]
+		a.append(b, 0, move, sep)
+		r.append(b, move, b.n, sep)
 	}
 	in.kids[i+1] = unsafe.Pointer(r)
-	in.keys[i+1] = r.keys[0]
 	in.sums[i], in.sums[i+1] = a.weight(), r.weight()
 }

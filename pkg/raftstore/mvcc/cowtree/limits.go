@@ -2,12 +2,12 @@ package cowtree
 
 // Node sizes, chosen by measurement: see the table in doc.go.
 const (
-	leafMax  = 64           // items in a leaf at most
+	leafMax  = 24           // items in a leaf at most
 	leafMin  = leafMax / 4  // items in a leaf at least, the root aside
-	innerMax = 64           // children of an inner node at most
+	innerMax = 24           // children of an inner node at most
 	innerMin = innerMax / 4 // children of an inner node at least, the root aside
 
-	// levelMax bounds the inner levels: 16 to the 16th items are enough.
+	// levelMax bounds the inner levels: 6 to the 16th leaves are enough.
 	levelMax = 16
 
 	buildLeaf  = leafMax * 7 / 8  // items Build puts into a leaf at most

@@ -17,9 +17,18 @@ type leaf[K, T any] struct {
 type inner[K, T any] struct {
 	epoch uint64
 	n     int
-	keys  [innerMax]K   // the smallest key of the child
+	seps  *separators[K]
 	sums  [innerMax]int // the weight of the child
 	kids  [innerMax]unsafe.Pointer
+}
+
+// separators tell the children of an inner node apart: every key in child i is
+// at or above key i, and every key in child i-1 is below it. Key 0 is not used.
+// They stand aside because most writes change a child and its sum and leave the
+// separators alone: a copied node shares them until a child comes or goes.
+type separators[K any] struct {
+	epoch uint64
+	keys  [innerMax]K
 }
 
 func asLeaf[K, T any](p unsafe.Pointer) *leaf[K, T]   { return (*leaf[K, T])(p) }
@@ -36,7 +45,8 @@ func (t *Tree[K, T]) ownLeaf(l *leaf[K, T]) *leaf[K, T] {
 	return c
 }
 
-// ownInner answers an inner node that this epoch may change.
+// ownInner answers an inner node that this epoch may change, its separators
+// aside.
 func (t *Tree[K, T]) ownInner(in *inner[K, T]) *inner[K, T] {
 	if in.epoch == t.epoch {
 		return in
@@ -45,6 +55,23 @@ func (t *Tree[K, T]) ownInner(in *inner[K, T]) *inner[K, T] {
 	*c = *in
 	c.epoch = t.epoch
 	return c
+}
+
+// ownSeps lets this epoch change the separators of an owned node.
+func (t *Tree[K, T]) ownSeps(in *inner[K, T]) {
+	if in.seps.epoch == t.epoch {
+		return
+	}
+	c := new(separators[K])
+	*c = *in.seps
+	c.epoch = t.epoch
+	in.seps = c
+}
+
+func (t *Tree[K, T]) newLeaf() *leaf[K, T] { return &leaf[K, T]{epoch: t.epoch} }
+
+func (t *Tree[K, T]) newInner() *inner[K, T] {
+	return &inner[K, T]{epoch: t.epoch, seps: &separators[K]{epoch: t.epoch}}
 }
 
 func (l *leaf[K, T]) weight() int {
@@ -96,34 +123,49 @@ func (l *leaf[K, T]) append(from *leaf[K, T], i, j int) {
 	l.n += j - i
 }
 
-// insert puts a child at i; the node is owned and has room.
-func (in *inner[K, T]) insert(i int, k K, sum int, kid unsafe.Pointer) {
-	copy(in.keys[i+1:in.n+1], in.keys[i:in.n])
+// insert puts a child at i, which is not 0 unless the node is empty; the node
+// and its separators are owned, and it has room.
+func (in *inner[K, T]) insert(i int, sep K, sum int, kid unsafe.Pointer) {
+	keys := &in.seps.keys
+	copy(keys[i+1:in.n+1], keys[i:in.n])
 	copy(in.sums[i+1:in.n+1], in.sums[i:in.n])
 	copy(in.kids[i+1:in.n+1], in.kids[i:in.n])
-	in.keys[i], in.sums[i], in.kids[i] = k, sum, kid
+	if i > 0 {
+		keys[i] = sep
+	}
+	in.sums[i], in.kids[i] = sum, kid
 	in.n++
 }
 
-// remove takes the child at i out; the node is owned.
+// remove takes the child at i, which is not 0, out; the node and its separators
+// are owned.
 func (in *inner[K, T]) remove(i int) {
-	copy(in.keys[i:in.n], in.keys[i+1:in.n])
+	keys := &in.seps.keys
+	copy(keys[i:in.n], keys[i+1:in.n])
 	copy(in.sums[i:in.n], in.sums[i+1:in.n])
 	copy(in.kids[i:in.n], in.kids[i+1:in.n])
 	in.truncate(in.n - 1)
 }
 
-// truncate keeps the first n children and zeroes the slots behind them.
+// truncate keeps the first n children and zeroes the slots behind them; the
+// node and its separators are owned.
 func (in *inner[K, T]) truncate(n int) {
-	clear(in.keys[n:in.n])
+	clear(in.seps.keys[n:in.n])
 	clear(in.sums[n:in.n])
 	clear(in.kids[n:in.n])
 	in.n = n
 }
 
-// append moves the children i to j of another node behind its own.
-func (in *inner[K, T]) append(from *inner[K, T], i, j int) {
-	copy(in.keys[in.n:], from.keys[i:j])
+// append moves the children i to j of another node behind its own; sep is the
+// separator in front of the first of them. The node and its separators are
+// owned.
+func (in *inner[K, T]) append(from *inner[K, T], i, j int, sep K) {
+	copy(in.seps.keys[in.n:], from.seps.keys[i:j])
+	if in.n > 0 {
+		in.seps.keys[in.n] = sep
+	} else {
+		clear(in.seps.keys[:1])
+	}
 	copy(in.sums[in.n:], from.sums[i:j])
 	copy(in.kids[in.n:], from.kids[i:j])
 	in.n += j - i

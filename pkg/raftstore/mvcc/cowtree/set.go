@@ -33,50 +33,50 @@ func (t *Tree[K, T]) Set(item T) (old T, replaced bool) {
 	i, eq := t.find(l.keys[:l.n], k)
 	l = t.ownLeaf(l)
 	delta := int(w)
-	var right *leaf[K, T]
+	var right unsafe.Pointer
+	var sep K
 	if eq {
 		old, replaced = l.items[i], true
 		delta -= int(l.weights[i])
 		l.keys[i], l.weights[i], l.items[i] = k, w, item
 	} else {
-		right = t.insertItem(l, i, k, w, item)
+		right, sep = t.insertItem(l, i, k, w, item)
 		t.len++
 	}
 	t.weight += delta
-	t.ascend(&way, unsafe.Pointer(l), unsafe.Pointer(right), delta)
+	t.ascend(&way, unsafe.Pointer(l), right, sep, delta)
 	return old, replaced
 }
 
 // ascend puts a changed node in the place of the old one, and the half split
 // off it to its right, all the way up.
-func (t *Tree[K, T]) ascend(way *path[K, T], self, right unsafe.Pointer, delta int) {
+func (t *Tree[K, T]) ascend(way *path[K, T], self, right unsafe.Pointer, sep K, delta int) {
 	for level := 1; level <= t.level; level++ {
 		in, i := t.ownInner(way[level-1].in), way[level-1].i
 		in.kids[i] = self
-		in.keys[i] = t.minKey(self, level-1)
 		in.sums[i] += delta
 		if right != nil {
 			w := t.nodeWeight(right, level-1)
 			in.sums[i] -= w
-			right = unsafe.Pointer(t.insertKid(in, i+1, t.minKey(right, level-1), w, right))
+			right, sep = t.insertKid(in, i+1, sep, w, right)
 		}
 		self = unsafe.Pointer(in)
 	}
 	t.root = self
 	if right != nil {
-		t.growRoot(right)
+		t.growRoot(right, sep)
 	}
 }
 
-// insertItem puts an item at i and answers the new right half if the leaf was
-// full.
-func (t *Tree[K, T]) insertItem(l *leaf[K, T], i int, k K, w int32, item T) *leaf[K, T] {
+// insertItem puts an item at i. If the leaf was full it answers the new right
+// half and what separates the two.
+func (t *Tree[K, T]) insertItem(l *leaf[K, T], i int, k K, w int32, item T) (right unsafe.Pointer, sep K) {
 	if l.n < leafMax {
 		l.insert(i, k, w, item)
-		return nil
+		return nil, sep
 	}
 	at := splitAt(i, leafMax, leafMin)
-	r := &leaf[K, T]{epoch: t.epoch}
+	r := t.newLeaf()
 	r.append(l, at, l.n)
 	l.truncate(at)
 	if i > at {
@@ -84,26 +84,28 @@ func (t *Tree[K, T]) insertItem(l *leaf[K, T], i int, k K, w int32, item T) *lea
 	} else {
 		l.insert(i, k, w, item)
 	}
-	return r
+	return unsafe.Pointer(r), r.keys[0]
 }
 
-// insertKid puts a child at i and answers the new right half if the node was
-// full.
-func (t *Tree[K, T]) insertKid(in *inner[K, T], i int, k K, sum int, kid unsafe.Pointer) *inner[K, T] {
+// insertKid puts a child at i, which is not 0. If the node was full it answers
+// the new right half and what separates the two.
+func (t *Tree[K, T]) insertKid(in *inner[K, T], i int, sep K, sum int, kid unsafe.Pointer) (right unsafe.Pointer, rsep K) {
+	t.ownSeps(in)
 	if in.n < innerMax {
-		in.insert(i, k, sum, kid)
-		return nil
+		in.insert(i, sep, sum, kid)
+		return nil, rsep
 	}
 	at := splitAt(i, innerMax, innerMin)
-	r := &inner[K, T]{epoch: t.epoch}
-	r.append(in, at, in.n)
+	rsep = in.seps.keys[at]
+	r := t.newInner()
+	r.append(in, at, in.n, rsep)
 	in.truncate(at)
 	if i > at {
-		r.insert(i-at, k, sum, kid)
+		r.insert(i-at, sep, sum, kid)
 	} else {
-		in.insert(i, k, sum, kid)
+		in.insert(i, sep, sum, kid)
 	}
-	return r
+	return unsafe.Pointer(r), rsep
 }
 
 // splitAt answers how many of the max entries of a full node stay in it when
@@ -118,21 +120,12 @@ func splitAt(i, max, min int) int {
 }
 
 // growRoot puts a new root above the old one and its right half.
-func (t *Tree[K, T]) growRoot(right unsafe.Pointer) {
-	in := &inner[K, T]{epoch: t.epoch}
-	for _, p := range []unsafe.Pointer{t.root, right} {
-		in.insert(in.n, t.minKey(p, t.level), t.nodeWeight(p, t.level), p)
-	}
+func (t *Tree[K, T]) growRoot(right unsafe.Pointer, sep K) {
+	in := t.newInner()
+	in.insert(0, sep, t.nodeWeight(t.root, t.level), t.root)
+	in.insert(1, sep, t.nodeWeight(right, t.level), right)
 	t.root = unsafe.Pointer(in)
 	t.level++
-}
-
-// minKey answers the smallest key of a node that is not empty.
-func (t *Tree[K, T]) minKey(p unsafe.Pointer, level int) K {
-	if level == 0 {
-		return asLeaf[K, T](p).keys[0]
-	}
-	return asInner[K, T](p).keys[0]
 }
 
 func (t *Tree[K, T]) nodeWeight(p unsafe.Pointer, level int) int {

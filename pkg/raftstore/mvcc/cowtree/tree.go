@@ -103,10 +103,9 @@ func (t *Tree[K, T]) find(keys []K, k K) (int, bool) {
 }
 
 // childFor answers the child in which k is, or would be put: the last one
-// whose smallest key is not above k, or the first.
+// whose separator is not above k, or the first.
 func (t *Tree[K, T]) childFor(in *inner[K, T], k K) int {
-	// The smallest key of the first child decides nothing: leave it out.
-	i, eq := t.find(in.keys[1:in.n], k)
+	i, eq := t.find(in.seps.keys[1:in.n], k)
 	if eq {
 		return i + 1
 	}
