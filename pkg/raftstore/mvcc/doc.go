@@ -1,4 +1,130 @@
-// Package mvcc is the state machine of the store: keys with versions, leases,
-// alarms, and what the commands of the log do to them. It answers what etcd
-// 3.7.3 answers.
+// Package mvcc is the state machine of the store: keys with their versions,
+// leases, alarms, and what the commands of the log do to them. What it answers
+// is what etcd 3.7.3 answers.
+//
+// # Purpose
+//
+// A State is what the log means when it is applied from its start. It is pure:
+// no clock, disk, network, randomness, goroutine or log line; equal entries
+// give equal states on every member, and on every replay. Readers never see a
+// State. They get a View, which is the state at one applied index and never
+// changes.
+//
+// # Data flow
+//
+//	entry --Decode--> Apply --> Result: answer, events
+//	                    |
+//	                 Publish --> View --> Range, Pages, Txn, Lease..., History, HashKV
+//	                    |
+//	              CompactStep    (between batches: frees what a Compact made dead)
+//	                    |
+//	            BeginCheckpoint --> Checkpoint --> rows for bbolt --> Load
+//
+// One file per verb: apply*.go change the state, view*.go read it, checks.go
+// holds the checks of requests that come before the log, frame.go the form of
+// an entry, checkpoint.go and load.go the way to a file and back.
+//
+// # The index and the versions
+//
+// The index is a copy-on-write tree (package cowtree) that holds the newest
+// Version of each key. Older ones hang off it by Version.Prev, newest first. A
+// deletion is a Version too, a tombstone; it stays in the tree until compaction
+// takes it. A live key weighs 1 and a tombstone 0, so that a count at the
+// current revision is the difference of two sums, in O(log n).
+//
+// A Version keeps the encoded mvccpb.KeyValue and nothing else of the request:
+// it is encoded once, into one allocation, and from then on only copied to the
+// wire. Its fields are in the order
+//
+//	key | create | mod | version | value | lease
+//
+// (absent if zero), so that a prefix of it is what keys_only answers, and for a
+// tombstone, whose event has key and mod, a prefix is what etcd's file holds.
+//
+// # Reading the past
+//
+// A read at the revision of the view takes what is in its tree, and follows no
+// link. A read at an older revision walks Prev to the first version at or
+// before it. Compaction cuts links while such a walk goes on; hence:
+//
+//  1. Only the link of a version that is at or below the compacted revision C is
+//     cut. Whoever reads at C or above stops at that version or before.
+//  2. Whoever reads below C is refused: the reader looks at the newest compacted
+//     revision, which all views share, before its walk and again after it. The
+//     newest C is stored before the first link is cut.
+//
+// So a read that was not overtaken is right, and one that was is ErrCompacted;
+// no lock is taken and no reader holds up a compaction.
+//
+// # Compaction
+//
+// Applying a Compact sets the compacted revision and trims the history, no
+// more; from then on the reads below are refused. What is dead is then removed
+// by CompactStep in slices as large as the caller likes. No key is looked at
+// that has nothing dead: each write that supersedes something leaves a note in
+// a queue, in the order of revisions, and the queue is worked off up to C.
+//
+// Dead at C is a version that another one supersedes at or below C, and a
+// tombstone below C. A tombstone exactly at C is kept until the next compaction
+// (etcd since 3.5.16).
+//
+// # History
+//
+// All versions from C on, in the order of revision and sub revision, are in a
+// list of chunks that views share. A watcher replays from it; so does HashKV.
+//
+// # Checkpoints
+//
+// A Checkpoint is captured in O(1): the list of the versions written since the
+// last one (those that died meanwhile were taken out of it), the rows to
+// delete, the leases that changed, and a View. Rows are etcd's: 17 or 18 bytes
+// of key (RowKey) and the KeyValue. Load links and sorts the rows and removes
+// what the compaction it finds had made dead; the next checkpoint then deletes
+// these rows. Of the state only what is derived is not in a file: the index,
+// the attachments of leases, the history.
+//
+// # The rolling hash
+//
+// Every entry is folded into a 64 bit hash, see fold. It is part of a
+// checkpoint; equal indexes must have equal hashes.
+//
+// # Goroutines
+//
+// The package starts none. A State with its Checkpoint calls belongs to one
+// goroutine, the one that applies. Views and Versions are read by all. A
+// Checkpoint may be written by another goroutine while the State goes on.
+//
+// # Invariants
+//
+//  1. One writing entry is one main revision; a refused entry, or one that
+//     changes nothing, is none. Revisions are dense.
+//  2. The versions of a key descend strictly by (mod, sub) along Prev.
+//  3. The tree's item of a key is its newest version; attached holds exactly the
+//     live versions with a lease that exists, by lease and key.
+//  4. A version visible at or after the compacted revision is never removed.
+//  5. A Checkpoint holds every version that is not dead at its index. It may
+//     hold some that are, when a removal is under way; CompactFinished tells.
+//  6. Load of a checkpoint and the log behind it give the state and the hash
+//     that applying all of the log gives.
+//
+// # Differences from etcd, on purpose
+//
+//   - A range_end that is present but empty is one that is absent. etcd reads it
+//     so in a command that went through its log, but as "all keys from here" in
+//     a read.
+//   - HashKV at exactly a compacted revision is computed from what is left. etcd
+//     gives the hash that it kept from the compaction.
+//   - A txn that deletes "from a key on" and puts behind it, which etcd lets
+//     pass its checks, works; in etcd it can end in a panic.
+//   - An expiry of a lease that was decided in another term is refused
+//     (ErrStaleExpiry).
+//   - Alarms are listed by type and member, not at random.
+//   - Auth requests are refused with ErrUnsupported.
+//
+// # Limits
+//
+// Memory holds every version until it is compacted: about 80 bytes plus the
+// encoded key and value each, 8 to 16 more for lists and the tree, and up to
+// two short-lived copies of the tree's nodes per published batch. Keys and
+// values are below 4 GiB, changes in one revision below 1<<32.
 package mvcc
