@@ -19,6 +19,8 @@ type Opened struct {
 	Checkpoint          uint64 // index that bbolt held
 	Replayed            int    // entries behind it in the WAL
 	Revision            mvcc.Revision
+	Index               uint64 // what was applied before the start
+	Hash                uint64 // of the state at Index, equal on all members that were there
 	Took                time.Duration
 }
 

@@ -147,11 +147,10 @@ func (o *opening) loadCheckpoint() (err error) {
 	if o.db, err = backend.Open(s.cfg.DBPath, backend.Options{}); err != nil {
 		return err
 	}
-	return o.db.Load(func(c backend.Content, rows iter.Seq2[mvcc.Row, error]) error {
+	err = o.db.Load(func(c backend.Content, rows iter.Seq2[mvcc.Row, error]) error {
 		o.content = c
-		if c.StorageVersion != "" && !storageReadable(c.StorageVersion) {
-			return fmt.Errorf("%s has storage version %s, this program reads up to %s: %w", s.cfg.DBPath, c.StorageVersion,
-				backend.StorageVersion, ErrNewerFormat)
+		if !storageReadable(c.StorageVersion) {
+			return nil
 		}
 		l := mvcc.Loader{Index: c.Index, Term: c.Term, Hash: c.Hash, CompactScheduled: c.CompactScheduled, CompactFinished: c.CompactFinished,
 			Rows: rows, RowsHint: c.Rows, Leases: c.Leases, Alarms: c.Alarms, ClusterVersion: c.ClusterVersion}
@@ -170,6 +169,10 @@ func (o *opening) loadCheckpoint() (err error) {
 		s.apply.cluster, err = clusterOf(c)
 		return err
 	})
+	if v := o.content.StorageVersion; err == nil && !storageReadable(v) {
+		return fmt.Errorf("%s has storage version %s, this program reads up to %s: %w", s.cfg.DBPath, v, backend.StorageVersion, ErrNewerFormat)
+	}
+	return err
 }
 
 // leaseTTLMin is etcd's: one and a half election timeouts, in whole seconds.
@@ -178,8 +181,11 @@ func leaseTTLMin(cfg *Config) int64 {
 	return int64(math.Ceil(ttl.Seconds()))
 }
 
-// storageReadable is true for the schemas of etcd 3.x up to ours.
+// storageReadable is true for the schemas of etcd 3.x up to ours. A file without a version is empty or of etcd 3.5.
 func storageReadable(version string) bool {
+	if version == "" {
+		return true
+	}
 	var major, minor, wantMajor, wantMinor int
 	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
 		return false
@@ -328,7 +334,7 @@ func (o *opening) catchUp() (*raftLog, uint64, error) {
 	s.log.mark = mark{index: o.content.Index, term: o.content.Term, conf: a.cluster.ConfState()}
 	s.log.segments = r.segments
 	s.cfg.OnEvent(Opened{MemberID: types.ID(s.id.member), ClusterID: types.ID(s.id.cluster), New: o.boot != nil,
-		Checkpoint: o.content.Index, Replayed: len(committed), Revision: view.Revision(), Took: time.Since(o.began)})
+		Checkpoint: o.content.Index, Replayed: len(committed), Revision: view.Revision(), Index: commit, Hash: view.Hash(), Took: time.Since(o.began)})
 	return log, commit, nil
 }
 
@@ -390,21 +396,27 @@ func (s *Store) settle() {
 	}
 }
 
-// plainError names the data dir and gives corruption its one type.
+// plainError names the data dir.
 func plainError(dataDir string, err error) error {
+	return fmt.Errorf("open data dir %s: %w", dataDir, typedError(dataDir, err))
+}
+
+// typedError gives corruption and newer formats their one type each, whichever package found them.
+func typedError(dataDir string, err error) error {
 	var inWAL *wal.CorruptError
 	var inDB *backend.CorruptError
 	var record *recordError
 	switch {
-	case errors.Is(err, ErrNewerFormat):
+	case err == nil, errors.Is(err, ErrNewerFormat):
+		return err
 	case errors.As(err, &record):
-		err = &CorruptError{File: fmt.Sprintf("%s/%016x.wal", walDir(dataDir), record.pos.Segment), Offset: record.pos.Offset, Reason: record.err.Error()}
+		return &CorruptError{File: fmt.Sprintf("%s/%016x.wal", walDir(dataDir), record.pos.Segment), Offset: record.pos.Offset, Reason: record.err.Error()}
 	case errors.As(err, &inWAL):
-		err = &CorruptError{File: inWAL.File, Offset: inWAL.Offset, Reason: inWAL.Reason}
+		return &CorruptError{File: inWAL.File, Offset: inWAL.Offset, Reason: inWAL.Reason}
 	case errors.As(err, &inDB):
-		err = &CorruptError{File: inDB.File, Offset: inDB.Offset, Reason: inDB.Reason}
+		return &CorruptError{File: inDB.File, Offset: inDB.Offset, Reason: inDB.Reason}
 	case errors.Is(err, wal.ErrNewerFormat):
-		err = fmt.Errorf("%w: %w", ErrNewerFormat, err)
+		return fmt.Errorf("%w: %w", ErrNewerFormat, err)
 	}
-	return fmt.Errorf("open data dir %s: %w", dataDir, err)
+	return err
 }

@@ -23,6 +23,7 @@ type harness struct {
 	mu     sync.Mutex
 	now    time.Time
 	events []string
+	structs []Event
 	ticks  chan time.Time
 	adjust func(*Config)
 }
@@ -35,7 +36,7 @@ func newHarness(t testing.TB) *harness {
 func (h *harness) config() Config {
 	cfg := Config{DataDir: h.dir, FS: h.fs, DBPath: h.db, Ticks: h.ticks, WALSegmentBytes: 1 << 20, QuotaBytes: -1,
 		Now:     func() time.Time { h.mu.Lock(); defer h.mu.Unlock(); return h.now },
-		OnEvent: func(e Event) { h.mu.Lock(); defer h.mu.Unlock(); h.events = append(h.events, e.String()) }}
+		OnEvent: func(e Event) { h.mu.Lock(); defer h.mu.Unlock(); h.events = append(h.events, e.String()); h.structs = append(h.structs, e) }}
 	if h.adjust != nil {
 		h.adjust(&cfg)
 	}
@@ -127,8 +128,6 @@ func BenchmarkPut64(b *testing.B) {
 	defer closeStore(b, s)
 	value := make([]byte, 400)
 	b.SetParallelism(32)
-	var n sync.Map
-	_ = &n
 	b.RunParallel(func(p *testing.PB) {
 		key := fmt.Sprintf("k%p", p)
 		for p.Next() {

@@ -41,6 +41,8 @@ type DB struct {
 type Options struct {
 	// OpenFile opens files for bbolt. Default os.OpenFile.
 	OpenFile func(name string, flag int, mode os.FileMode) (*os.File, error)
+	// ReadOnly opens a file that is there and changes nothing.
+	ReadOnly bool
 	// MapBytes is the room that is mapped at first. Default 10 GiB.
 	MapBytes int
 }
@@ -68,6 +70,9 @@ func Open(path string, o Options) (db *DB, err error) {
 		o.MapBytes = mapBytes
 	}
 	db = &DB{path: path, opts: o}
+	if o.ReadOnly {
+		return db.openReadOnly()
+	}
 	if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
 		return nil, fmt.Errorf("make directory of the database: %w", err)
 	}
@@ -81,6 +86,20 @@ func Open(path string, o Options) (db *DB, err error) {
 	}
 	if err := createBuckets(h); err != nil {
 		h.Close()
+		return nil, err
+	}
+	db.handle.Store(h)
+	db.measure()
+	return db, nil
+}
+
+func (db *DB) openReadOnly() (_ *DB, err error) {
+	if _, err := os.Stat(db.path); err != nil {
+		return nil, fmt.Errorf("open the database: %w", err)
+	}
+	defer db.guard(debug.SetPanicOnFault(true), &err)
+	h, err := db.open(db.path)
+	if err != nil {
 		return nil, err
 	}
 	db.handle.Store(h)
@@ -116,6 +135,7 @@ func (db *DB) open(path string) (*bbolt.DB, error) {
 		FreelistType:    bbolt.FreelistMapType,
 		InitialMmapSize: db.opts.MapBytes,
 		OpenFile:        db.opts.OpenFile,
+		ReadOnly:        db.opts.ReadOnly,
 	})
 	switch {
 	case err == nil:

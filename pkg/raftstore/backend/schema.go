@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
@@ -101,4 +103,9 @@ func decodeUint64(b []byte) (uint64, error) {
 		return 0, errRowShort
 	}
 	return binary.BigEndian.Uint64(b), nil
+}
+
+func decodeKV(b []byte) (*mvccpb.KeyValue, error) {
+	kv := &mvccpb.KeyValue{}
+	return kv, proto.Unmarshal(b, kv)
 }

@@ -95,6 +95,9 @@ func (w *writer) group(rowKey []byte) (sum, error) {
 
 func (w *writer) rows(b Batch) error {
 	bucket := w.tx.Bucket(bucketKey)
+	// Before anything is deleted: a cursor that meets an emptied page at the end of a bucket turns in circles (bbolt 1.5.0).
+	last, _ := bucket.Cursor().Last()
+	last = bytes.Clone(last)
 	for _, dead := range b.Dead {
 		key := dead.Append(nil)
 		value := bucket.Get(key)
@@ -112,8 +115,6 @@ func (w *writer) rows(b Batch) error {
 		}
 	}
 	bucket.FillPercent = 0.9 // rows are appended, as revisions grow
-	last, _ := bucket.Cursor().Last()
-	last = bytes.Clone(last)
 	for v := range b.Puts {
 		key := v.RowKey().Append(nil)
 		s, err := w.group(key)
@@ -125,9 +126,9 @@ func (w *writer) rows(b Batch) error {
 				s.remove(key, old)
 			}
 		}
-		s.add(key, v.KV())
+		s.add(key, v.RowValue())
 		w.groups[groupOf(key)] = s
-		if err := bucket.Put(key, v.KV()); err != nil {
+		if err := bucket.Put(key, v.RowValue()); err != nil {
 			return err
 		}
 	}

@@ -1,0 +1,164 @@
+package raftstore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/kubeshim/shim/pkg/raftstore/backend"
+	"github.com/kubeshim/shim/pkg/raftstore/vfs"
+	"github.com/kubeshim/shim/pkg/raftstore/wal"
+)
+
+// Finding is one thing that is wrong with a data dir. Offset is in bytes; -1 when no single place is at fault.
+type Finding struct {
+	File   string
+	Offset int64
+	Reason string
+}
+
+func (f Finding) String() string {
+	if f.Offset < 0 {
+		return fmt.Sprintf("%s: %s", f.File, f.Reason)
+	}
+	return fmt.Sprintf("%s: offset %d: %s", f.File, f.Offset, f.Reason)
+}
+
+func dbPath(dataDir string) string { return path.Join(memberDir(dataDir), "snap", "db") }
+
+// Check walks the WAL and the bbolt file of a data dir that no store has open, and reports what is wrong. It changes nothing. The
+// error says why it could not look.
+func Check(filesystem vfs.FS, dataDir string, report func(Finding)) error {
+	return check(filesystem, dataDir, dbPath(dataDir), report)
+}
+
+func check(filesystem vfs.FS, dataDir, db string, report func(Finding)) error {
+	unlock, err := lockOffline(filesystem, dataDir)
+	if err != nil {
+		return err
+	}
+	defer unlock.Close()
+	content, err := checkDB(db, report)
+	if err != nil {
+		return err
+	}
+	r := newReplay(mark{index: content.Index, term: content.Term})
+	err = wal.Scan(filesystem, walDir(dataDir), r.record)
+	if err == nil {
+		err = r.check(db)
+	}
+	if err == nil {
+		if commit := r.hard.GetCommit(); commit > r.last() {
+			err = &CorruptError{File: walDir(dataDir), Offset: -1,
+				Reason: fmt.Sprintf("the log ends at entry %d, though entries up to %d are committed", r.last(), commit)}
+		}
+	}
+	return reportCorrupt(dataDir, err, report)
+}
+
+// checkDB is what the bbolt file holds. A data dir without one has not made its first checkpoint.
+func checkDB(path string, report func(Finding)) (backend.Content, error) {
+	db, err := backend.Open(path, backend.Options{ReadOnly: true})
+	if errors.Is(err, fs.ErrNotExist) {
+		return backend.Content{}, nil
+	}
+	if err != nil {
+		return backend.Content{}, reportCorrupt("", err, report)
+	}
+	defer db.Close()
+	c, err := db.Check(func(offset int64, reason string) { report(Finding{File: path, Offset: offset, Reason: reason}) })
+	return c, reportCorrupt("", err, report)
+}
+
+// reportCorrupt turns corruption into a finding and answers any other error.
+func reportCorrupt(dataDir string, err error, report func(Finding)) error {
+	if err == nil {
+		return nil
+	}
+	var c *CorruptError
+	if !errors.As(typedError(dataDir, err), &c) {
+		return err
+	}
+	report(Finding(*c))
+	return nil
+}
+
+func lockOffline(filesystem vfs.FS, dataDir string) (io.Closer, error) {
+	if _, err := filesystem.Stat(memberDir(dataDir)); err != nil {
+		return nil, fmt.Errorf("open data dir %s: %w", dataDir, err)
+	}
+	if err := refuseEtcd(filesystem, dataDir); err != nil {
+		return nil, fmt.Errorf("open data dir %s: %w", dataDir, err)
+	}
+	lock, err := filesystem.Lock(path.Join(memberDir(dataDir), "lock"))
+	if errors.Is(err, vfs.ErrLocked) {
+		err = ErrInUse
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open data dir %s: %w", dataDir, err)
+	}
+	return lock, nil
+}
+
+// Dump writes the WAL and the bbolt file of a data dir that no store has open as text.
+func Dump(filesystem vfs.FS, dataDir string, w io.Writer) error {
+	return dump(filesystem, dataDir, dbPath(dataDir), w)
+}
+
+func dump(filesystem vfs.FS, dataDir, path string, w io.Writer) error {
+	unlock, err := lockOffline(filesystem, dataDir)
+	if err != nil {
+		return err
+	}
+	defer unlock.Close()
+	err = wal.Scan(filesystem, walDir(dataDir), func(pos wal.Position, rec wal.Record) error {
+		_, err := fmt.Fprintf(w, "%v %s\n", pos, describeRecord(rec))
+		return err
+	})
+	if err != nil {
+		return typedError(dataDir, err)
+	}
+	db, err := backend.Open(path, backend.Options{ReadOnly: true})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return typedError(dataDir, err)
+	}
+	defer db.Close()
+	return typedError(dataDir, db.Dump(w))
+}
+
+func describeRecord(rec wal.Record) string {
+	switch rec.Type {
+	case recordIdentity:
+		id, err := decodeIdentity(rec.Data)
+		if err != nil {
+			return "identity: " + err.Error()
+		}
+		return fmt.Sprintf("identity member=%s cluster=%s", types.ID(id.member), types.ID(id.cluster))
+	case recordCheckpoint:
+		m, err := decodeMark(rec.Data)
+		if err != nil {
+			return "checkpoint: " + err.Error()
+		}
+		return fmt.Sprintf("checkpoint index=%d term=%d voters=%x learners=%x", m.index, m.term, m.conf.GetVoters(), m.conf.GetLearners())
+	case recordHardState:
+		hs, err := decodeHardState(rec.Data)
+		if err != nil {
+			return "hard state: " + err.Error()
+		}
+		return fmt.Sprintf("hard state term=%d vote=%x commit=%d", hs.GetTerm(), hs.GetVote(), hs.GetCommit())
+	case recordEntry:
+		e, err := decodeEntry(rec.Data)
+		if err != nil {
+			return "entry: " + err.Error()
+		}
+		return fmt.Sprintf("entry index=%d term=%d %s", e.GetIndex(), e.GetTerm(), describeEntry(e))
+	}
+	return fmt.Sprintf("record type=%d, %d bytes", rec.Type, len(rec.Data))
+}
