@@ -84,14 +84,17 @@ func (h *Hub) Close() {
 	}
 }
 
-// Append takes over the events of v which no earlier Append had, in (mod, sub)
-// order; v must be what env.View() returns by now. Only the apply goroutine calls
-// it. It never waits for a watcher: it writes the log, marks the concerned groups
+// Append takes over the events up to v in (mod, sub) order; those the hub has are
+// skipped. v must be what env.View() returns by now. One goroutine at a time calls
+// it, the apply goroutine. It never waits for a watcher: it writes the log, marks the concerned groups
 // and leaves waking to the notifier. If the events do not connect to the log's end
 // (the state came from a snapshot), the log starts over and cursors read history.
 func (h *Hub) Append(v *mvcc.View, events []mvcc.Event) {
 	rev := v.Revision()
-	if len(events) == 0 && rev == h.Revision() {
+	for len(events) > 0 && events[0].Version.Mod() <= h.Revision() {
+		events = events[1:]
+	}
+	if rev <= h.Revision() {
 		return
 	}
 	entries := make([]event, len(events))
