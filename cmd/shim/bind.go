@@ -39,18 +39,21 @@ type listeners struct {
 }
 
 // bind prepares TLS and binds every address, or none.
-func bind(ctx context.Context, c *Config, log *slog.Logger) (l *listeners, err error) {
-	l = &listeners{}
-	defer func() {
-		if err != nil {
-			l.close()
-		}
-	}()
-	if l.clientTLS, err = openTLS(c, c.ClientTLS, "client", c.ClientAutoTLS, append(c.ListenClientURLs[:len(c.ListenClientURLs):len(c.ListenClientURLs)], c.ListenClientHTTPURLs...), log); err != nil {
+func bind(ctx context.Context, c *Config, log *slog.Logger) (*listeners, error) {
+	l := &listeners{}
+	if err := l.open(ctx, c, log); err != nil {
+		l.close()
 		return nil, err
 	}
+	return l, nil
+}
+
+func (l *listeners) open(ctx context.Context, c *Config, log *slog.Logger) (err error) {
+	if l.clientTLS, err = openTLS(c, c.ClientTLS, "client", c.ClientAutoTLS, append(c.ListenClientURLs[:len(c.ListenClientURLs):len(c.ListenClientURLs)], c.ListenClientHTTPURLs...), log); err != nil {
+		return err
+	}
 	if l.peerTLS, err = openTLS(c, c.PeerTLS, "peer", c.PeerAutoTLS, c.ListenPeerURLs, log); err != nil {
-		return nil, err
+		return err
 	}
 	http := make(map[string]bool)
 	for _, u := range c.ListenClientHTTPURLs {
@@ -58,7 +61,7 @@ func bind(ctx context.Context, c *Config, log *slog.Logger) (l *listeners, err e
 	}
 	for _, u := range c.ListenClientURLs {
 		if http[u.Host+u.Path] {
-			return nil, fmt.Errorf("cannot bind both --listen-client-urls and --listen-client-http-urls on the same url %s", u.String())
+			return fmt.Errorf("cannot bind both --listen-client-urls and --listen-client-http-urls on the same url %s", u.String())
 		}
 	}
 	for _, set := range []struct {
@@ -70,11 +73,11 @@ func bind(ctx context.Context, c *Config, log *slog.Logger) (l *listeners, err e
 	} {
 		for _, u := range set.urls {
 			if err = l.add(ctx, c, u, set.purpose, log); err != nil {
-				return nil, err
+				return err
 			}
 		}
 	}
-	return l, nil
+	return nil
 }
 
 func (l *listeners) add(ctx context.Context, c *Config, u url.URL, p purpose, log *slog.Logger) error {

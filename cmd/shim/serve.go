@@ -104,7 +104,7 @@ func (m *member) open() error {
 	}
 	store, err := raftstore.Open(cfg)
 	if err != nil {
-		return fmt.Errorf("open data directory %s: %w", c.Dir, err)
+		return err // says which directory, in one line
 	}
 	m.store = store
 	m.hub = late.open(watchcache.Options{}, watchcache.Env{View: store.View})

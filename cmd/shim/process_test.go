@@ -1,0 +1,465 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// binary is the program under test, built once by TestMain.
+var binary string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "shim-test")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		binary = filepath.Join(dir, "shim")
+		if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// startTimeout bounds waiting for the process; it is reached only when a test
+// fails.
+const startTimeout = 30 * time.Second
+
+// process is a running shim.
+type process struct {
+	t       *testing.T
+	cmd     *exec.Cmd
+	client  string // "127.0.0.1:port"
+	metrics string
+	peer    string
+
+	mu    sync.Mutex
+	lines []string
+	ready chan struct{} // closed when it says that it is ready
+	ended chan struct{} // closed when it ended, after err is set
+	err   error
+}
+
+// freeAddr is an address nobody listens on for the moment.
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// launch starts shim on the data directory; it does not wait.
+func launch(t *testing.T, dir string, args ...string) *process {
+	t.Helper()
+	p := &process{t: t, client: freeAddr(t), metrics: freeAddr(t), peer: freeAddr(t), ready: make(chan struct{}), ended: make(chan struct{})}
+	args = append([]string{
+		"--name=test", "--data-dir=" + dir,
+		"--listen-client-urls=http://" + p.client, "--advertise-client-urls=http://" + p.client,
+		"--listen-peer-urls=http://" + p.peer, "--listen-metrics-urls=http://" + p.metrics,
+	}, args...)
+	p.run(args...)
+	return p
+}
+
+func (p *process) run(args ...string) {
+	p.t.Helper()
+	p.cmd = exec.Command(binary, args...)
+	stderr, err := p.cmd.StderrPipe()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+	go p.read(stderr)
+	p.t.Cleanup(func() {
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+		if p.t.Failed() {
+			p.t.Logf("log of shim:\n%s", p.log())
+		}
+	})
+}
+
+func (p *process) read(r io.Reader) {
+	s := bufio.NewScanner(r)
+	s.Buffer(nil, 1<<20)
+	for s.Scan() {
+		p.mu.Lock()
+		p.lines = append(p.lines, s.Text())
+		p.mu.Unlock()
+		var line struct{ Msg string }
+		if json.Unmarshal(s.Bytes(), &line) == nil && line.Msg == "ready to serve client requests" {
+			close(p.ready)
+		}
+	}
+	p.err = p.cmd.Wait()
+	close(p.ended)
+}
+
+func (p *process) log() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.Join(p.lines, "\n")
+}
+
+// start is launch, and waits until shim is ready.
+func start(t *testing.T, dir string, args ...string) *process {
+	t.Helper()
+	p := launch(t, dir, args...)
+	select {
+	case <-p.ready:
+	case <-p.ended:
+		t.Fatalf("ended before it was ready: %v\n%s", p.err, p.log())
+	case <-time.After(startTimeout):
+		t.Fatal("not ready in time")
+	}
+	return p
+}
+
+// stop sends a signal and answers the exit code; -1 for a signal's death.
+func (p *process) stop(sig os.Signal) int {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		p.t.Fatal(err)
+	}
+	return p.wait()
+}
+
+func (p *process) wait() int {
+	p.t.Helper()
+	select {
+	case <-p.ended:
+	case <-time.After(startTimeout):
+		p.t.Fatal("did not end in time")
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+func (p *process) dial() *clientv3.Client {
+	p.t.Helper()
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{p.client}, DialTimeout: startTimeout})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func (p *process) get(addr, path string) string {
+	p.t.Helper()
+	resp, err := http.Get("http://" + addr + path)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != http.StatusOK {
+		p.t.Fatalf("%s: %s %q, %v", path, resp.Status, b, err)
+	}
+	return string(b)
+}
+
+// TestProcess is a member's life: start, write, stop, start again.
+func TestProcess(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	p := start(t, dir)
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+	defer cancel()
+	c := p.dial()
+	if _, err := c.Put(ctx, "/registry/pods/default/a", "one"); err != nil {
+		t.Fatal(err)
+	}
+	watch := c.Watch(ctx, "/registry/pods/", clientv3.WithPrefix(), clientv3.WithRev(1))
+	if got := <-watch; len(got.Events) != 1 || string(got.Events[0].Kv.Value) != "one" {
+		t.Fatalf("watched %+v", got)
+	}
+	p.checkHTTP()
+
+	if code := p.stop(syscall.SIGTERM); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	again := start(t, dir)
+	got, err := again.dial().Get(ctx, "/registry/pods/default/a")
+	if err != nil || len(got.Kvs) != 1 || string(got.Kvs[0].Value) != "one" {
+		t.Fatalf("after the restart: %+v, %v", got, err)
+	}
+	if out := again.get(again.metrics, "/metrics"); !strings.Contains(out, `shim_resource_objects{resource="pods"} 1`) {
+		t.Errorf("objects are not counted after the restart:\n%s", grep(out, "shim_resource"))
+	}
+	if code := again.stop(os.Interrupt); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+}
+
+// checkHTTP asks every kind of address for what it serves.
+func (p *process) checkHTTP() {
+	t := p.t
+	t.Helper()
+	for _, addr := range []string{p.client, p.metrics, p.peer} {
+		if got := p.get(addr, "/health"); got != `{"health":"true","reason":""}` {
+			t.Errorf("/health: %s", got)
+		}
+	}
+	if got := p.get(p.metrics, "/readyz?verbose"); got != "[+]data_corruption ok\n[+]serializable_read ok\n[+]linearizable_read ok\n[+]non_learner ok\nok\n" {
+		t.Errorf("/readyz: %s", got)
+	}
+	if got := p.get(p.client, "/version"); !strings.HasPrefix(got, `{"etcdserver":"3.7.3","etcdcluster":"3.7`) {
+		t.Errorf("/version: %s", got)
+	}
+	if got := p.get(p.peer, "/members"); !strings.Contains(got, `"name":"test","clientURLs":["http://`+p.client+`"]`) {
+		t.Errorf("/members: %s", got)
+	}
+	if got := p.get(p.client, "/debug/vars"); !strings.Contains(got, `"cmdline"`) {
+		t.Errorf("/debug/vars: %s", got)
+	}
+	out := p.get(p.metrics, "/metrics")
+	for _, want := range etcdMetrics {
+		if !strings.Contains(out, "\n"+want) {
+			t.Errorf("/metrics lacks %s", want)
+		}
+	}
+	for _, want := range []string{
+		"etcd_server_has_leader 1", "etcd_server_is_leader 1", `etcd_server_version{server_version="3.7.3"} 1`, "etcd_debugging_mvcc_current_revision 2",
+		`shim_resource_objects{resource="pods"} 1`, `shim_resource_writes_total{kind="create",resource="pods"} 1`, `shim_resource_watchers{resource="pods"} 1`,
+	} {
+		if !strings.Contains(out, "\n"+want+"\n") {
+			t.Errorf("/metrics lacks %s", want)
+		}
+	}
+}
+
+// etcdMetrics are the names that etcd's dashboards and alerts use.
+var etcdMetrics = []string{
+	"etcd_server_has_leader", "etcd_server_leader_changes_seen_total", "etcd_server_is_leader", "etcd_server_id",
+	"etcd_server_proposals_committed_total", "etcd_server_proposals_applied_total", "etcd_server_proposals_pending", "etcd_server_proposals_failed_total",
+	"etcd_server_version", "etcd_server_go_version", "etcd_cluster_version", "etcd_server_quota_backend_bytes",
+	"etcd_server_health_success", "etcd_server_health_failures",
+	"etcd_disk_wal_fsync_duration_seconds_bucket", "etcd_disk_backend_commit_duration_seconds_bucket",
+	"etcd_mvcc_db_total_size_in_bytes", "etcd_mvcc_db_total_size_in_use_in_bytes",
+	"etcd_debugging_mvcc_keys_total", "etcd_debugging_mvcc_watcher_total", "etcd_debugging_mvcc_watch_stream_total", "etcd_debugging_mvcc_slow_watcher_total",
+	"etcd_debugging_mvcc_events_total", "etcd_debugging_mvcc_pending_events_total", "etcd_debugging_mvcc_compact_revision",
+	"etcd_debugging_lease_granted_total", "etcd_mvcc_put_total", "etcd_mvcc_txn_total", "etcd_mvcc_delete_total",
+	"etcd_network_client_grpc_sent_bytes_total", "etcd_network_client_grpc_received_bytes_total",
+	"grpc_server_started_total", "grpc_server_handled_total", "grpc_server_msg_sent_total", "grpc_server_msg_received_total",
+	"process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds", "process_max_fds", "process_start_time_seconds",
+	"go_goroutines", "go_memstats_alloc_bytes", "os_fd_used", "os_fd_limit",
+}
+
+func grep(text, part string) string {
+	var found []string
+	for line := range strings.Lines(text) {
+		if strings.Contains(line, part) {
+			found = append(found, line)
+		}
+	}
+	return strings.Join(found, "")
+}
+
+// TestProcessKill: what was acknowledged survives kill -9 in the middle of
+// writing.
+func TestProcessKill(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+	defer cancel()
+	acknowledged := 0
+	for round := range 3 {
+		p := start(t, dir)
+		c := p.dial()
+		got, err := c.Get(ctx, "n/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+		if err != nil || int(got.Count) < acknowledged || int(got.Count) > acknowledged+1 {
+			t.Fatalf("round %d: %d keys, %d were acknowledged (%v)", round, got.Count, acknowledged, err)
+		}
+		acknowledged = int(got.Count)
+		killed := make(chan struct{})
+		for i := 0; ; i++ {
+			if i == 50 {
+				go func() { _ = p.cmd.Process.Kill(); close(killed) }()
+			}
+			wctx, wcancel := context.WithTimeout(ctx, 5*time.Second)
+			_, err := c.Put(wctx, fmt.Sprintf("n/%06d", acknowledged), "v")
+			wcancel()
+			if err != nil {
+				break
+			}
+			acknowledged++
+		}
+		<-killed
+		if code := p.wait(); code != -1 {
+			t.Fatalf("exit code %d", code)
+		}
+		_ = c.Close()
+	}
+	if acknowledged < 150 {
+		t.Fatalf("only %d writes were acknowledged", acknowledged)
+	}
+}
+
+// TestProcessStopsUnderLoad: a stop ends open watches and keep-alives with a code
+// on which clients come back, and costs no time.
+func TestProcessStopsUnderLoad(t *testing.T) {
+	p := start(t, filepath.Join(t.TempDir(), "data"))
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+	defer cancel()
+	c := p.dial()
+	lease, err := c.Grant(ctx, 60)
+	if err != nil {
+		t.Fatal(err)
+	}
+	alive, err := c.KeepAlive(ctx, lease.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-alive
+	watch := c.Watch(ctx, "k", clientv3.WithCreatedNotify())
+	<-watch
+	var writes sync.WaitGroup
+	for i := range 4 {
+		writes.Go(func() {
+			for {
+				if _, err := c.Put(ctx, fmt.Sprint("load/", i), "v"); err != nil {
+					if code := status.Code(err); code != codes.Unavailable && code != codes.Canceled { // Canceled: by the Close below
+						t.Errorf("a write ended with %v (%v)", code, err)
+					}
+					return
+				}
+			}
+		})
+	}
+	if code := p.stop(syscall.SIGTERM); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	if strings.Contains(p.log(), "calls under way were cut off") {
+		t.Error("something was waited for in vain")
+	}
+	_ = c.Close()
+	writes.Wait()
+}
+
+// TestProcessErrors: one clear line for what goes wrong at the start.
+func TestProcessErrors(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	first := start(t, dir)
+	for name, tc := range map[string]struct {
+		args []string
+		want string
+	}{
+		"port in use":     {[]string{"--listen-client-urls=http://" + first.client}, "address already in use"},
+		"data dir in use": {nil, "in use"},
+		"no certificate":  {[]string{"--listen-client-urls=https://127.0.0.1:0", "--cert-file=/nonexistent/c", "--key-file=/nonexistent/k"}, "/nonexistent/c"},
+		"not advertised":  {[]string{"--initial-cluster=test=http://10.0.0.1:1"}, "missing from --initial-advertise-peer-urls"},
+		"discovery":       {[]string{"--discovery-srv=example.com"}, "set --initial-cluster"},
+	} {
+		where := filepath.Join(t.TempDir(), "other")
+		if name == "data dir in use" {
+			where = dir
+		}
+		p := launch(t, where, tc.args...)
+		if code := p.wait(); code != 1 {
+			t.Errorf("%s: exit code %d", name, code)
+		}
+		fatal := grep(p.log(), `"level":"fatal"`)
+		if strings.Count(fatal, "\n") > 1 || !strings.Contains(fatal, tc.want) {
+			t.Errorf("%s: %s", name, fatal)
+		}
+	}
+	if code := first.stop(syscall.SIGTERM); code != 0 {
+		t.Errorf("the first member was disturbed: exit code %d", code)
+	}
+}
+
+func TestProcessVersionAndUsage(t *testing.T) {
+	for args, want := range map[string]string{
+		"--version": "etcd Version: 3.7.3\nGit SHA: ",
+		"version":   "etcd Version: 3.7.3\nGit SHA: ",
+	} {
+		out, err := exec.Command(binary, args).Output()
+		if err != nil || !strings.HasPrefix(string(out), want) || !strings.Contains(string(out), "\nGo OS/Arch: ") || !strings.HasSuffix(string(out), "shim Version: "+shimVersion+"\n") {
+			t.Errorf("%s: %q, %v", args, out, err)
+		}
+	}
+	out, err := exec.Command(binary, "--help").Output()
+	if err != nil || !strings.Contains(string(out), "--quota-backend-bytes '0'") {
+		t.Errorf("--help: %v\n%s", err, out)
+	}
+	for args, code := range map[string]int{"--nosuch": 2, "gateway": 2, "check": 2, "dump": 2, "nosuch": 1} {
+		cmd := exec.Command(binary, args)
+		if _ = cmd.Run(); cmd.ProcessState.ExitCode() != code {
+			t.Errorf("%s: exit code %d, want %d", args, cmd.ProcessState.ExitCode(), code)
+		}
+	}
+}
+
+// TestProcessNotifiesSystemd: READY once it serves, STOPPING when it stops.
+func TestProcessNotifiesSystemd(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "notify")
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	t.Setenv("NOTIFY_SOCKET", path)
+	p := start(t, filepath.Join(t.TempDir(), "data"))
+	buf := make([]byte, 64)
+	for i, want := range []string{"READY=1", "STOPPING=1"} {
+		_ = c.SetReadDeadline(time.Now().Add(startTimeout))
+		n, err := c.Read(buf)
+		if err != nil || string(buf[:n]) != want {
+			t.Fatalf("%q, %v, want %s", buf[:n], err, want)
+		}
+		if i == 0 {
+			_ = p.cmd.Process.Signal(syscall.SIGTERM)
+		}
+	}
+	if code := p.wait(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// TestProcessCheckAndDump: a member that was stopped is sound, one that lost a
+// byte is not.
+func TestProcessCheckAndDump(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	p := start(t, dir)
+	if _, err := p.dial().Put(t.Context(), "dumped-key", "v"); err != nil {
+		t.Fatal(err)
+	}
+	if code := p.stop(syscall.SIGTERM); code != 0 {
+		t.Fatalf("exit code %d", code)
+	}
+	out, err := exec.Command(binary, "check", dir).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "ok") {
+		t.Errorf("check: %s, %v", out, err)
+	}
+	out, err = exec.Command(binary, "dump", dir).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "dumped-key") {
+		t.Errorf("dump: %s, %v", out, err)
+	}
+	if out, err = exec.Command(binary, "check", filepath.Join(t.TempDir(), "nothing")).CombinedOutput(); err == nil {
+		t.Errorf("check of nothing: %s", out)
+	}
+}
