@@ -51,7 +51,7 @@ func (t *Tree[K, T]) buildInners(below []unsafe.Pointer) []unsafe.Pointer {
 	for i := range nodes {
 		in := t.newInner()
 		for _, p := range below[i*len(below)/nodes : (i+1)*len(below)/nodes] {
-			in.insert(in.n, t.minKey(p, t.level), t.nodeWeight(p, t.level), p)
+			in.insert(in.n, t.separator(t.minKey(p, t.level)), t.nodeWeight(p, t.level), p)
 		}
 		row = append(row, unsafe.Pointer(in))
 	}

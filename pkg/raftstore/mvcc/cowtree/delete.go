@@ -71,7 +71,7 @@ func (t *Tree[K, T]) fillLeaf(in *inner[K, T], i int) {
 		r.append(b, move, b.n)
 	}
 	in.kids[i+1] = unsafe.Pointer(r)
-	in.seps.keys[i+1] = r.keys[0]
+	in.seps.keys[i+1] = t.separator(r.keys[0])
 	in.sums[i], in.sums[i+1] = a.weight(), r.weight()
 }
 

@@ -82,8 +82,9 @@
 // A weight is between 0 and 1<<31-1 and is asked for once, when the item is
 // set: an item whose weight or key changes later must be set again.
 //
-// The key of an item in a leaf is that of the item itself. A separator however
-// is the key of some item that was in the tree when the node was split, filled
-// or built; if keys alias the memory of their items, up to one dead item for
-// each leaf and inner node is held.
+// The key of an item in a leaf is that of the item itself. A separator is the
+// key of some item that was in the tree when a node was split, filled or built,
+// and may outlive it. Where keys are byte slices it is therefore a copy, of which
+// there is one for each node. Keys of another type that alias the memory of
+// their items may hold up to one dead item for each node.
 package cowtree

@@ -84,7 +84,7 @@ func (t *Tree[K, T]) insertItem(l *leaf[K, T], i int, k K, w int32, item T) (rig
 	} else {
 		l.insert(i, k, w, item)
 	}
-	return unsafe.Pointer(r), r.keys[0]
+	return unsafe.Pointer(r), t.separator(r.keys[0])
 }
 
 // insertKid puts a child at i, which is not 0. If the node was full it answers

@@ -1,6 +1,7 @@
 package cowtree
 
 import (
+	"bytes"
 	"fmt"
 	"math"
 	"unsafe"
@@ -12,6 +13,7 @@ type Tree[K, T any] struct {
 	cmp    func(a, b K) int
 	keyOf  func(T) K
 	weigh  func(T) int
+	clone  func(K) K      // of a key that becomes a separator; nil: itself
 	root   unsafe.Pointer // *leaf at level 0, else *inner
 	level  int            // of the root; leaves are at 0
 	epoch  uint64
@@ -25,7 +27,22 @@ type Tree[K, T any] struct {
 // not change while the item is in the tree; weight answers what the item adds
 // to the sums, between 0 and 1<<31-1, and must not change either.
 func New[K, T any](cmp func(a, b K) int, key func(T) K, weight func(T) int) *Tree[K, T] {
-	return &Tree[K, T]{cmp: cmp, keyOf: key, weigh: weight, root: unsafe.Pointer(new(leaf[K, T]))}
+	t := &Tree[K, T]{cmp: cmp, keyOf: key, weigh: weight, root: unsafe.Pointer(new(leaf[K, T]))}
+	if clone, ok := any(cloneBytes).(func(K) K); ok {
+		t.clone = clone
+	}
+	return t
+}
+
+// cloneBytes copies the keys of trees whose keys are byte slices.
+var cloneBytes = bytes.Clone
+
+// separator answers what keeps a key as a separator without its item.
+func (t *Tree[K, T]) separator(k K) K {
+	if t.clone == nil {
+		return k
+	}
+	return t.clone(k)
 }
 
 // Snapshot answers a frozen copy in O(1). Writes to the original do not show

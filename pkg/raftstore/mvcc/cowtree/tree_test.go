@@ -74,3 +74,46 @@ func TestSetGetDelete(t *testing.T) {
 		t.Fatalf("snapshot has %d items of weight %d", snap.Len(), snap.Weight())
 	}
 }
+
+// TestSeparatorsAreCopies overwrites the keys of all items that were taken out:
+// no separator may notice.
+func TestSeparatorsAreCopies(t *testing.T) {
+	tree := newEntries()
+	const n = 20000
+	var sorted []*entry
+	for i := range n / 2 {
+		sorted = append(sorted, &entry{key: podKey(i)})
+	}
+	tree.Build(sorted)
+	for i := n / 2; i < n; i++ {
+		tree.Set(&entry{key: podKey(i)})
+	}
+	spoil := func(e *entry) {
+		for i := range e.key {
+			e.key[i] = 0xff
+		}
+	}
+	for i := range n {
+		old, ok := tree.Set(&entry{key: podKey(i), live: true})
+		if !ok {
+			t.Fatalf("key %d is not there", i)
+		}
+		spoil(old)
+	}
+	for i := range n {
+		if i%7 == 0 {
+			continue
+		}
+		old, ok := tree.Delete(podKey(i))
+		if !ok {
+			t.Fatalf("key %d is not there", i)
+		}
+		spoil(old)
+	}
+	if err := tree.Check(); err != nil {
+		t.Fatal(err)
+	}
+	if want := (n + 6) / 7; tree.Len() != want || tree.Weight() != want {
+		t.Fatalf("%d items of weight %d, want %d", tree.Len(), tree.Weight(), want)
+	}
+}
