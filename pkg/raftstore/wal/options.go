@@ -16,7 +16,7 @@ type Options struct {
 	SegmentBytes int64
 	// Header gives the records which each new segment begins with, so that what they say survives the release of older
 	// segments. It is called by Append on the caller's goroutine, and by Open if there is no segment yet. Replay sees
-	// these records like all others. Default none.
+	// these records like all others. It must not call the log. Default none.
 	Header func() []Record
 	// OnFsync is told how long each fdatasync of Sync took. Default none.
 	OnFsync func(time.Duration)

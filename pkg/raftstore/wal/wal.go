@@ -53,8 +53,8 @@ type spareState struct {
 	zeroed bool // it is known to be all zeros
 }
 
-// Open opens the log in dir, which it creates if it is not there, and gives each record to replay, oldest first. A torn
-// tail is cut. When Open returns, all that replay saw is durable.
+// Open opens the log in dir, which it creates if it is not there, and gives each record to replay (nil: to nobody), oldest
+// first. A torn tail is cut. When Open returns, all that replay saw is durable.
 //
 // The error is a *CorruptError for what a crash cannot have left, ErrNewerFormat for a log of a later version, ErrNoSpace
 // if there is no room for the first segment, what replay returned, or one of the file system.
@@ -62,6 +62,9 @@ func Open(fs vfs.FS, dir string, o Options, replay func(Position, Record) error)
 	o.EnsureDefaults()
 	if err := o.Validate(); err != nil {
 		return nil, fmt.Errorf("open write-ahead log: %w", err)
+	}
+	if replay == nil {
+		replay = func(Position, Record) error { return nil }
 	}
 	w := &WAL{fs: fs, dir: dir, o: o}
 	if err := w.prepareDir(); err != nil {
