@@ -1,0 +1,364 @@
+package etcdapi
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+	"github.com/kubeshim/shim/pkg/watchcache"
+)
+
+// rawWatch is a Watch stream without clientv3 in between.
+type rawWatch struct {
+	t  *testing.T
+	st pb.Watch_WatchClient
+}
+
+func (ts *testServer) rawWatch(t *testing.T, ctx context.Context) *rawWatch {
+	t.Helper()
+	st, err := pb.NewWatchClient(ts.conn(t)).Watch(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &rawWatch{t, st}
+}
+
+func (w *rawWatch) send(r *pb.WatchRequest) {
+	w.t.Helper()
+	if err := w.st.Send(r); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *rawWatch) create(c *pb.WatchCreateRequest) {
+	w.t.Helper()
+	w.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: c}})
+}
+
+func (w *rawWatch) cancel(id int64) {
+	w.t.Helper()
+	w.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}})
+}
+
+func (w *rawWatch) progress() {
+	w.t.Helper()
+	w.send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}})
+}
+
+func (w *rawWatch) recv() *pb.WatchResponse {
+	w.t.Helper()
+	r, err := w.st.Recv()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r
+}
+
+// want receives a response equal to r, but for the ids of the header.
+func (w *rawWatch) want(r *pb.WatchResponse) {
+	w.t.Helper()
+	got := w.recv()
+	if got.Header.GetClusterId() == 0 || got.Header.GetMemberId() == 0 || got.Header.GetRaftTerm() == 0 {
+		w.t.Fatalf("header %v is not filled", got.Header)
+	}
+	got.Header = &pb.ResponseHeader{Revision: got.Header.Revision}
+	if !proto.Equal(got, r) {
+		w.t.Fatalf("got  %v\nwant %v", got, r)
+	}
+}
+
+func at(rev int64) *pb.ResponseHeader { return &pb.ResponseHeader{Revision: rev} }
+
+func TestWatchAnswers(t *testing.T) {
+	ts := startServer(t, Options{})
+	ctx := within(t)
+	put := func(k, v string) {
+		t.Helper()
+		if _, err := ts.cli.Put(ctx, k, v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("a", "1") // 2
+	put("a", "2") // 3
+	w := ts.rawWatch(t, ctx)
+
+	w.create(&pb.WatchCreateRequest{Key: []byte("a"), StartRevision: 2, PrevKv: true})
+	w.want(&pb.WatchResponse{Header: at(3), Created: true})
+	kv := func(mod, version int64, v string) *mvccpb.KeyValue {
+		return &mvccpb.KeyValue{Key: []byte("a"), Value: []byte(v), CreateRevision: 2, ModRevision: mod, Version: version}
+	}
+	w.want(&pb.WatchResponse{Header: at(3), Events: []*mvccpb.Event{
+		{Kv: kv(2, 1, "1")}, {Kv: kv(3, 2, "2"), PrevKv: kv(2, 1, "1")},
+	}})
+	w.progress()
+	w.want(&pb.WatchResponse{Header: at(3), WatchId: -1})
+	if _, err := ts.cli.Delete(ctx, "a"); err != nil { // 4
+		t.Fatal(err)
+	}
+	w.want(&pb.WatchResponse{Header: at(4), Events: []*mvccpb.Event{
+		{Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{Key: []byte("a"), ModRevision: 4}, PrevKv: kv(3, 2, "2")},
+	}})
+
+	w.create(&pb.WatchCreateRequest{Key: []byte("b"), RangeEnd: []byte("a")})
+	w.want(&pb.WatchResponse{Header: at(4), WatchId: -1, Created: true, Canceled: true, CancelReason: "mvcc: watcher range is empty"})
+	w.create(&pb.WatchCreateRequest{Key: []byte("b"), StartRevision: -1})
+	w.want(&pb.WatchResponse{Header: at(4), WatchId: -1, Created: true, Canceled: true, CancelReason: rpctypes.ErrCompacted.Error()})
+	w.create(&pb.WatchCreateRequest{Key: []byte("b"), WatchId: 7})
+	w.want(&pb.WatchResponse{Header: at(4), WatchId: 7, Created: true})
+	w.create(&pb.WatchCreateRequest{Key: []byte("b"), WatchId: 7})
+	w.want(&pb.WatchResponse{Header: at(4), WatchId: -1, Created: true, Canceled: true,
+		CancelReason: "mvcc: duplicate watch ID provided on the WatchStream"})
+	w.cancel(99)
+	w.cancel(7)
+	w.want(&pb.WatchResponse{Header: at(4), WatchId: 7, Canceled: true})
+
+	if _, err := ts.cli.Compact(ctx, 4); err != nil {
+		t.Fatal(err)
+	}
+	w.create(&pb.WatchCreateRequest{Key: []byte("a"), StartRevision: 3})
+	w.want(&pb.WatchResponse{Header: at(4), WatchId: 1, Created: true})
+	w.want(&pb.WatchResponse{Header: at(0), WatchId: 1, Canceled: true, CompactRevision: 4})
+}
+
+func TestWatchEndsAsEtcdEndsIt(t *testing.T) {
+	ts := startServer(t, Options{})
+	ctx, cancel := context.WithCancel(within(t))
+	w := ts.rawWatch(t, ctx)
+	w.create(&pb.WatchCreateRequest{Key: []byte("a")})
+	w.recv()
+	// The client closing its side does not end the watch.
+	if err := w.st.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ts.cli.Put(ctx, "a", "1"); err != nil {
+		t.Fatal(err)
+	}
+	if r := w.recv(); len(r.Events) != 1 {
+		t.Fatalf("got %v", r)
+	}
+	cancel()
+	if _, err := w.st.Recv(); err == nil || errors.Is(err, io.EOF) {
+		t.Fatalf("a cancelled stream: %v", err)
+	}
+
+	leader := metadata.AppendToOutgoingContext(within(t), rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader)
+	w = ts.rawWatch(t, leader)
+	w.create(&pb.WatchCreateRequest{Key: []byte("a")})
+	w.recv()
+	ts.hub.Close()
+	if _, err := w.st.Recv(); rpctypes.ErrorDesc(err) != rpctypes.ErrorDesc(rpctypes.ErrGRPCStopped) {
+		t.Fatalf("a stream of a closed hub: %v", err)
+	}
+}
+
+func TestWatchFragments(t *testing.T) {
+	ts := startServer(t, Options{MaxRequestBytes: 64 * 1024})
+	ctx := within(t)
+	w := ts.rawWatch(t, ctx)
+	w.create(&pb.WatchCreateRequest{Key: []byte("k"), RangeEnd: []byte("l"), Fragment: true, PrevKv: true})
+	w.recv()
+	// One revision of about 2 * 100 * 8 kB: keys with large previous versions, deleted.
+	const keys = 100
+	for i := range keys {
+		if _, err := ts.cli.Put(ctx, fmt.Sprintf("k%03d", i), strings.Repeat("v", 16*1024)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for got := 0; got < keys; {
+		got += len(w.recv().Events)
+	}
+	if _, err := ts.cli.Delete(ctx, "k", clientv3.WithPrefix()); err != nil {
+		t.Fatal(err)
+	}
+	var sizes []int
+	for got := 0; ; {
+		r := w.recv()
+		got += len(r.Events)
+		sizes = append(sizes, proto.Size(r))
+		if !r.Fragment {
+			if got != keys {
+				t.Fatalf("%d events in %d messages", got, len(sizes))
+			}
+			break
+		}
+	}
+	if len(sizes) < 2 || slices.Max(sizes) >= 64*1024+grpcOverheadBytes {
+		t.Fatalf("messages of %d bytes", sizes)
+	}
+}
+
+func TestWatchProgressNotify(t *testing.T) {
+	ts := startServer(t, Options{WatchProgressNotifyInterval: watchProgressIntervalMin})
+	ctx := within(t)
+	w := ts.rawWatch(t, ctx)
+	w.create(&pb.WatchCreateRequest{Key: []byte("a"), ProgressNotify: true, WatchId: 3})
+	w.recv()
+	w.want(&pb.WatchResponse{Header: at(1), WatchId: 3})
+	if _, err := ts.cli.Put(ctx, "b", "1"); err != nil {
+		t.Fatal(err)
+	}
+	for r := w.recv(); r.Header.Revision != 2; r = w.recv() {
+		if r.WatchId != 3 || len(r.Events) != 0 {
+			t.Fatalf("got %v", r)
+		}
+	}
+}
+
+// TestWatchThroughClient: clientv3 sees every change of many keys once, in order.
+func TestWatchThroughClient(t *testing.T) {
+	ts := startServer(t, Options{})
+	ctx, cancel := context.WithCancel(within(t))
+	defer cancel()
+	const writes = 500
+	var chans []clientv3.WatchChan
+	for range 8 {
+		chans = append(chans, ts.cli.Watch(ctx, "/registry/", clientv3.WithPrefix(), clientv3.WithRev(2), clientv3.WithPrevKV()))
+	}
+	go func() {
+		for i := range writes {
+			if _, err := ts.cli.Put(ctx, fmt.Sprintf("/registry/pods/ns/%d", i%10), fmt.Sprint(i)); err != nil {
+				t.Error(err)
+				cancel()
+				return
+			}
+		}
+	}()
+	for _, ch := range chans {
+		next := int64(2)
+		for next < writes+2 {
+			r, ok := <-ch
+			if !ok || r.Err() != nil {
+				t.Fatalf("watch ended: %v", r.Err())
+			}
+			for _, ev := range r.Events {
+				if ev.Kv.ModRevision != next || string(ev.Kv.Value) != fmt.Sprint(next-2) || (ev.PrevKv != nil) != (next-2 >= 10) {
+					t.Fatalf("event %v, want revision %d", ev, next)
+				}
+				next++
+			}
+		}
+	}
+}
+
+// captured is the server's side of a stream that keeps what is sent.
+type captured struct {
+	grpc.ServerStream
+	got []*pb.WatchResponse
+	raw [][]byte
+}
+
+func (c *captured) SendMsg(m any) error {
+	bufs, err := newCodec().Marshal(m)
+	if err != nil {
+		return err
+	}
+	raw := bufs.Materialize()
+	bufs.Free()
+	r := new(pb.WatchResponse)
+	c.raw = append(c.raw, raw)
+	c.got = append(c.got, r)
+	return proto.Unmarshal(raw, r)
+}
+
+// TestWatchEncoding: what is sent equals the encoding of the message, and is split
+// where etcd's server splits it.
+func TestWatchEncoding(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 5))
+	info := newHeaderInfo(1<<63+5, 77)
+	for range 500 {
+		msg := &pb.WatchResponse{
+			Header:  info.message(mvcc.Revision(r.Int64N(3)*1000), 3),
+			WatchId: r.Int64N(4) - 1,
+		}
+		b := watchcache.Batch{WatchID: msg.WatchId, Revision: mvcc.Revision(msg.Header.Revision), Kind: watchcache.BatchProgress}
+		switch r.IntN(4) {
+		case 0:
+			b.Kind, msg.Created = watchcache.BatchCreated, true
+		case 1:
+			b.Kind, b.Err = watchcache.BatchCreated, watchcache.ErrEmptyRange
+			msg.Created, msg.Canceled, msg.CancelReason = true, true, b.Err.Error()
+		case 2:
+			b.Kind, b.CompactRevision = watchcache.BatchCancelled, mvcc.Revision(r.Int64N(2))
+			msg.Canceled, msg.CompactRevision = true, int64(b.CompactRevision)
+		case 3:
+			b.Kind = watchcache.BatchEvents
+			for range r.IntN(40) {
+				ev := &mvccpb.Event{Kv: &mvccpb.KeyValue{Key: []byte("k"), Value: bytes.Repeat([]byte{'v'}, r.IntN(3000)), ModRevision: 4}}
+				msg.Events = append(msg.Events, ev)
+				body, err := proto.Marshal(ev)
+				if err != nil {
+					t.Fatal(err)
+				}
+				b.Events = append(b.Events, protowire.AppendBytes(protowire.AppendTag(nil, 11, protowire.BytesType), body))
+			}
+		}
+		limit := 100 + r.IntN(60_000)
+		want := &captured{}
+		if err := etcdFragments(msg, limit, want.keep); err != nil {
+			t.Fatal(err)
+		}
+		got := &captured{}
+		w := watchResponse{header: wireHeader{prefix: info.prefix, rev: b.Revision, term: 3}, batch: &b, events: b.Events}
+		if err := w.send(got, limit); err != nil {
+			t.Fatal(err)
+		}
+		if len(got.got) != len(want.got) {
+			t.Fatalf("%d messages, want %d (limit %d)", len(got.got), len(want.got), limit)
+		}
+		for i := range got.got {
+			if !proto.Equal(got.got[i], want.got[i]) || !bytes.Equal(got.raw[i], want.raw[i]) {
+				t.Fatalf("message %d: got %v want %v", i, got.got[i], want.got[i])
+			}
+		}
+	}
+}
+
+func (c *captured) keep(r *pb.WatchResponse) error {
+	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(r)
+	c.raw, c.got = append(c.raw, raw), append(c.got, r)
+	return err
+}
+
+// etcdFragments is the rule of etcd 3.7.3, the slow way: grow a message event by
+// event until its size reaches the limit, and leave the last one to the next.
+func etcdFragments(r *pb.WatchResponse, limit int, send func(*pb.WatchResponse) error) error {
+	if proto.Size(r) < limit || len(r.Events) < 2 {
+		return send(r)
+	}
+	for rest := r.Events; len(rest) > 0; {
+		cur := proto.CloneOf(r)
+		cur.Events, cur.Fragment = nil, true
+		for _, ev := range rest {
+			cur.Events = append(cur.Events, ev)
+			if len(cur.Events) > 1 && proto.Size(cur) >= limit {
+				cur.Events = cur.Events[:len(cur.Events)-1]
+				break
+			}
+		}
+		rest = rest[len(cur.Events):]
+		cur.Fragment = len(rest) > 0
+		if err := send(cur); err != nil {
+			return err
+		}
+	}
+	return nil
+}
