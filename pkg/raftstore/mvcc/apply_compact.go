@@ -73,7 +73,7 @@ func (s *State) CompactStep(budget int) (done bool) {
 			continue
 		}
 		s.pending.puts.dropEmpty()
-		s.pending.rest = nil
+		s.pending.unput = nil
 		c.busy, c.finished = false, c.target
 		return true
 	}
@@ -108,7 +108,7 @@ func (s *State) kill(v *Version) {
 	if v.mod <= s.pending.begun {
 		s.pending.dead = append(s.pending.dead, v.RowKey())
 	} else {
-		s.pending.rest = append(s.pending.rest, v.RowKey())
+		s.pending.unput = append(s.pending.unput, v.RowKey())
 	}
 }
 

@@ -11,9 +11,10 @@ import (
 type pending struct {
 	puts   versionList          // versions written since the last one, those that died since left out
 	dead   []RowKey             // rows that a checkpoint may have written and that are dead
-	rest   []RowKey             // dead ones that are still in puts
+	unput  []RowKey             // dead ones that are still in puts
 	leases map[LeaseID]struct{} // granted, revoked or changed
 	meta   bool
+	again  bool // puts holds rows of a checkpoint that failed
 
 	begun Revision // rows up to here may be in a checkpoint
 }
@@ -38,17 +39,21 @@ type Checkpoint struct {
 }
 
 // BeginCheckpoint captures what has changed since the last checkpoint that was
-// finished. It has to be given back to EndCheckpoint before the next one. The
-// writer puts first and deletes then: a row may be in both lists.
+// finished. It has to be given back to EndCheckpoint before the next one.
 func (s *State) BeginCheckpoint() *Checkpoint {
 	p := &s.pending
+	if p.again { // no row may be put and deleted by the same checkpoint
+		p.puts.sweepAll()
+		p.again = false
+	}
 	c := &Checkpoint{
 		Index: s.index, Term: s.term, View: s.Publish(), MetaChanged: p.meta,
 		CompactScheduled: s.compacted, CompactFinished: s.compact.finished,
-		puts: p.puts, dead: append(p.dead, p.rest...), leases: p.leases,
+		puts: p.puts, dead: p.dead, leases: p.leases,
 	}
-	p.rest = nil
-	p.puts, p.dead, p.leases, p.meta = versionList{}, nil, make(map[LeaseID]struct{}), false
+	// What is dead in puts is written now and deleted by the next one.
+	p.puts, p.dead, p.unput = versionList{}, p.unput, nil
+	p.leases, p.meta = make(map[LeaseID]struct{}), false
 	p.begun = s.revision
 	// A sweep under way was of the list that has just been taken.
 	s.compact.sweep = 0
@@ -62,11 +67,7 @@ func (s *State) EndCheckpoint(c *Checkpoint, ok bool) {
 		return
 	}
 	p := &s.pending
-	for i := range c.puts.chunks {
-		c.puts.sweep(i) // what died meanwhile is in p.dead and need not be written
-	}
-	p.puts = c.puts.join(p.puts)
-	p.puts.dropEmpty()
+	p.puts, p.again = c.puts.join(p.puts), true
 	p.dead = append(c.dead, p.dead...)
 	maps.Copy(p.leases, c.leases)
 	p.meta = p.meta || c.MetaChanged
@@ -81,8 +82,8 @@ func (c *Checkpoint) Puts() iter.Seq[*Version] { return c.puts.all() }
 // PutCount is the number of versions that Puts answers, or a few more.
 func (c *Checkpoint) PutCount() int { return c.puts.n }
 
-// Dead answers the rows to delete, in the order of revisions. Some may not be
-// there.
+// Dead answers the rows to delete, in the order of revisions. None is among
+// Puts; some may not be there.
 func (c *Checkpoint) Dead() []RowKey {
 	dead := slices.Clone(c.dead)
 	slices.SortFunc(dead, func(a, b RowKey) int {
@@ -142,6 +143,14 @@ func (l *versionList) sweep(i int) int {
 	l.chunks[i] = slices.DeleteFunc(l.chunks[i], func(v *Version) bool { return v.flags&flagDead != 0 })
 	l.n -= before - len(l.chunks[i])
 	return before
+}
+
+// sweepAll drops the dead versions of all chunks.
+func (l *versionList) sweepAll() {
+	for i := range l.chunks {
+		l.sweep(i)
+	}
+	l.dropEmpty()
 }
 
 // dropEmpty drops the chunks that sweep has emptied.

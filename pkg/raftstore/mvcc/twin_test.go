@@ -179,8 +179,16 @@ type bucket struct {
 }
 
 func (b *bucket) write(c *Checkpoint) error {
+	dead := map[RowKey]bool{}
+	for _, k := range c.Dead() {
+		delete(b.rows, k)
+		dead[k] = true
+	}
 	last := RowKey{Main: -1}
 	for v := range c.Puts() {
+		if dead[v.RowKey()] {
+			return fmt.Errorf("checkpoint puts and deletes %v", v.RowKey())
+		}
 		if !last.less(v.RowKey()) {
 			return fmt.Errorf("checkpoint puts %v after %v", v.RowKey(), last)
 		}
@@ -189,9 +197,6 @@ func (b *bucket) write(c *Checkpoint) error {
 			return fmt.Errorf("checkpoint at %d puts %v", c.View.Revision(), last)
 		}
 		b.rows[last] = slices.Clone(v.RowValue())
-	}
-	for _, k := range c.Dead() {
-		delete(b.rows, k)
 	}
 	for _, l := range c.LeasesPut() {
 		b.leases[l.ID] = l
