@@ -17,10 +17,10 @@ import (
 // timeouts.
 const healthTimeout = 7 * time.Second
 
-// health serves /health, /livez and /readyz as etcd 3.7 does. /health is one
+// healthHandler serves /health, /livez and /readyz as etcd 3.7 does. /health is one
 // JSON verdict; the other two are lists of named checks, each of which also has
 // a path of its own.
-type health struct {
+type healthHandler struct {
 	HTTPOptions
 }
 
@@ -36,9 +36,9 @@ type healthVerdict struct {
 	Reason string `json:"reason"`
 }
 
-func newHealth(o HTTPOptions) *health { return &health{o} }
+func newHealth(o HTTPOptions) *healthHandler { return &healthHandler{o} }
 
-func (h *health) install(mux *http.ServeMux) {
+func (h *healthHandler) install(mux *http.ServeMux) {
 	serializable := healthCheck{"serializable_read", func(ctx context.Context) error { return h.Env.Read(ctx, true) }}
 	linearizable := healthCheck{"linearizable_read", func(ctx context.Context) error { return h.Env.Read(ctx, false) }}
 	mux.HandleFunc("/health", getOnly(h.serveHealth))
@@ -48,7 +48,7 @@ func (h *health) install(mux *http.ServeMux) {
 		healthCheck{"non_learner", h.checkLearner})
 }
 
-func (h *health) installChecks(mux *http.ServeMux, kind string, checks ...healthCheck) {
+func (h *healthHandler) installChecks(mux *http.ServeMux, kind string, checks ...healthCheck) {
 	root := "/" + kind
 	mux.HandleFunc(root, getOnly(func(w http.ResponseWriter, r *http.Request) {
 		excluded := r.URL.Query()["exclude"]
@@ -79,7 +79,7 @@ func unknownChecks(excluded []string, checks []healthCheck) []string {
 
 // serveChecks runs the checks and says "ok", with ?verbose after a line for
 // each; or all the lines and 503.
-func (h *health) serveChecks(w http.ResponseWriter, r *http.Request, kind string, checks []healthCheck) {
+func (h *healthHandler) serveChecks(w http.ResponseWriter, r *http.Request, kind string, checks []healthCheck) {
 	var lines strings.Builder
 	failed := false
 	for _, c := range checks {
@@ -105,7 +105,7 @@ func (h *health) serveChecks(w http.ResponseWriter, r *http.Request, kind string
 	fmt.Fprint(w, "ok\n")
 }
 
-func (h *health) serveHealth(w http.ResponseWriter, r *http.Request) {
+func (h *healthHandler) serveHealth(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	reason := h.unhealthy(r.Context(), q["exclude"], q.Get("serializable") == "true")
 	v := healthVerdict{Health: "true", Reason: reason}
@@ -127,7 +127,7 @@ func (h *health) serveHealth(w http.ResponseWriter, r *http.Request) {
 }
 
 // unhealthy is the first reason why this member is not healthy, "" for none.
-func (h *health) unhealthy(ctx context.Context, excluded []string, serializable bool) string {
+func (h *healthHandler) unhealthy(ctx context.Context, excluded []string, serializable bool) string {
 	for _, a := range h.Env.Alarms() {
 		if slices.Contains(excluded, a.GetAlarm().String()) {
 			continue
@@ -150,7 +150,7 @@ func (h *health) unhealthy(ctx context.Context, excluded []string, serializable 
 	return ""
 }
 
-func (h *health) checkCorrupt(context.Context) error {
+func (h *healthHandler) checkCorrupt(context.Context) error {
 	for _, a := range h.Env.Alarms() {
 		if a.GetAlarm() == pb.AlarmType_CORRUPT {
 			return fmt.Errorf("alarm activated: %s", a.GetAlarm())
@@ -159,10 +159,9 @@ func (h *health) checkCorrupt(context.Context) error {
 	return nil
 }
 
-func (h *health) checkLearner(context.Context) error {
+func (h *healthHandler) checkLearner(context.Context) error {
 	if h.Env.IsLearner() {
 		return errors.New("not supported for learner")
 	}
 	return nil
 }
-

@@ -1,0 +1,83 @@
+package etcdapi
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"testing"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+	"github.com/kubeshim/shim/pkg/registry"
+)
+
+// TestResourcesAgainstCounting compares the counts kept from events with a count
+// of the whole state, after each of many random writes, whenever the counting
+// began.
+func TestResourcesAgainstCounting(t *testing.T) {
+	const seed = 7
+	t.Logf("seed %d", seed)
+	for begin := range 5 {
+		rng := rand.New(rand.NewPCG(seed, uint64(begin)))
+		state := mvcc.New(mvcc.Options{})
+		var r *Resources
+		for i := range uint64(400) {
+			key := []byte(fmt.Sprintf("/registry/%s/ns/%d", []string{"pods", "services/specs", "apiextensions.k8s.io/customresourcedefinitions"}[rng.IntN(3)], rng.IntN(10)))
+			if rng.IntN(10) == 0 {
+				key = []byte("outside")
+			}
+			req := &pb.InternalRaftRequest{Put: &pb.PutRequest{Key: key, Value: make([]byte, rng.IntN(50))}}
+			if rng.IntN(4) == 0 {
+				req = &pb.InternalRaftRequest{DeleteRange: &pb.DeleteRangeRequest{Key: key, RangeEnd: []byte("z")}}
+			}
+			res := state.Apply(mvcc.Entry{Index: i + 1, Term: 1, Request: req})
+			v := state.Publish()
+			switch {
+			case r == nil && i < uint64(begin*20):
+				continue
+			case r == nil:
+				r = NewResources()
+				if begin%2 == 0 { // begun by hand, and told of the same state again
+					if err := r.Begin(v); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			r.Apply(v, res.Events)
+			checkResources(t, r, v)
+		}
+		counts, _ := r.snapshot()
+		var writes uint64
+		for _, c := range counts {
+			writes += c.Creates + c.Updates + c.Deletes
+		}
+		if writes == 0 {
+			t.Error("no write was counted")
+		}
+	}
+}
+
+func checkResources(t *testing.T, r *Resources, v *mvcc.View) {
+	t.Helper()
+	all, err := v.Range(&pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	type count struct{ objects, bytes int64 }
+	want, got := map[string]count{}, map[string]count{}
+	for _, ver := range all.Versions {
+		name := registry.ResourceOf(ver.Key())
+		c := want[name]
+		want[name] = count{c.objects + 1, c.bytes + int64(len(ver.KV()))}
+	}
+	counts, _ := r.snapshot()
+	for name, c := range counts {
+		if c.Objects != 0 || c.Bytes != 0 {
+			got[name] = count{c.Objects, c.Bytes}
+		}
+	}
+	if !maps.Equal(got, want) {
+		t.Fatalf("at index %d: %v, want %v", v.Index(), got, want)
+	}
+}
