@@ -42,9 +42,14 @@ func check(filesystem vfs.FS, dataDir, db string, report func(Finding)) error {
 		return err
 	}
 	defer unlock.Close()
-	content, err := checkDB(db, report)
+	damaged := false
+	content, err := checkDB(db, func(f Finding) { damaged = true; report(f) })
 	if err != nil {
 		return err
+	}
+	if damaged { // what the log says cannot be compared, but the log itself can be read
+		err = wal.Scan(filesystem, walDir(dataDir), func(wal.Position, wal.Record) error { return nil })
+		return reportCorrupt(dataDir, err, report)
 	}
 	r := newReplay(mark{index: content.Index, term: content.Term})
 	err = wal.Scan(filesystem, walDir(dataDir), r.record)

@@ -16,16 +16,16 @@ import (
 
 // harness is a data dir that outlives the stores opened on it.
 type harness struct {
-	t      testing.TB
-	fs     vfs.FS
-	dir    string
-	db     string
-	mu     sync.Mutex
-	now    time.Time
-	events []string
+	t       testing.TB
+	fs      vfs.FS
+	dir     string
+	db      string
+	mu      sync.Mutex
+	now     time.Time
+	events  []string
 	structs []Event
-	ticks  chan time.Time
-	adjust func(*Config)
+	ticks   chan time.Time
+	adjust  func(*Config)
 }
 
 func newHarness(t testing.TB) *harness {
@@ -35,8 +35,13 @@ func newHarness(t testing.TB) *harness {
 
 func (h *harness) config() Config {
 	cfg := Config{DataDir: h.dir, FS: h.fs, DBPath: h.db, Ticks: h.ticks, WALSegmentBytes: 1 << 20, QuotaBytes: -1,
-		Now:     func() time.Time { h.mu.Lock(); defer h.mu.Unlock(); return h.now },
-		OnEvent: func(e Event) { h.mu.Lock(); defer h.mu.Unlock(); h.events = append(h.events, e.String()); h.structs = append(h.structs, e) }}
+		Now: func() time.Time { h.mu.Lock(); defer h.mu.Unlock(); return h.now },
+		OnEvent: func(e Event) {
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			h.events = append(h.events, e.String())
+			h.structs = append(h.structs, e)
+		}}
 	if h.adjust != nil {
 		h.adjust(&cfg)
 	}

@@ -69,11 +69,14 @@ type loader struct {
 	failed  error // what rows found
 }
 
-// corrupt says where err was found.
+// corrupt says where err was found: at the row at hand, unless the pages themselves are wrong before it.
 func (l *loader) corrupt(err error) error {
 	var c *CorruptError
 	if errors.As(err, &c) {
 		return err
+	}
+	if at, reason := locate(l.db.path); reason != "" {
+		return &CorruptError{File: l.db.path, Offset: at, Reason: reason}
 	}
 	return &CorruptError{File: l.db.path, Offset: l.at, Reason: err.Error()}
 }

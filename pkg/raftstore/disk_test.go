@@ -1,0 +1,167 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+	"github.com/kubeshim/shim/pkg/raftstore/vfs"
+)
+
+// TestFullDisk: writes that need space fail, reads and deletes go on, nothing acknowledged is lost, and it recovers by itself.
+func TestFullDisk(t *testing.T) {
+	h := newHarness(t)
+	h.adjust = func(c *Config) { c.WALSegmentBytes = 64 << 10 }
+	s := h.open()
+	mem := h.fs.(*vfs.Mem)
+	put(t, s, "before", "1")
+	mem.SetCapacity(mem.Used())
+	acked := map[string]string{"before": "1"}
+	full := false
+	for i := 0; i < 2000 && !full; i++ {
+		key, value := fmt.Sprintf("k%d", i%40), fmt.Sprintf("%01000d", i)
+		switch _, err := tryPut(s, key, value, 0); {
+		case err == nil:
+			acked[key] = value
+		case errors.Is(err, mvcc.ErrNoSpace):
+			full = true
+		default:
+			t.Fatalf("put: %v", err)
+		}
+	}
+	if !full {
+		t.Fatal("the disk did not become full")
+	}
+	if !s.Status().SpaceLow {
+		t.Error("status does not say that the disk is full")
+	}
+	if _, err := s.Propose(context.Background(), Command{Kind: mvcc.KindDeleteRange, Request: &pb.InternalRaftRequest{
+		DeleteRange: &pb.DeleteRangeRequest{Key: []byte("before")}}}); err != nil {
+		t.Errorf("delete on a full disk: %v", err)
+	}
+	delete(acked, "before")
+	for k, want := range acked {
+		if got := get(t, s, k); got != want {
+			t.Errorf("%s = %.20q..., acknowledged was %.20q...", k, got, want)
+		}
+	}
+	mem.SetCapacity(0)
+	h.pass(time.Second)
+	await(t, "recovery", func() bool {
+		select {
+		case h.ticks <- time.Time{}:
+		default:
+		}
+		return !s.Status().SpaceLow
+	})
+	put(t, s, "after", "1")
+	closeStore(t, s)
+	s = h.open()
+	defer closeStore(t, s)
+	acked["after"] = "1"
+	for k, want := range acked {
+		if got := get(t, s, k); got != want {
+			t.Errorf("%s = %.20q... after a restart, acknowledged was %.20q...", k, got, want)
+		}
+	}
+	if got := get(t, s, "before"); got != "<none>" {
+		t.Errorf("before = %q, though it was deleted", got)
+	}
+}
+
+// TestQuota: the command that would pass the quota raises the alarm, what frees space goes on, and disarming is enough.
+func TestQuota(t *testing.T) {
+	h := newHarness(t)
+	h.adjust = func(c *Config) { c.QuotaBytes = 100 << 10 }
+	s := h.open()
+	defer closeStore(t, s)
+	ctx := context.Background()
+	var err error
+	for i := 0; err == nil && i < 1000; i++ {
+		_, err = tryPut(s, "k", strings.Repeat("x", 1000), 0)
+	}
+	if !errors.Is(err, mvcc.ErrNoSpace) {
+		t.Fatalf("put beyond the quota: %v", err)
+	}
+	alarms := s.View().Alarms()
+	if len(alarms) != 1 || alarms[0].GetAlarm() != pb.AlarmType_NOSPACE || alarms[0].GetMemberID() != s.MemberID() {
+		t.Fatalf("alarms %v", alarms)
+	}
+	rev := int64(s.View().Revision())
+	if _, err := s.Propose(ctx, Command{Kind: mvcc.KindCompaction, Request: &pb.InternalRaftRequest{
+		Compaction: &pb.CompactionRequest{Revision: rev}}}); err != nil {
+		t.Fatalf("compact: %v", err)
+	}
+	if err := s.CompactWait(ctx, mvcc.Revision(rev)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tryPut(s, "k", "x", 0); !errors.Is(err, mvcc.ErrNoSpace) {
+		t.Errorf("put while the alarm is on: %v", err)
+	}
+	if _, err := s.Propose(ctx, Command{Kind: mvcc.KindAlarm, Request: &pb.InternalRaftRequest{Alarm: &pb.AlarmRequest{
+		Action: pb.AlarmRequest_DEACTIVATE, Alarm: pb.AlarmType_NOSPACE, MemberID: s.MemberID()}}}); err != nil {
+		t.Fatal(err)
+	}
+	put(t, s, "k", "x")
+}
+
+// TestFlippedBitInDatabase: a bit that flips in what the file holds is noticed, and the file is named.
+func TestFlippedBitInDatabase(t *testing.T) {
+	h := newHarness(t)
+	s := h.open()
+	fill(t, s)
+	value := strings.Repeat("needle", 50)
+	put(t, s, "x", value)
+	closeStore(t, s)
+	whole, err := os.ReadFile(h.db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := strings.LastIndex(string(whole), value)
+	if at < 0 {
+		t.Fatal("the value is not in the file")
+	}
+	page := at / 4096 * 4096
+	for name, flip := range map[string]int{"value": at + 7, "page id": page, "page flags": page + 8, "page count": page + 10,
+		"element": page + 16 + 5, "row key": at - 30} {
+		t.Run(name, func(t *testing.T) {
+			damaged := append([]byte(nil), whole...)
+			damaged[flip] ^= 0x40
+			if err := os.WriteFile(h.db, damaged, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			found := 0
+			if err := check(h.fs, h.dir, h.db, func(f Finding) { found++; t.Logf("finding: %v", f) }); err != nil || found == 0 {
+				t.Errorf("check: %d findings, %v", found, err)
+			}
+			s, err := Open(h.config())
+			if err == nil {
+				s.Close()
+				t.Fatal("a damaged file was opened")
+			}
+			var c *CorruptError
+			if !errors.As(err, &c) || c.File != h.db {
+				t.Fatalf("open: %v", err)
+			}
+			t.Logf("flip at %d: %v", flip, err)
+			if c.Offset < 0 || c.Offset > int64(flip) && c.Offset-int64(flip) > 4096 {
+				t.Errorf("flip at %d reported at %d", flip, c.Offset)
+			}
+		})
+	}
+	if err := os.WriteFile(h.db, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = h.open()
+	defer closeStore(t, s)
+	if got := get(t, s, "x"); got != value {
+		t.Errorf("x = %.20q...", got)
+	}
+}

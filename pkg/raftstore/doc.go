@@ -1,0 +1,81 @@
+// Package raftstore is one member of the cluster: a replicated log, the state machine (package mvcc) that the log is applied to, and
+// the files of both. It knows nothing about keys. The cores it drives are pure (raft, mvcc, membership); this package is the shell
+// with the clock, the disk and the goroutines.
+//
+// # The way of a write
+//
+//	Propose   frame the request, register a waiter under its ID, put it into the proposal queue        (the caller's goroutine)
+//	node      take all that waits as one batch, step raft once
+//	log       1 append the entries, fsync once; tell raft
+//	node      raft finds them committed
+//	apply     2 State.Apply each, 3 publish one View, 4 Config.OnApply(view, events), 5 answer the waiters, tell raft
+//	checkpoint (later) State -> bbolt
+//
+// While the log goroutine writes one batch, one more may wait behind it; what comes in meanwhile gathers in the queue. So the batch
+// grows with the load, and with 64 calls in flight there is about one fsync per 64 entries.
+//
+// # Goroutines
+//
+//	name        owns                             receives                            bound, and what happens at it
+//	node        raft.RawNode, its flow control   proposals, answers of log and       proposalsQueuedMax: Propose answers ErrTooManyRequests.
+//	                                             apply, ticks                        entriesInFlightMax, appendsInFlightMax: proposals wait
+//	log         wal.WAL, the hard state on disk  appends, marks of checkpoints       what node lets in; a full disk stops it until there is room
+//	apply       mvcc.State, membership           committed entries, captures for     committedBytesMax: raft hands out no more;
+//	                                             the checkpoint                      applyLagMax: Propose answers ErrTooManyRequests
+//	checkpoint  backend.DB (bbolt)               calls, the policy's poke            one at a time: callers wait
+//	leases      when to look at the lease clock  a poke each 500 ms                  leaseRevokeBatchMax per look; the rest at the next
+//
+// A Backup has a goroutine that copies until its reader is closed, and the WAL one that keeps a spare segment. Everything a goroutine
+// owns that others read is published: the View, the membership, leadership, indexes (atomics in Store). Mailboxes never block the
+// sender, so no two goroutines can wait for each other.
+//
+// # Invariants
+//
+//	I2  Nothing is answered, or handed to apply, before the fsync it depends on: raft gives out committed entries only once the log
+//	    goroutine has said that they are durable.
+//	I3  A checkpoint is the state at exactly one applied index: apply captures it between two batches.
+//	I4  View, then events, then answers.
+//	I9  The state's rolling hash is in the checkpoint, and the replay continues it.
+//	A1  Exactly one of apply, the sweep of timeouts, failure and the caller takes a waiter out of the table, and only the first three
+//	    send an outcome.
+//	A2  bbolt is never ahead of the durable WAL, and the WAL holds every entry above the index that bbolt names.
+//
+// # On disk: DataDir/member
+//
+//	lock     held while a store is open
+//	wal/     segments of package wal; records: see walrecord.go
+//	snap/db  bbolt in etcd's schema: see package backend
+//
+// A crash leaves one of these, and Open does this about it:
+//
+//  1. nothing, or a first segment without entries: the member begins.
+//  2. a torn tail of the WAL: it is cut (package wal); nothing in it was acknowledged.
+//  3. bbolt at an older index than the last mark in the WAL, or at none: what the WAL gave back after a mark is missing, which no crash
+//     does: refused as corruption.
+//  4. bbolt at a newer index than the last mark (a crash between its commit and the mark): entries up to its index are skipped.
+//  5. segments below a mark that were not given back yet: the same.
+//  6. snap/db.tmp: removed (package backend).
+//
+// Entries up to the commit index in the WAL are applied before anything starts. Those behind it are raft's business: a sole voter
+// campaigns at once, without waiting for an election timeout, and commits them with the first entry of its term. Open returns after that.
+//
+// # Space
+//
+// The WAL keeps one spare segment. While it cannot get one, commands that grow the state are refused with mvcc.ErrNoSpace, and the
+// others use what is left. When that is used up too, the log goroutine waits for room, and everything is refused. Each tick tries again.
+// A checkpoint that finds no room in bbolt changes nothing; the log keeps what it lacks.
+//
+// A failed fsync is another matter: nobody knows what is on disk then. The store stops acknowledging, closes Failed, and has to be
+// opened anew.
+//
+// # Leases
+//
+// Deadlines are the leader's business and not in the log (leaseClock). What expires is proposed as a revocation that carries the term
+// it was decided in, and counts in that term only. Remaining times go to the log for leases that nobody renewed for
+// Config.LeaseCheckpointInterval, and for all at a graceful stop.
+//
+// # Limits
+//
+// One voter. The log, terms, hard state, conf state and configuration changes are real; messages to other members have nowhere to go,
+// snapshots are not sent, and ReadView answers only where the leader is the sole voter.
+package raftstore

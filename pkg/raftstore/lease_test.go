@@ -1,0 +1,199 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+)
+
+func grant(t *testing.T, s *Store, id, ttl int64) {
+	t.Helper()
+	_, err := s.Propose(context.Background(), Command{Kind: mvcc.KindLeaseGrant,
+		Request: &pb.InternalRaftRequest{LeaseGrant: &pb.LeaseGrantRequest{ID: id, TTL: ttl}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// await polls for what other goroutines bring about; the clock of the test does not move meanwhile.
+func await(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s did not happen", what)
+		}
+	}
+}
+
+func TestLeaseExpires(t *testing.T) {
+	h := newHarness(t)
+	s := h.open()
+	defer closeStore(t, s)
+	grant(t, s, 1, 10)
+	if _, err := tryPut(s, "a", "1", 1); err != nil {
+		t.Fatal(err)
+	}
+	h.pass(9 * time.Second)
+	if left, ok := s.LeaseRemaining(1); !ok || left != time.Second {
+		t.Errorf("remaining %v, %t; want 1 s", left, ok)
+	}
+	if ttl, err := s.LeaseRenew(context.Background(), 1); ttl != 10 || err != nil {
+		t.Errorf("renew: %d, %v", ttl, err)
+	}
+	h.pass(9 * time.Second)
+	if got := get(t, s, "a"); got != "1" {
+		t.Errorf("a = %q before its lease is over", got)
+	}
+	rev := s.View().Revision()
+	h.pass(time.Second)
+	await(t, "expiry", func() bool { return s.View().Revision() == rev+1 })
+	if got := get(t, s, "a"); got != "<none>" {
+		t.Errorf("a = %q after its lease is over", got)
+	}
+	if _, err := s.LeaseRenew(context.Background(), 1); !errors.Is(err, mvcc.ErrLeaseNotFound) {
+		t.Errorf("renew after expiry: %v", err)
+	}
+}
+
+// TestRenewWaitsForRevoke: a lease that is over and not revoked yet must not come back, and its end must have been applied.
+func TestRenewWaitsForRevoke(t *testing.T) {
+	h := newHarness(t)
+	s := h.open()
+	defer closeStore(t, s)
+	grant(t, s, 1, 10)
+	h.mu.Lock()
+	h.now = h.now.Add(11 * time.Second)
+	h.mu.Unlock()
+	renewed := make(chan error, 1)
+	go func() { _, err := s.LeaseRenew(context.Background(), 1); renewed <- err }()
+	select {
+	case err := <-renewed:
+		t.Fatalf("renewal did not wait: %v", err)
+	case h.ticks <- time.Time{}:
+	}
+	if err := <-renewed; !errors.Is(err, mvcc.ErrLeaseNotFound) {
+		t.Errorf("renewal: %v", err)
+	}
+	if _, ok := s.View().Lease(1); ok {
+		t.Error("the renewal was answered before the revocation was applied")
+	}
+}
+
+// TestLeaseRemainingSurvivesRestart: at a graceful stop the time that is left goes into the log.
+func TestLeaseRemainingSurvivesRestart(t *testing.T) {
+	h := newHarness(t)
+	s := h.open()
+	grant(t, s, 1, 100)
+	h.pass(70 * time.Second)
+	closeStore(t, s)
+	h.mu.Lock()
+	h.now = h.now.Add(time.Hour) // nobody could renew meanwhile
+	h.mu.Unlock()
+	s = h.open()
+	defer closeStore(t, s)
+	if left, ok := s.LeaseRemaining(1); !ok || left < 30*time.Second || left > 35*time.Second {
+		t.Errorf("remaining %v, %t after the restart; want 30 s and an election timeout", left, ok)
+	}
+	if ttl, err := s.LeaseRenew(context.Background(), 1); ttl != 100 || err != nil {
+		t.Fatalf("renew: %d, %v", ttl, err)
+	}
+	if left, _ := s.LeaseRemaining(1); left != 100*time.Second {
+		t.Errorf("remaining %v after a renewal, want all of it", left)
+	}
+	if l, _ := s.View().Lease(1); l.Remaining != 0 {
+		t.Errorf("the log still holds %d s of remaining time", l.Remaining)
+	}
+}
+
+// TestLeaseCheckpointsPeriodically: a crash costs a long lease at most an interval.
+func TestLeaseCheckpointsPeriodically(t *testing.T) {
+	h := newHarness(t)
+	s := h.open()
+	defer closeStore(t, s)
+	grant(t, s, 1, 3660)
+	h.pass(2 * time.Minute)
+	await(t, "lease checkpoint", func() bool { l, _ := s.View().Lease(1); return l.Remaining == 3540 })
+}
+
+// TestLeaseClockAgainstTwin: whatever happens, a lease is named when its time is over and not before.
+func TestLeaseClockAgainstTwin(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	c, now := newLeaseClock(), time.Unix(0, 0)
+	deadline := make(map[mvcc.LeaseID]time.Time)
+	ttl := make(map[mvcc.LeaseID]int64)
+	c.promote(now, 0)
+	for range 20000 {
+		id := mvcc.LeaseID(rng.IntN(50) + 1)
+		switch rng.IntN(5) {
+		case 0:
+			if _, ok := ttl[id]; !ok {
+				ttl[id] = int64(rng.IntN(30) + 1)
+				deadline[id] = now.Add(time.Duration(ttl[id]) * time.Second)
+				c.granted(id, ttl[id], 0, now)
+			}
+		case 1:
+			if c.renew(id, now) != (ttl[id] > 0) {
+				t.Fatalf("renew of %d: twin knows %d", id, ttl[id])
+			}
+			if ttl[id] > 0 {
+				deadline[id] = now.Add(time.Duration(ttl[id]) * time.Second)
+			}
+		case 2:
+			if rng.IntN(4) == 0 {
+				c.revokedLease(id)
+				delete(ttl, id)
+				delete(deadline, id)
+			}
+		default:
+			now = now.Add(time.Duration(rng.IntN(1500)) * time.Millisecond)
+			for _, id := range c.expired(now, 1000) {
+				if d, ok := deadline[id]; !ok || d.After(now) {
+					t.Fatalf("lease %d named at %v, its deadline is %v (%t)", id, now, d, ok)
+				}
+				c.revokedLease(id)
+				delete(ttl, id)
+				delete(deadline, id)
+			}
+			for id, d := range deadline {
+				if !d.After(now) {
+					t.Fatalf("lease %d was over at %v and not named at %v", id, d, now)
+				}
+			}
+		}
+	}
+}
+
+// TestPromoteSpreadsPileUp: leases that would all end at once after a change of leader do not use up the revocation rate.
+func TestPromoteSpreadsPileUp(t *testing.T) {
+	c, now := newLeaseClock(), time.Unix(0, 0)
+	const n = 5000
+	for i := range n {
+		c.granted(mvcc.LeaseID(i+1), 10, 0, now)
+	}
+	c.promote(now, time.Second)
+	perSecond := make(map[int64]int)
+	for i := range n {
+		left, ok := c.timeLeft(mvcc.LeaseID(i+1), now)
+		if !ok || left < 11*time.Second {
+			t.Fatalf("lease %d has %v left", i+1, left)
+		}
+		perSecond[int64(left/time.Second)]++
+	}
+	for second, count := range perSecond {
+		if count > leaseRevokeRate {
+			t.Errorf("%d leases end in second %d", count, second)
+		}
+	}
+	c.demote()
+	if got := c.expired(now.Add(time.Hour), 10); len(got) != 0 {
+		t.Errorf("a member that does not lead named %v", got)
+	}
+}
