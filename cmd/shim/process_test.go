@@ -131,14 +131,20 @@ func (p *process) log() string {
 func start(t *testing.T, dir string, args ...string) *process {
 	t.Helper()
 	p := launch(t, dir, args...)
+	p.await()
+	return p
+}
+
+// await waits until shim is ready.
+func (p *process) await() {
+	p.t.Helper()
 	select {
 	case <-p.ready:
 	case <-p.ended:
-		t.Fatalf("ended before it was ready: %v\n%s", p.err, p.log())
+		p.t.Fatalf("ended before it was ready: %v", p.err)
 	case <-time.After(startTimeout):
-		t.Fatal("not ready in time")
+		p.t.Fatal("not ready in time")
 	}
-	return p
 }
 
 // stop sends a signal and answers the exit code; -1 for a signal's death.
