@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -100,6 +102,22 @@ type Endpoint struct {
 	TLS      *TLS         // nil: plain text
 	GRPC     *grpc.Server // nil: no gRPC here
 	HTTP     http.Handler // nil: no HTTP here
+}
+
+// handler is the endpoint's HTTP handler. Where gRPC is served as well, gRPC
+// calls over the HTTP server's own HTTP/2 are brought there: slower than the
+// direct way, but right.
+func (e Endpoint) handler() http.Handler {
+	if e.GRPC == nil {
+		return e.HTTP
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+			e.GRPC.ServeHTTP(w, r)
+			return
+		}
+		e.HTTP.ServeHTTP(w, r)
+	})
 }
 
 // FrontOptions configure a Front; the zero value is usable.
@@ -208,7 +226,8 @@ func NewFront(o FrontOptions, endpoints []Endpoint) (*Front, error) {
 		if e.HTTP != nil {
 			r.httpConns = newHandover(e.Listener.Addr())
 			r.server = &http.Server{
-				Handler:           e.HTTP,
+				Handler:           e.handler(),
+				HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: math.MaxInt32}, // a gRPC client may be among them
 				ReadHeaderTimeout: httpHeaderTimeout,
 				IdleTimeout:       httpIdleTimeout,
 				ErrorLog:          log.New(io.Discard, "", 0), // a client's mistakes are not our log
@@ -345,7 +364,8 @@ func (f *Front) route(r *route, c *conn) {
 	)
 	switch {
 	case r.TLS != nil:
-		t := tls.Server(c, r.TLS.ServerConfig(r.GRPC != nil, r.HTTP != nil))
+		var offered alpn
+		t := tls.Server(c, r.TLS.ServerConfig(r.GRPC != nil, r.HTTP != nil, &offered))
 		if err = t.HandshakeContext(f.ctx); err != nil {
 			f.o.OnRejected(Rejected{Remote: c.RemoteAddr(), ServerName: t.ConnectionState().ServerName, Err: err})
 			_ = c.Close()
@@ -353,7 +373,7 @@ func (f *Front) route(r *route, c *conn) {
 		}
 		ready = t
 		if r.GRPC != nil && r.HTTP != nil {
-			useGRPC = t.ConnectionState().NegotiatedProtocol == protoHTTP2
+			useGRPC = offered.grpcAlone()
 		}
 	case r.GRPC != nil && r.HTTP != nil:
 		if useGRPC, err = c.isHTTP2(); err != nil {

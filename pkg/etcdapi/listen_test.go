@@ -174,7 +174,7 @@ func TestFrontOnePort(t *testing.T) {
 	ft, addrs := startFront(t, FrontOptions{}, material, false,
 		"http://127.0.0.1:0", "https://127.0.0.1:0", "unix://"+dir+"/plain.sock", "unixs://"+dir+"/tls.sock")
 	for i, addr := range addrs {
-		c, scheme, proto := config, "https", "HTTP/1.1 tls"
+		c, scheme, proto := config, "https", "HTTP/2.0 tls"
 		if i == 0 || i == 2 {
 			c, scheme, proto = nil, "http", "HTTP/1.1 plain"
 		}
@@ -191,8 +191,14 @@ func TestFrontOnePort(t *testing.T) {
 		if c != nil {
 			noALPN := httpClient(addr, c)
 			noALPN.Transport.(*http.Transport).ForceAttemptHTTP2 = false
-			if got := getText(t, noALPN, scheme+"://127.0.0.1/who"); got != proto {
-				t.Errorf("%v without ALPN: %q, want %q", addr, got, proto)
+			if got := getText(t, noALPN, scheme+"://127.0.0.1/who"); got != "HTTP/1.1 tls" {
+				t.Errorf("%v without ALPN: %q", addr, got)
+			}
+			shared := c.Clone() // as when a program uses one configuration for both
+			shared.NextProtos = []string{"h2", "http/1.1"}
+			checkHealth(t, dialGRPC(t, addr, shared))
+			if info := <-ft.authInfo; info.(credentials.TLSInfo).State.PeerCertificates[0].Subject.CommonName != "client" {
+				t.Errorf("%v: gRPC over the HTTP server sees %+v", addr, info)
 			}
 		}
 	}

@@ -107,17 +107,34 @@ func NewTLS(o TLSOptions, onReload func(err error)) (*TLS, error) {
 	return t, nil
 }
 
-// ServerConfig is the configuration of one endpoint. With both gRPC and HTTP on
-// it the protocol is chosen by ALPN: a client that offers http/1.1 gets it and
-// with it the HTTP handlers, one that offers h2 alone is a gRPC client.
-func (t *TLS) ServerConfig(useGRPC, useHTTP bool) *tls.Config {
+// alpn is what one client offered, by which gRPC and HTTP share an endpoint.
+type alpn struct {
+	http1, http2 bool
+}
+
+// grpcAlone says that the client can be nothing but a gRPC client.
+func (a alpn) grpcAlone() bool { return a.http2 && !a.http1 }
+
+// ServerConfig is the configuration for one connection to an endpoint. What the
+// client offers is left in offered, if that is not nil.
+//
+// With both gRPC and HTTP on the endpoint, a client that offers h2 alone is a
+// gRPC client. One that offers h2 and http/1.1 is most likely a browser, curl or
+// Prometheus, but may be a gRPC client with a carelessly shared configuration:
+// it gets h2, as from etcd, and each request is looked at. One that offers
+// http/1.1 or nothing is an HTTP client.
+func (t *TLS) ServerConfig(useGRPC, useHTTP bool, offered *alpn) *tls.Config {
 	forHello := func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
-		protos := []string{protoHTTP1}
-		if useGRPC && !(useHTTP && slices.Contains(hello.SupportedProtos, protoHTTP1)) {
-			protos = []string{protoHTTP2}
+		a := alpn{slices.Contains(hello.SupportedProtos, protoHTTP1), slices.Contains(hello.SupportedProtos, protoHTTP2)}
+		if offered != nil {
+			*offered = a
 		}
-		if useGRPC && useHTTP && len(hello.SupportedProtos) == 0 {
-			protos = nil
+		var protos []string
+		switch {
+		case useGRPC && (a.http2 || !useHTTP):
+			protos = []string{protoHTTP2}
+		case a.http1 || a.http2:
+			protos = []string{protoHTTP1}
 		}
 		return t.config(t.latest(), protos), nil
 	}

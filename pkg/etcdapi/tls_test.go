@@ -93,7 +93,7 @@ func TestTLSClientCertificates(t *testing.T) {
 		{"common name not allowed", byCN, revoked, revokedKey, "client certificate authentication failed"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, cerr, serr := handshake(t, mustTLS(t, tc.o, nil).ServerConfig(true, true), ca.client(tc.cert, tc.key))
+			_, cerr, serr := handshake(t, mustTLS(t, tc.o, nil).ServerConfig(true, true, nil), ca.client(tc.cert, tc.key))
 			if tc.refused == "" {
 				if cerr != nil || serr != nil {
 					t.Fatalf("client: %v, server: %v", cerr, serr)
@@ -130,7 +130,7 @@ func TestTLSVersionsAndSuites(t *testing.T) {
 			o.CertFile, o.KeyFile = cert, key
 			c := ca.client("", "")
 			c.MaxVersion, c.MinVersion = tc.client, tls.VersionTLS10
-			state, cerr, serr := handshake(t, mustTLS(t, o, nil).ServerConfig(true, true), c)
+			state, cerr, serr := handshake(t, mustTLS(t, o, nil).ServerConfig(true, true, nil), c)
 			if tc.refused != (cerr != nil && serr != nil) {
 				t.Fatalf("client: %v, server: %v", cerr, serr)
 			}
@@ -152,16 +152,18 @@ func TestTLSProtocolByALPN(t *testing.T) {
 		want       string
 	}{
 		{true, true, []string{"h2"}, "h2"},
-		{true, true, []string{"h2", "http/1.1"}, "http/1.1"},
+		{true, true, []string{"h2", "http/1.1"}, "h2"},
 		{true, true, []string{"http/1.1"}, "http/1.1"},
 		{true, true, nil, ""},
 		{true, false, []string{"h2", "http/1.1"}, "h2"},
 		{true, false, []string{"h2"}, "h2"},
+		{true, false, nil, ""},
 		{false, true, []string{"h2", "http/1.1"}, "http/1.1"},
+		{false, true, nil, ""},
 	} {
 		c := ca.client("", "")
 		c.NextProtos = tc.offered
-		state, cerr, serr := handshake(t, s.ServerConfig(tc.grpc, tc.http), c)
+		state, cerr, serr := handshake(t, s.ServerConfig(tc.grpc, tc.http, nil), c)
 		if cerr != nil || serr != nil || state.NegotiatedProtocol != tc.want {
 			t.Errorf("grpc %v http %v offered %v: %q (%v, %v), want %q", tc.grpc, tc.http, tc.offered, state.NegotiatedProtocol, cerr, serr, tc.want)
 		}
@@ -177,7 +179,7 @@ func TestTLSFollowsItsFiles(t *testing.T) {
 	var reloads []error
 	s := mustTLS(t, TLSOptions{CertFile: cert, KeyFile: key, TrustedCAFile: ca.file(), CRLFile: crl, ClientCertAuth: true},
 		func(err error) { reloads = append(reloads, err) })
-	config := s.ServerConfig(true, true) // one listener's, over all that follows
+	config := s.ServerConfig(true, true, nil) // one listener's, over all that follows
 
 	served := func() (*big.Int, error) {
 		state, cerr, serr := handshake(t, config, ca.client(client, clientKey))
