@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -90,7 +91,10 @@ func (l *ledger) verify(t *testing.T, h *harness, acked map[string]int) {
 		}
 		l.keysSeen++
 	}
-	for _, e := range h.structs {
+	h.mu.Lock()
+	events := slices.Clone(h.structs)
+	h.mu.Unlock()
+	for _, e := range events {
 		o, ok := e.(Opened)
 		if !ok {
 			continue
