@@ -1,6 +1,7 @@
 package watchcache
 
 import (
+	"context"
 	"math"
 	"sync"
 	"sync/atomic"
@@ -38,7 +39,9 @@ type Stream struct {
 	sent     mvcc.Revision   // last revision of an event returned by Next
 
 	// The sender's own.
-	out readout
+	out      readout
+	ctx      context.Context // the one Next was called with last, which signals when it ends
+	unfollow func() bool
 
 	inFlight atomic.Int64 // events of the batch returned last
 }

@@ -54,7 +54,7 @@ func (s *Stream) begin(w *watcher, rev, compacted mvcc.Revision) {
 	if s.closed {
 		return
 	}
-	if w.next > rev+1 {
+	if w.first > rev { // etcd counts the very next revision as the future too
 		s.trimFuture(rev)
 		s.future = append(s.future, w)
 	}

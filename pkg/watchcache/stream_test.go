@@ -269,6 +269,32 @@ func TestCloseUnblocks(t *testing.T) {
 	w.checkEmpty()
 }
 
+// TestNextEndsWithContext: with the cause, whether it ended before or meanwhile, and
+// a later context works.
+func TestNextEndsWithContext(t *testing.T) {
+	w := newWorld(t, Options{})
+	s := w.hub.NewStream()
+	defer s.Close()
+	cause := errors.New("no leader")
+	ctx, cancel := context.WithCancelCause(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := s.Next(ctx)
+		ended <- err
+	}()
+	cancel(cause)
+	if err := <-ended; !errors.Is(err, cause) {
+		t.Fatalf("ended with %v", err)
+	}
+	if _, err := s.Next(ctx); !errors.Is(err, cause) {
+		t.Fatalf("a context that had ended: %v", err)
+	}
+	s.Create(CreateRequest{Key: []byte("a")})
+	if b := mustNext(t, s); b.Kind != BatchCreated {
+		t.Fatalf("got %+v", b)
+	}
+}
+
 // TestGapReadsHistory: a state which came from elsewhere is read from its history.
 func TestGapReadsHistory(t *testing.T) {
 	w := newWorld(t, Options{})
