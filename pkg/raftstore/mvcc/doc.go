@@ -125,6 +125,7 @@
 //
 // Memory holds every version until it is compacted: about 80 bytes plus the
 // encoded key and value each, 8 to 16 more for lists and the tree, and up to
-// two short-lived copies of the tree's nodes per published batch. Keys and
-// values are below 4 GiB, changes in one revision below 1<<32.
+// two short-lived copies of the tree's nodes per published batch. A read of the
+// past costs one step for each version of a key that is newer. Keys and values
+// are below 4 GiB, changes in one revision below 1<<32.
 package mvcc

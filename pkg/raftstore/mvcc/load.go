@@ -1,10 +1,10 @@
 package mvcc
 
 import (
-	"bytes"
 	"fmt"
 	"iter"
 	"slices"
+	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
@@ -117,21 +117,33 @@ func (s *State) loadVersion(newest map[string]*Version, v *Version) {
 
 // loadIndex builds the index from the newest versions.
 func (s *State) loadIndex(newest map[string]*Version) {
-	sorted := make([]*Version, 0, len(newest))
+	// Keys are sorted beside the versions: a comparison then goes to one place
+	// in memory and not to two.
+	type keyed struct {
+		key string
+		v   *Version
+	}
+	byKey := make([]keyed, 0, len(newest))
 	var leased []*Version
-	for _, v := range newest {
-		sorted = append(sorted, v)
+	for key, v := range newest {
+		byKey = append(byKey, keyed{key, v})
 		if v.Tombstone() {
 			continue
 		}
 		s.liveSize += v.rowSize()
 		// etcd ignores a lease that is not there, and so do we: the key then
 		// keeps the number but hangs on nothing.
-		if _, ok := s.leases.Get(v.lease); ok && v.lease != 0 {
-			leased = append(leased, v)
+		if v.lease != 0 {
+			if _, ok := s.leases.Get(v.lease); ok {
+				leased = append(leased, v)
+			}
 		}
 	}
-	slices.SortFunc(sorted, func(a, b *Version) int { return bytes.Compare(a.Key(), b.Key()) })
+	slices.SortFunc(byKey, func(a, b keyed) int { return strings.Compare(a.key, b.key) })
+	sorted := make([]*Version, len(byKey))
+	for i := range byKey {
+		sorted[i] = byKey[i].v
+	}
 	s.keys.Build(sorted)
 	slices.SortFunc(leased, func(a, b *Version) int { return attachKeyOf(a).compare(attachKeyOf(b)) })
 	s.attached.Build(leased)

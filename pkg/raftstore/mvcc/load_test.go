@@ -1,0 +1,130 @@
+package mvcc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+func rowsOf(rows []Row, last error) iter.Seq2[Row, error] {
+	return func(yield func(Row, error) bool) {
+		for _, r := range rows {
+			if !yield(r, nil) {
+				return
+			}
+		}
+		if last != nil {
+			yield(Row{}, last)
+		}
+	}
+}
+
+func storedRow(r row) Row {
+	v := r.version()
+	return Row{Key: v.RowKey().Append(nil), Value: v.RowValue()}
+}
+
+func TestLoadRefuses(t *testing.T) {
+	a := storedRow(row{key: "a", create: 2, mod: 2, ver: 1})
+	b := storedRow(row{key: "b", create: 3, mod: 3, ver: 1})
+	for name, c := range map[string]struct {
+		rows []Row
+		err  error
+		want string
+	}{
+		"out of order": {[]Row{b, a}, nil, "row 2.0 follows 3.0"},
+		"twice":        {[]Row{a, a}, nil, "row 2.0 follows 2.0"},
+		"bad key":      {[]Row{a, {Key: []byte("x")}}, nil, "malformed row key 78"},
+		"bad value":    {[]Row{a, {Key: b.Key, Value: a.Value}}, nil, "row of revision 3.0 holds mod revision 2"},
+		"reader fails": {[]Row{a}, errors.New("broken page"), "read row: broken page"},
+	} {
+		_, err := Load(Loader{Rows: rowsOf(c.rows, c.err), CompactScheduled: -1, CompactFinished: -1}, Options{})
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// TestLoadOfEtcd loads what only etcd may have written: a compaction that was
+// scheduled and not finished, a lease that is gone, a tombstone whose key was
+// compacted away, fields in another order.
+func TestLoadOfEtcd(t *testing.T) {
+	odd := &mvccpb.KeyValue{Key: []byte("o"), CreateRevision: 5, ModRevision: 5, Version: 1, Lease: 9}
+	tail, err := proto.Marshal(odd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := []Row{
+		storedRow(row{key: "a", value: "old", create: 2, mod: 2, ver: 1}),
+		storedRow(row{key: "a", value: "new", create: 2, mod: 3, ver: 2, leaseN: 7}),
+		storedRow(row{key: "gone", mod: 4, tomb: true}),
+		{Key: RowKey{Main: 5}.Append(nil), Value: append([]byte{tagLease, 1}, tail...)},
+		storedRow(row{key: "a", value: "newer", create: 2, mod: 6, ver: 3, leaseN: 8}),
+	}
+	s, err := Load(Loader{
+		Index: 9, Term: 2, Rows: rowsOf(rows, nil), CompactScheduled: 4, CompactFinished: 1,
+		Leases: []Lease{{ID: 7, TTL: 1}, {ID: 9, TTL: 60, Remaining: 5}},
+	}, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := `revision 6, compacted 4
+{a="newer" c2 m6 v3 l8}
+{o="" c5 m5 v1 l9}
+lease 7 ttl 2 remaining 0 keys []
+lease 9 ttl 60 remaining 5 keys [o]
+`
+	if got := goldenState(s.Publish()); got != want {
+		t.Errorf("loaded\n%s\nwant\n%s", got, want)
+	}
+	hist, err := historyText(s.Publish(), 4, 9)
+	if want := `[{gone deleted m4} {o="" c5 m5 v1 l9} {a="newer" c2 m6 v3 l8}<-{a="new" c2 m3 v2 l7}]`; err != nil || hist != want {
+		t.Errorf("history %s %v\nwant    %s", hist, err, want)
+	}
+	if dead := fmt.Sprint(s.BeginCheckpoint().Dead()); dead != "[{2 0 false}]" {
+		t.Errorf("dead rows %s", dead)
+	}
+	if _, _, _, err := s.Publish().HashKV(context.Background(), 3); err != ErrCompacted {
+		t.Errorf("hash below the compacted revision: %v", err)
+	}
+}
+
+func TestHashKVCancelled(t *testing.T) {
+	v := filled(2*hashCheckEvery, 1).Publish()
+	ctx, cancel := context.WithCancel(context.Background())
+	if _, _, _, err := v.HashKV(ctx, 0); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if _, _, _, err := v.HashKV(ctx, 0); !errors.Is(err, context.Canceled) {
+		t.Errorf("hash of a cancelled call: %v", err)
+	}
+}
+
+func TestApplyPanicsOnOldIndex(t *testing.T) {
+	s := New(Options{})
+	s.Apply(Entry{Index: 5})
+	defer func() {
+		if recover() == nil {
+			t.Error("an entry was applied twice")
+		}
+	}()
+	s.Apply(Entry{Index: 5})
+}
+
+func TestOptions(t *testing.T) {
+	for ttl, ok := range map[int64]bool{-1: false, 1: true, leaseTTLMax: true, leaseTTLMax + 1: false} {
+		o := Options{LeaseTTLMin: ttl}
+		o.EnsureDefaults()
+		if err := o.Validate(); (err == nil) != ok {
+			t.Errorf("lease ttl min %d: %v", ttl, err)
+		}
+	}
+}
