@@ -54,8 +54,8 @@ func (s *Server) watch(_ any, stream grpc.ServerStream) error {
 	case errors.Is(err, watchcache.ErrClosed):
 		err = <-received
 	}
-	if cerr := ctx.Err(); cerr != nil {
-		err = cerr // "no leader", if that is why the context ended
+	if ctx.Err() != nil {
+		err = context.Cause(ctx) // "no leader", if that is why it ended
 	}
 	if errors.Is(err, context.Canceled) {
 		return rpctypes.ErrGRPCWatchCanceled

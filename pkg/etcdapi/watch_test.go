@@ -257,6 +257,41 @@ func TestWatchThroughClient(t *testing.T) {
 	}
 }
 
+// deadStream is a stream whose client is silent until its context ends.
+type deadStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+func (s deadStream) Context() context.Context { return s.ctx }
+
+func (s deadStream) RecvMsg(any) error {
+	<-s.ctx.Done()
+	return s.ctx.Err()
+}
+
+// TestWatchCause: a watch ends with what ended its context, also when interceptors
+// have wrapped it.
+func TestWatchCause(t *testing.T) {
+	ts := startServer(t, Options{})
+	for _, want := range []error{rpctypes.ErrGRPCNoLeader, rpctypes.ErrGRPCWatchCanceled} {
+		ctx, cancel := context.WithCancelCause(context.Background())
+		inner, stop := context.WithCancel(ctx)
+		if want == rpctypes.ErrGRPCNoLeader {
+			cancel(want)
+		} else {
+			cancel(nil)
+		}
+		if err := ts.watch(nil, deadStream{ctx: inner}); !errors.Is(err, want) {
+			t.Fatalf("got %v, want %v", err, want)
+		}
+		stop()
+	}
+	if ts.hub.Stats().Streams != 0 {
+		t.Fatal("a stream is left")
+	}
+}
+
 // captured is the server's side of a stream that keeps what is sent.
 type captured struct {
 	grpc.ServerStream
