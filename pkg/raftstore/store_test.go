@@ -75,8 +75,14 @@ func put(t testing.TB, s *Store, key, value string) mvcc.Result {
 }
 
 func tryPut(s *Store, key, value string, lease int64) (mvcc.Result, error) {
-	return s.Propose(context.Background(), Command{Kind: mvcc.KindPut,
-		Request: &pb.InternalRaftRequest{Put: &pb.PutRequest{Key: []byte(key), Value: []byte(value), Lease: lease}}})
+	cmd := putCommand(key, value)
+	cmd.Request.Put.Lease = lease
+	return s.Propose(context.Background(), cmd)
+}
+
+func putCommand(key, value string) Command {
+	return Command{Kind: mvcc.KindPut,
+		Request: &pb.InternalRaftRequest{Put: &pb.PutRequest{Key: []byte(key), Value: []byte(value)}}}
 }
 
 func get(t testing.TB, s *Store, key string) string {
