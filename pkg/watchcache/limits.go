@@ -17,7 +17,7 @@ const (
 	batchBytesMax     = 1 << 20
 	// scanEventsMax bounds how many events one read looks at, matching or not, and
 	// so how long it holds the log's read lock or walks the history.
-	scanEventsMax = 4096
+	scanEventsMax = 1024
 
 	// controlQueueMax is how many created and cancelled answers of one stream may
 	// wait. When full, Create and Cancel block: the client is not reading.
