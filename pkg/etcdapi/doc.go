@@ -30,6 +30,8 @@
 //
 //   - one per LeaseKeepAlive stream that reads and answers it, so that the
 //     handler can end with its context while a renewal waits;
+//   - one per Watch stream that receives its requests; the handler's own goroutine
+//     sends, and waits for the client's flow control;
 //   - one per stream with hasleader metadata, which waits for the loss of the
 //     leader or the end of the stream;
 //   - the timer of viewPins, which drops Views that are no longer used.
