@@ -27,6 +27,7 @@ type logWriter struct {
 	segments  segmentStarts
 	records   []wal.RecordV
 	headers   []byte
+	later     []logTask // came in while the disk was full
 }
 
 // logTask is a message of raft's or a mark to write.
@@ -60,6 +61,9 @@ func (l *logWriter) run() {
 		case <-l.wake:
 		}
 		tasks := l.inbox.take()
+		if len(l.later) > 0 {
+			tasks, l.later = append(l.later, tasks...), nil
+		}
 		if err := l.process(tasks); err != nil {
 			l.s.fail(fmt.Errorf("write the log: %w", err))
 			return
@@ -79,24 +83,27 @@ func (l *logWriter) finish() {
 }
 
 func (l *logWriter) process(tasks []logTask) error {
+	for _, t := range tasks { // first, as the segments they give back may be the only room for the entries
+		if t.mark != nil {
+			t.done <- l.release(*t.mark)
+		}
+	}
 	if err := l.append(tasks); err != nil {
 		return err
 	}
 	inputs := make([]nodeInput, 0, 2*len(tasks))
 	for _, t := range tasks {
-		switch {
-		case t.msg != nil:
-			l.log.append(t.msg.GetEntries())
-			if len(t.msg.GetEntries()) > 0 {
-				inputs = append(inputs, nodeInput{appendDone: true})
+		if t.msg == nil {
+			continue
+		}
+		l.log.append(t.msg.GetEntries())
+		if len(t.msg.GetEntries()) > 0 {
+			inputs = append(inputs, nodeInput{appendDone: true})
+		}
+		for _, r := range t.msg.GetResponses() {
+			if r.GetTo() == l.s.id.member {
+				inputs = append(inputs, nodeInput{msg: r})
 			}
-			for _, r := range t.msg.GetResponses() {
-				if r.GetTo() == l.s.id.member {
-					inputs = append(inputs, nodeInput{msg: r})
-				}
-			}
-		case t.mark != nil:
-			t.done <- l.release(*t.mark)
 		}
 	}
 	if len(inputs) > 0 {
@@ -178,7 +185,8 @@ func (l *logWriter) write(first uint64, more bool) error {
 }
 
 // awaitSpace waits until there may be room for a segment. What was proposed stays proposed meanwhile: it must not be forgotten,
-// since raft has promised an order. False: the store is stopping.
+// since raft has promised an order. A checkpoint that ends meanwhile gives segments back here, which may be all the room there will
+// be. False: the store is stopping.
 func (l *logWriter) awaitSpace() bool {
 	l.setSpaceLow(true)
 	l.s.logFull.Store(true)
@@ -189,7 +197,16 @@ func (l *logWriter) awaitSpace() bool {
 			return false
 		case <-l.wake:
 		}
-		// What woke us stays in the inbox for later; the node's tick keeps waking us.
+		// The node's tick keeps waking us.
+		tasks := l.inbox.take()
+		for _, t := range tasks {
+			if t.mark != nil {
+				t.done <- l.release(*t.mark)
+			} else {
+				l.later = append(l.later, t)
+			}
+		}
+		l.inbox.recycle(tasks)
 		if l.wal.TryReserve() == nil {
 			poke(l.wake)
 			return true
@@ -212,19 +229,36 @@ func (l *logWriter) setSpaceLow(low bool) {
 	}
 }
 
-// release notes that bbolt holds everything up to the mark, and gives the segments back that nothing needs any more.
+// release notes that bbolt holds everything up to the mark, and gives the segments back that nothing needs any more. On a full disk
+// the segments go first, which needs no room and makes some. If there is none for the note even then, the next segment begins with it.
 func (l *logWriter) release(m mark) error {
 	l.mark = m
-	if _, err := l.wal.Append(m.record()); err != nil {
-		return fmt.Errorf("note the checkpoint in the log: %w", err)
-	}
-	if err := l.wal.Sync(); err != nil {
-		return fmt.Errorf("note the checkpoint in the log: %w", err)
+	noted := l.note(m)
+	if noted != nil && !errors.Is(noted, wal.ErrNoSpace) {
+		return noted
 	}
 	if segment, ok := l.segments.firstNeeded(m.index); ok {
 		if err := l.wal.Release(wal.Position{Segment: segment}); err != nil {
 			return fmt.Errorf("release the log before segment %d: %w", segment, err)
 		}
+	}
+	if noted == nil {
+		return nil
+	}
+	if noted = l.note(m); errors.Is(noted, wal.ErrNoSpace) {
+		return nil
+	}
+	return noted
+}
+
+// note makes the mark durable.
+func (l *logWriter) note(m mark) error {
+	_, err := l.wal.Append(m.record())
+	if err == nil {
+		err = l.wal.Sync()
+	}
+	if err != nil {
+		return fmt.Errorf("note the checkpoint in the log: %w", err)
 	}
 	return nil
 }

@@ -1,0 +1,104 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+	"github.com/kubeshim/shim/pkg/raftstore/vfs"
+)
+
+// TestFullLogIsFreedByACheckpoint: the disk is full, the segment too, and the log goroutine waits for room. The checkpoint's mark
+// reaches it there, and the segments that the mark gives back are that room, though nothing was removed from the disk.
+func TestFullLogIsFreedByACheckpoint(t *testing.T) {
+	h := newHarness(t)
+	h.adjust = func(c *Config) { c.WALSegmentBytes = 64 << 10 }
+	s := h.open()
+	mem := h.fs.(*vfs.Mem)
+	for i := range 100 {
+		put(t, s, fmt.Sprintf("k%d", i), fmt.Sprintf("%01000d", i))
+	}
+	mem.SetCapacity(mem.Used())
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	stuck := make(chan error, 1)
+	go func() {
+		for i := 0; ; i++ {
+			_, err := s.Propose(ctx, Command{Kind: mvcc.KindDeleteRange, Request: &pb.InternalRaftRequest{
+				DeleteRange: &pb.DeleteRangeRequest{Key: fmt.Appendf(nil, "k%d-%0900d", i, i)}}})
+			if err != nil || s.log.wal.Size() > 4<<20 {
+				stuck <- err
+				return
+			}
+			if s.logFull.Load() {
+				stuck <- nil
+				return
+			}
+		}
+	}()
+	await(t, "a full log", s.logFull.Load)
+	before := s.log.wal.Size()
+	if err := s.Checkpoint(context.Background()); err != nil {
+		t.Fatalf("checkpoint with a full log: %v", err)
+	}
+	await(t, "room", func() bool {
+		select {
+		case h.ticks <- time.Time{}:
+		default:
+		}
+		return !s.logFull.Load() && !s.Status().SpaceLow
+	})
+	if after := s.log.wal.Size(); after >= before {
+		t.Errorf("the log takes %d bytes after the checkpoint, and %d before", after, before)
+	}
+	cancel()
+	if err := <-stuck; err != nil && !errors.Is(err, context.Canceled) {
+		t.Errorf("the delete that waited: %v", err)
+	}
+	put(t, s, "after", "1")
+	closeStore(t, s)
+	s = h.open()
+	defer closeStore(t, s)
+	for i := range 100 {
+		if got := get(t, s, fmt.Sprintf("k%d", i)); got != fmt.Sprintf("%01000d", i) {
+			t.Errorf("k%d = %.20q... after a restart", i, got)
+		}
+	}
+	if got := get(t, s, "after"); got != "1" {
+		t.Errorf("after = %q", got)
+	}
+}
+
+// TestStopsWithAFullLog: a stop does not wait for room that nobody makes.
+func TestStopsWithAFullLog(t *testing.T) {
+	h := newHarness(t)
+	h.adjust = func(c *Config) { c.WALSegmentBytes = 64 << 10 }
+	s := h.open()
+	put(t, s, "a", "1")
+	mem := h.fs.(*vfs.Mem)
+	mem.SetCapacity(mem.Used())
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := 0; ctx.Err() == nil && !s.logFull.Load(); i++ {
+			_, _ = s.Propose(ctx, Command{Kind: mvcc.KindDeleteRange, Request: &pb.InternalRaftRequest{
+				DeleteRange: &pb.DeleteRangeRequest{Key: fmt.Appendf(nil, "k%d-%0900d", i, i)}}})
+		}
+	}()
+	await(t, "a full log", s.logFull.Load)
+	cancel()
+	<-done
+	_ = s.Close() // what it could not write is in the log
+	mem.SetCapacity(0)
+	s = h.open()
+	defer closeStore(t, s)
+	if got := get(t, s, "a"); got != "1" {
+		t.Errorf("a = %q", got)
+	}
+}
