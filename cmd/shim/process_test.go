@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -176,7 +178,17 @@ func (p *process) dial() *clientv3.Client {
 	return c
 }
 
+// get asks for a page that must be there.
 func (p *process) get(addr, path string) string {
+	p.t.Helper()
+	code, body := p.status(addr, path)
+	if code != http.StatusOK {
+		p.t.Fatalf("%s: %d %q", path, code, body)
+	}
+	return body
+}
+
+func (p *process) status(addr, path string) (int, string) {
 	p.t.Helper()
 	resp, err := http.Get("http://" + addr + path)
 	if err != nil {
@@ -184,10 +196,10 @@ func (p *process) get(addr, path string) string {
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		p.t.Fatalf("%s: %s %q, %v", path, resp.Status, b, err)
+	if err != nil {
+		p.t.Fatal(err)
 	}
-	return string(b)
+	return resp.StatusCode, string(b)
 }
 
 // TestProcess is a member's life: start, write, stop, start again.
@@ -467,5 +479,93 @@ func TestProcessCheckAndDump(t *testing.T) {
 	}
 	if out, err = exec.Command(binary, "check", filepath.Join(t.TempDir(), "nothing")).CombinedOutput(); err == nil {
 		t.Errorf("check of nothing: %s", out)
+	}
+}
+
+// TestProcessAutoCompaction: history older than the retention goes away by
+// itself.
+func TestProcessAutoCompaction(t *testing.T) {
+	p := start(t, filepath.Join(t.TempDir(), "data"), "--auto-compaction-retention=100ms")
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+	defer cancel()
+	c := p.dial()
+	for i := 0; ; i++ {
+		if _, err := c.Put(ctx, "k", fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := c.Get(ctx, "k", clientv3.WithRev(2))
+		if errors.Is(err, rpctypes.ErrCompacted) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !strings.Contains(p.log(), "automatic periodic compaction at revision") {
+		t.Error("nothing is told about the compaction")
+	}
+	if code := p.stop(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// TestProcessHTTPApart is --listen-client-http-urls.
+func TestProcessHTTPApart(t *testing.T) {
+	apart := freeAddr(t)
+	p := start(t, filepath.Join(t.TempDir(), "data"), "--listen-client-http-urls=http://"+apart)
+	if _, err := p.dial().Put(t.Context(), "k", "v"); err != nil {
+		t.Error(err)
+	}
+	if got := p.get(apart, "/health"); got != `{"health":"true","reason":""}` {
+		t.Errorf("/health: %s", got)
+	}
+	if resp, err := http.Get("http://" + p.client + "/health"); err == nil {
+		resp.Body.Close()
+		t.Error("HTTP is served beside gRPC still")
+	}
+	if code := p.stop(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// TestProcessSlowCallsAreLogged is --warning-unary-request-duration.
+func TestProcessSlowCallsAreLogged(t *testing.T) {
+	p := start(t, filepath.Join(t.TempDir(), "data"), "--warning-unary-request-duration=1ns")
+	if _, err := p.dial().Put(t.Context(), "k", "v"); err != nil {
+		t.Error(err)
+	}
+	if code := p.stop(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if line := grep(p.log(), "request stats"); !strings.Contains(line, `"method":"/etcdserverpb.KV/Put"`) {
+		t.Errorf("not logged: %q", line)
+	}
+}
+
+// TestProcessLimits: the limits of requests arrive where they are enforced.
+func TestProcessLimits(t *testing.T) {
+	p := start(t, filepath.Join(t.TempDir(), "data"), "--max-txn-ops=2", "--max-request-bytes=1000", "--quota-backend-bytes=100000")
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+	defer cancel()
+	c := p.dial()
+	three := []clientv3.Op{clientv3.OpPut("a", "1"), clientv3.OpPut("b", "1"), clientv3.OpPut("c", "1")}
+	if _, err := c.Txn(ctx).Then(three...).Commit(); !errors.Is(err, rpctypes.ErrTooManyOps) {
+		t.Errorf("three operations: %v", err)
+	}
+	if _, err := c.Put(ctx, "big", strings.Repeat("x", 1000)); !errors.Is(err, rpctypes.ErrRequestTooLarge) {
+		t.Errorf("a large request: %v", err)
+	}
+	var err error
+	for i := 0; err == nil && i < 1000; i++ {
+		_, err = c.Put(ctx, fmt.Sprint("fill/", i), strings.Repeat("x", 900))
+	}
+	if !errors.Is(err, rpctypes.ErrNoSpace) {
+		t.Errorf("over the quota: %v", err)
+	}
+	if code, got := p.status(p.client, "/health"); code != http.StatusServiceUnavailable || !strings.Contains(got, "ALARM NOSPACE") {
+		t.Errorf("/health over the quota: %d %s", code, got)
+	}
+	if code := p.stop(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d", code)
 	}
 }

@@ -280,6 +280,9 @@ func (m *member) logRejected(r etcdapi.Rejected) {
 // logStart tells what is about to start, with the settings that matter.
 func logStart(c *Config, log *slog.Logger) {
 	quota := c.QuotaBackendBytes
+	if !compact.Quota(quota).Suggested() {
+		log.Warn("quota exceeds the maximum that etcd suggests", "quota-backend-bytes", quota, "suggested-bytes", compact.SuggestedQuotaBytesMax)
+	}
 	if n, ok := compact.Quota(quota).Bytes(); ok {
 		quota = n
 	} else {
