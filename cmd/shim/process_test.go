@@ -480,6 +480,38 @@ func TestProcessCheckAndDump(t *testing.T) {
 	if out, err = exec.Command(binary, "check", filepath.Join(t.TempDir(), "nothing")).CombinedOutput(); err == nil {
 		t.Errorf("check of nothing: %s", out)
 	}
+
+	segment := flipByte(t, dir, 4100)
+	if out, err = exec.Command(binary, "check", dir).CombinedOutput(); err == nil || !strings.Contains(string(out), segment+": offset ") {
+		t.Errorf("check of a flipped byte: %s, %v", out, err)
+	}
+	refused := launch(t, dir)
+	if code := refused.wait(); code != 1 || !strings.Contains(grep(refused.log(), `"level":"fatal"`), segment+" at offset ") {
+		t.Errorf("start with a flipped byte: exit code %d, %s", code, grep(refused.log(), `"level":"fatal"`))
+	}
+}
+
+// flipByte damages the log of a stopped member and answers which file.
+func flipByte(t *testing.T, dir string, offset int64) string {
+	t.Helper()
+	segments, err := filepath.Glob(filepath.Join(dir, "member", "wal", "*.wal"))
+	if err != nil || len(segments) == 0 {
+		t.Fatalf("no log: %v", err)
+	}
+	f, err := os.OpenFile(segments[0], os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	b := make([]byte, 1)
+	if _, err := f.ReadAt(b, offset); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 0xff
+	if _, err := f.WriteAt(b, offset); err != nil {
+		t.Fatal(err)
+	}
+	return segments[0]
 }
 
 // TestProcessAutoCompaction: history older than the retention goes away by
