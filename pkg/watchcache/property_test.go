@@ -154,6 +154,7 @@ func randomStreams(t *testing.T, seed uint64) {
 			runtime.Gosched()
 		}
 	}
+	w.hub.Append(w.view.Load(), nil)
 	for _, c := range clients {
 		c.finish(t, w)
 		c.s.Close()
@@ -171,6 +172,13 @@ func randomStreams(t *testing.T, seed uint64) {
 func (w *world) randomWrite(r *rand.Rand) {
 	key := func() string { return propertyKeys[r.IntN(len(propertyKeys))] }
 	val := func() string { return string(bytes.Repeat([]byte{'v'}, r.IntN(100))) }
+	if r.IntN(40) == 0 {
+		w.applyUnseen(putReq(key(), val()), delReq(key()))
+		if r.IntN(2) == 0 {
+			w.hub.Append(w.view.Load(), nil)
+		}
+		return
+	}
 	switch r.IntN(5) {
 	case 0:
 		w.apply(delReq(key()))

@@ -44,6 +44,14 @@ func newWorld(t testing.TB, o Options) *world {
 }
 
 func (w *world) apply(reqs ...*pb.InternalRaftRequest) {
+	events := w.applyUnseen(reqs...)
+	w.hub.Append(w.view.Load(), events)
+	w.state.CompactStep(64)
+}
+
+// applyUnseen publishes the state and leaves the hub without the events, as after a
+// snapshot from elsewhere.
+func (w *world) applyUnseen(reqs ...*pb.InternalRaftRequest) []mvcc.Event {
 	var events []mvcc.Event
 	for _, r := range reqs {
 		w.index++
@@ -54,10 +62,8 @@ func (w *world) apply(reqs ...*pb.InternalRaftRequest) {
 		events = append(events, res.Events...)
 	}
 	w.record(events)
-	v := w.state.Publish()
-	w.view.Store(v)
-	w.hub.Append(v, events)
-	w.state.CompactStep(64)
+	w.view.Store(w.state.Publish())
+	return events
 }
 
 // record keeps the twin, decoding what the store encoded.
