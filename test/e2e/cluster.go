@@ -43,6 +43,7 @@ type cluster struct {
 	storePort int
 	metrics   int
 	apiPort   int
+	minor     string // suffix of the Kubernetes programs: "" is the newest
 	kubectl   string
 
 	store      *process
@@ -51,8 +52,9 @@ type cluster struct {
 }
 
 // newCluster brings up store, apiserver, controller-manager, scheduler and
-// kwok, and returns once the apiserver is ready.
-func newCluster(t testing.TB) *cluster {
+// kwok, and returns once the apiserver is ready. The suffix picks the minor
+// version of Kubernetes, see package peers.
+func newCluster(t testing.TB, minor string) *cluster {
 	t.Helper()
 	dir := t.TempDir()
 	if keep := os.Getenv("E2E_DIR"); keep != "" { // to look at logs afterwards
@@ -62,7 +64,7 @@ func newCluster(t testing.TB) *cluster {
 		}
 	}
 	c := &cluster{
-		owner: t, t: t, ctx: t.Context(), dir: dir, ca: newAuthority(t, dir),
+		owner: t, t: t, minor: minor, ctx: t.Context(), dir: dir, ca: newAuthority(t, dir),
 		storePort: freePort(t), metrics: freePort(t), apiPort: freePort(t),
 		kubectl: peers.Path(t, "kubectl"),
 	}
@@ -115,7 +117,7 @@ func (c *cluster) startControlPlane() {
 	kubeconfig := c.writeKubeconfig()
 	public, private := newServiceAccountKey(c.t, c.dir)
 
-	c.apiserver = start(c.owner, c.dir, "kube-apiserver", peers.Path(c.t, "kube-apiserver"),
+	c.apiserver = start(c.owner, c.dir, "kube-apiserver", c.kubernetes("kube-apiserver"),
 		"--etcd-servers="+c.storeURL(),
 		"--etcd-cafile="+c.ca.certFile(),
 		"--etcd-certfile="+filepath.Join(c.dir, "client.crt"),
@@ -136,13 +138,13 @@ func (c *cluster) startControlPlane() {
 		_, err := c.tryKubectl(ctx, "", "get", "--raw", "/readyz")
 		return err
 	})
-	manager := start(c.owner, c.dir, "kube-controller-manager", peers.Path(c.t, "kube-controller-manager"),
+	manager := start(c.owner, c.dir, "kube-controller-manager", c.kubernetes("kube-controller-manager"),
 		"--kubeconfig="+kubeconfig, "--secure-port=0",
 		"--service-account-private-key-file="+private,
 		"--use-service-account-credentials=false",
 		"--kube-api-qps=200", "--kube-api-burst=400",
 	)
-	scheduler := start(c.owner, c.dir, "kube-scheduler", peers.Path(c.t, "kube-scheduler"),
+	scheduler := start(c.owner, c.dir, "kube-scheduler", c.kubernetes("kube-scheduler"),
 		"--kubeconfig="+kubeconfig, "--secure-port=0",
 		"--kube-api-qps=200", "--kube-api-burst=400",
 	)
@@ -151,6 +153,11 @@ func (c *cluster) startControlPlane() {
 		"--manage-all-nodes=true", "--node-lease-duration-seconds=40",
 	)
 	c.components = []*process{c.apiserver, manager, scheduler, kwok}
+}
+
+func (c *cluster) kubernetes(program string) string {
+	c.t.Helper()
+	return peers.Path(c.t, program+c.minor)
 }
 
 func (c *cluster) writeKubeconfig() string {

@@ -23,7 +23,17 @@ const (
 // TestControlPlane is one story in order: each step builds on the cluster that
 // the steps before it left.
 func TestControlPlane(t *testing.T) {
-	c := newCluster(t)
+	story(t, "")
+}
+
+// TestControlPlaneBefore is the same story with the minor version before,
+// whose apiserver lists with Range where the newest one uses RangeStream.
+func TestControlPlaneBefore(t *testing.T) {
+	story(t, "-1.36")
+}
+
+func story(t *testing.T, minor string) {
+	c := newCluster(t, minor)
 	step := func(name string, fn func(*testing.T, *cluster)) {
 		if t.Failed() {
 			return

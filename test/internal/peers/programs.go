@@ -9,31 +9,46 @@ type program struct {
 }
 
 const (
-	strip             = "-s -w"
-	kubernetesVersion = "v1.37.1"
+	strip              = "-s -w"
+	kubernetesMinor    = "37"
+	kubernetesPatch    = "1"
+	kubernetesOldMinor = "36"
+	kubernetesOldPatch = "3"
 )
 
 // kubernetesFlags stamps the version that a release build carries. Without
 // it the programs call themselves v0.0.0, which version-skew checks refuse.
-const kubernetesFlags = "" +
-	" -X k8s.io/component-base/version.gitVersion=" + kubernetesVersion +
-	" -X k8s.io/component-base/version.gitMajor=1" +
-	" -X k8s.io/component-base/version.gitMinor=37" +
-	" -X k8s.io/component-base/version.gitTreeState=clean" +
-	" -X k8s.io/client-go/pkg/version.gitVersion=" + kubernetesVersion +
-	" -X k8s.io/client-go/pkg/version.gitMajor=1" +
-	" -X k8s.io/client-go/pkg/version.gitMinor=37" +
-	" -X k8s.io/client-go/pkg/version.gitTreeState=clean"
+func kubernetesFlags(minor, patch string) (flags string) {
+	for _, pkg := range []string{"k8s.io/component-base/version", "k8s.io/client-go/pkg/version"} {
+		flags += " -X " + pkg + ".gitVersion=v1." + minor + "." + patch +
+			" -X " + pkg + ".gitMajor=1" +
+			" -X " + pkg + ".gitMinor=" + minor +
+			" -X " + pkg + ".gitTreeState=clean"
+	}
+	return flags
+}
+
+func kubernetes(name string) program {
+	return program{family: "kubernetes", pkg: "k8s.io/kubernetes/cmd/" + name, ldflags: kubernetesFlags(kubernetesMinor, kubernetesPatch)}
+}
+
+func kubernetesOld(name string) program {
+	return program{family: "kubernetes-1.36", pkg: "k8s.io/kubernetes/cmd/" + name, ldflags: kubernetesFlags(kubernetesOldMinor, kubernetesOldPatch)}
+}
 
 var programs = map[string]program{
 	"etcd":    {family: "etcd", pkg: "go.etcd.io/etcd/server/v3"},
 	"etcdctl": {family: "etcd", pkg: "go.etcd.io/etcd/etcdctl/v3"},
 	"etcdutl": {family: "etcd", pkg: "go.etcd.io/etcd/etcdutl/v3"},
 
-	"kube-apiserver":          {family: "kubernetes", pkg: "k8s.io/kubernetes/cmd/kube-apiserver", ldflags: kubernetesFlags},
-	"kube-controller-manager": {family: "kubernetes", pkg: "k8s.io/kubernetes/cmd/kube-controller-manager", ldflags: kubernetesFlags},
-	"kube-scheduler":          {family: "kubernetes", pkg: "k8s.io/kubernetes/cmd/kube-scheduler", ldflags: kubernetesFlags},
-	"kubectl":                 {family: "kubernetes", pkg: "k8s.io/kubernetes/cmd/kubectl", ldflags: kubernetesFlags},
+	"kube-apiserver":          kubernetes("kube-apiserver"),
+	"kube-controller-manager": kubernetes("kube-controller-manager"),
+	"kube-scheduler":          kubernetes("kube-scheduler"),
+	"kubectl":                 kubernetes("kubectl"),
+
+	"kube-apiserver-1.36":          kubernetesOld("kube-apiserver"),
+	"kube-controller-manager-1.36": kubernetesOld("kube-controller-manager"),
+	"kube-scheduler-1.36":          kubernetesOld("kube-scheduler"),
 
 	"kwok": {family: "kwok", pkg: "sigs.k8s.io/kwok/cmd/kwok"},
 	"kine": {family: "kine", pkg: "github.com/k3s-io/kine", cgo: true},
