@@ -389,6 +389,12 @@ func check(t *testing.T, w *world, c *client) {
 			}
 		}
 	}
+	checkComplete(t, w, lives)
+}
+
+// checkComplete: every watch that is left got all it has to see.
+func checkComplete(t *testing.T, w *world, lives map[int64]*life) {
+	t.Helper()
 	for id, l := range lives {
 		if next := l.nextMod(w); !l.over && next < noLimit {
 			t.Fatalf("watch %d (%+v) never got the event at %d", id, l.req, next)
