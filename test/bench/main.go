@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -39,6 +40,7 @@ func main() {
 		pods    = flag.Int("pods", 20_000, "pods of 3,000 bytes")
 		leases  = flag.Int("leases", 5_000, "node leases of 400 bytes")
 		out     = flag.String("json", "", "write the raw figures to this file")
+		profile = flag.String("profile", "", "write a CPU profile of shim's first seconds of each row into this folder")
 		floorAt = flag.String("serve-floor", "", "internal: serve as the floor on this address")
 	)
 	flag.Parse()
@@ -54,7 +56,7 @@ func main() {
 	}
 	rep := newReport(*pods, *leases)
 	for _, name := range strings.Split(*servers, ",") {
-		exitOn(measure(ctx, rep, name, *pods, *leases, want))
+		exitOn(measure(ctx, rep, name, *pods, *leases, want, *profile))
 	}
 	rep.print(os.Stdout)
 	if *out != "" {
@@ -63,7 +65,7 @@ func main() {
 }
 
 // measure runs the rows on one server, started for them and ended after them.
-func measure(ctx context.Context, rep *report, name string, pods, leases int, want []string) error {
+func measure(ctx context.Context, rep *report, name string, pods, leases int, want []string, profile string) error {
 	dir, err := os.MkdirTemp("", "shim-bench-")
 	if err != nil {
 		return err
@@ -72,6 +74,9 @@ func measure(ctx context.Context, rep *report, name string, pods, leases int, wa
 	s, err := newServer(name, dir)
 	if err != nil {
 		return err
+	}
+	if name == "shim" && profile != "" {
+		s.args = append(s.args, "--enable-pprof")
 	}
 	if _, err := s.start(); err != nil {
 		return explain(s, err)
@@ -91,7 +96,9 @@ func measure(ctx context.Context, rep *report, name string, pods, leases int, wa
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "%-6s %s\n", name, r.name)
+		done := s.profile(ctx, profile, r.name)
 		f, err := r.run(ctx, d)
+		err = errors.Join(err, done())
 		if err != nil {
 			return explain(s, fmt.Errorf("%s: %s: %w", name, r.name, err))
 		}
