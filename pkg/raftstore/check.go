@@ -76,6 +76,9 @@ func checkDB(path string, report func(Finding)) (backend.Content, error) {
 	}
 	defer db.Close()
 	c, err := db.Check(func(offset int64, reason string) { report(Finding{File: path, Offset: offset, Reason: reason}) })
+	if err == nil && c.Index > 0 && !c.Trusted {
+		report(Finding{File: path, Offset: -1, Reason: errUntrusted.Error()})
+	}
 	return c, reportCorrupt("", err, report)
 }
 

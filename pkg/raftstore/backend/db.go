@@ -130,6 +130,9 @@ func createBuckets(h *bbolt.DB) error {
 }
 
 func (db *DB) open(path string) (*bbolt.DB, error) {
+	if at, reason := locate(path); reason != "" {
+		return nil, &CorruptError{File: path, Offset: at, Reason: reason}
+	}
 	h, err := bbolt.Open(path, fileMode, &bbolt.Options{
 		Timeout:         lockTimeout,
 		FreelistType:    bbolt.FreelistMapType,

@@ -19,12 +19,14 @@
 //
 // Bucket shim holds what guards the file against flipped bits, which bbolt itself does not notice:
 //
-//	facts            8 byte index, 8 byte rolling hash, 8 byte count and 8 byte sum of the rows of all other buckets but key
+//	facts            8 byte index, 8 byte rolling hash, 8 byte count and 8 byte sum of the rows of all other buckets but
+//	                 key, 8 byte hash of these 32
 //	g + 8 byte group 8 byte count and 8 byte sum of the rows of key whose main revision / 1024 is the group
 //
 // A sum is the sum modulo 2^64 of a 64 bit hash of each row, so a write changes it without reading what it does not touch. Load
 // reads every row anyway, and compares. If facts names another index than consistent_index, etcd has written to the file since;
-// then the sums say nothing and are made anew by the next Write.
+// then the sums say nothing and are made anew by the next Write. raftstore
+// refuses such a file, since nobody else writes to the one it owns.
 //
 // # Goroutines
 //

@@ -59,6 +59,9 @@ func (db *DB) Load(build func(Content, iter.Seq2[mvcc.Row, error]) error) (err e
 	return nil
 }
 
+// rowBytesMin is less than any row of bucket key takes.
+const rowBytesMin = elementBytes + 17
+
 // loader is one Load under way.
 type loader struct {
 	db      *DB
@@ -113,6 +116,9 @@ func (l *loader) content() (Content, error) {
 			l.at = offset(l.handle, k)
 			if len(k) == 9 && k[0] == 'g' {
 				s, err := decodeSum(v)
+				if err == nil && s.count > uint64(l.db.Size()/rowBytesMin) {
+					err = fmt.Errorf("a group of %d rows does not fit into the file", s.count)
+				}
 				c.Rows += int(s.count)
 				return err
 			}

@@ -3,6 +3,7 @@ package backend
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"math/bits"
 
 	"github.com/cespare/xxhash/v2"
@@ -47,6 +48,8 @@ func groupOf(rowKey []byte) uint64 { return binary.BigEndian.Uint64(rowKey) / gr
 
 func groupKey(group uint64) []byte { return binary.BigEndian.AppendUint64([]byte{'g'}, group) }
 
+var errFactsSum = errors.New("the facts about the file have a wrong checksum")
+
 // facts says what the sums belong to.
 type facts struct {
 	index uint64
@@ -57,14 +60,18 @@ type facts struct {
 func (f facts) encode() []byte {
 	b := binary.BigEndian.AppendUint64(nil, f.index)
 	b = binary.BigEndian.AppendUint64(b, f.hash)
-	return f.small.encode(b)
+	b = f.small.encode(b)
+	return binary.BigEndian.AppendUint64(b, xxhash.Sum64(b))
 }
 
 func decodeFacts(b []byte) (facts, error) {
-	if len(b) != 32 {
+	if len(b) != 40 {
 		return facts{}, errRowShort
 	}
-	small, err := decodeSum(b[16:])
+	if binary.BigEndian.Uint64(b[32:]) != xxhash.Sum64(b[:32]) {
+		return facts{}, errFactsSum
+	}
+	small, err := decodeSum(b[16:32])
 	return facts{index: binary.BigEndian.Uint64(b), hash: binary.BigEndian.Uint64(b[8:]), small: small}, err
 }
 

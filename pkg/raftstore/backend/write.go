@@ -202,10 +202,10 @@ func (w *writer) meta(b Batch) error {
 		string(metaConfState):      b.ConfState,
 		string(metaStorageVersion): []byte(StorageVersion),
 	}
-	if b.CompactScheduled > 0 {
+	if b.CompactScheduled >= 0 {
 		meta[string(metaScheduledCompact)] = encodeRevision(b.CompactScheduled)
 	}
-	if b.CompactFinished > 0 {
+	if b.CompactFinished >= 0 {
 		meta[string(metaFinishedCompact)] = encodeRevision(b.CompactFinished)
 	}
 	cluster := make(map[string][]byte)
