@@ -1,0 +1,130 @@
+package raftstore
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// reasons are the checkpoints so far.
+func (h *harness) reasons() (out []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, e := range h.structs {
+		if c, ok := e.(CheckpointDone); ok {
+			out = append(out, c.Reason)
+		}
+	}
+	return out
+}
+
+// TestCheckpointPolicy: one is made when the log has grown, when many entries were applied, and when the last one is old; none when
+// nothing was written.
+func TestCheckpointPolicy(t *testing.T) {
+	for reason, adjust := range map[string]func(*Config){
+		"log size":    func(c *Config) { c.CheckpointWALBytes = 20 << 10 },
+		"log entries": func(c *Config) { c.SnapshotCount = 15 },
+		"age":         func(c *Config) { c.CheckpointInterval = time.Minute },
+	} {
+		t.Run(reason, func(t *testing.T) {
+			h := newHarness(t)
+			h.adjust = adjust
+			s := h.open()
+			defer closeStore(t, s)
+			for range 20 {
+				put(t, s, "k", strings.Repeat("v", 1500))
+			}
+			h.pass(2 * time.Minute)
+			await(t, "checkpoint", func() bool { return len(h.reasons()) == 1 })
+			if got := h.reasons()[0]; got != reason {
+				t.Errorf("checkpoint because of %s, want %s", got, reason)
+			}
+			h.pass(10 * time.Minute)
+			h.pass(10 * time.Minute)
+			put(t, s, "k", "v") // the ticks were seen: each is taken by the loop that answers this
+			if got := h.reasons(); len(got) != 1 && reason != "age" {
+				t.Errorf("checkpoints %v", got)
+			}
+		})
+	}
+}
+
+// TestLogGivesSegmentsBack: after checkpoints the log does not grow with what was written.
+func TestLogGivesSegmentsBack(t *testing.T) {
+	h := newHarness(t)
+	h.adjust = func(c *Config) { c.WALSegmentBytes = 64 << 10 }
+	s := h.open()
+	for i := range 1000 {
+		put(t, s, fmt.Sprintf("k%d", i%20), strings.Repeat("v", 1000))
+		if i%100 != 99 {
+			continue
+		}
+		if err := s.Checkpoint(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if got := s.log.wal.Size(); got > 128<<10 {
+			t.Fatalf("the log has %d bytes behind a checkpoint", got)
+		}
+	}
+	closeStore(t, s)
+	s = h.open()
+	defer closeStore(t, s)
+	if got := s.View().Revision(); got != 1001 {
+		t.Errorf("revision %d after a restart", got)
+	}
+}
+
+// TestLeaderLost: streams that asked for a leader are told after three election timeouts without one, and not before.
+func TestLeaderLost(t *testing.T) {
+	h := newHarness(t)
+	s := h.open()
+	defer closeStore(t, s)
+	lost := s.LeaderLost()
+	select {
+	case <-lost:
+		t.Fatal("lost with a leader")
+	default:
+	}
+	if !s.HasLeader() {
+		t.Fatal("no leader")
+	}
+	// What the node does when raft says that the leader is gone; a sole voter never loses itself.
+	s.loseLeader()
+	<-lost
+	s.loseLeader()
+	<-s.LeaderLost()
+	s.regainLeader()
+	select {
+	case <-s.LeaderLost():
+		t.Error("still lost after a leader was found")
+	default:
+	}
+}
+
+// TestMailbox: the batch limits and the bound hold.
+func TestMailbox(t *testing.T) {
+	m := newMailbox[int](5, make(chan struct{}, 1))
+	for i := range 5 {
+		if !m.put(i + 1) {
+			t.Fatalf("item %d was refused", i)
+		}
+	}
+	if m.put(6) {
+		t.Error("an item beyond the limit was taken")
+	}
+	size := func(i int) int { return i }
+	if got := m.takeBatch(nil, 10, 3, size); len(got) != 2 {
+		t.Errorf("batch of 3 bytes: %v", got)
+	}
+	if got := m.takeBatch(nil, 10, 1, size); len(got) != 1 || got[0] != 3 {
+		t.Errorf("a batch holds at least one item: %v", got)
+	}
+	if got := m.takeBatch(nil, 1, 100, size); len(got) != 1 || got[0] != 4 {
+		t.Errorf("batch of one item: %v", got)
+	}
+	m.recycle(m.take())
+	if m.len() != 0 {
+		t.Errorf("%d items are left", m.len())
+	}
+}
