@@ -285,7 +285,7 @@ var etcdMetrics = []string{
 	"etcd_network_client_grpc_sent_bytes_total", "etcd_network_client_grpc_received_bytes_total",
 	"grpc_server_started_total", "grpc_server_handled_total", "grpc_server_msg_sent_total", "grpc_server_msg_received_total",
 	"process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds", "process_max_fds", "process_start_time_seconds",
-	"go_goroutines", "go_memstats_alloc_bytes", "os_fd_used", "os_fd_limit",
+	"shim_connections", "shim_connections_limit", "shim_build_info", "go_goroutines", "go_memstats_alloc_bytes", "os_fd_used", "os_fd_limit",
 }
 
 func grep(text, part string) string {

@@ -117,7 +117,6 @@ func (m *member) open() error {
 // run serves until stop ends or something fails, and then lets the calls under
 // way finish.
 func (m *member) run(stop context.Context, listeners *listeners) error {
-	failed := make(chan error, 1)
 	stopCompaction, err := m.startCompaction()
 	if err != nil {
 		listeners.close()
@@ -145,7 +144,6 @@ func (m *member) run(stop context.Context, listeners *listeners) error {
 		m.log.Info("received signal; shutting down")
 	case err = <-m.front.Err():
 		err = fmt.Errorf("listener failed: %w", err)
-	case err = <-failed:
 	case <-m.store.Failed():
 		err = fmt.Errorf("the store cannot go on: %w", m.store.Err())
 	}
@@ -264,7 +262,7 @@ func (m *member) register() {
 		m.hub.Collector(),
 		m.api.GRPCMetrics(),
 		etcdapi.NewServerCollector(etcdapi.MetricsEnv{
-			Version: shimVersion, Traffic: m.front.Traffic, Resources: m.resources, Features: features,
+			Version: shimVersion, Traffic: m.front.Traffic, Connections: m.front.Connections, Resources: m.resources, Features: features,
 		}),
 	)
 }

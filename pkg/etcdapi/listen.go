@@ -259,6 +259,9 @@ func (f *Front) Traffic() (received, sent uint64) {
 	return f.traffic.received.Load(), f.traffic.sent.Load()
 }
 
+// Connections are the open ones, those not routed yet included, and their bound.
+func (f *Front) Connections() (open, limit int) { return len(f.places), cap(f.places) }
+
 // Shutdown stops accepting, lets the calls under way finish until ctx ends, then
 // closes what is left. It returns when every goroutine of the Front has ended.
 // Calls that never end by themselves (watches, keep-alives) must be ended by
@@ -352,6 +355,14 @@ func acceptAgain(err error) bool {
 
 func (f *Front) leave() { <-f.places }
 
+// reject gives a connection up. When that is because of Shutdown nobody is told.
+func (f *Front) reject(c *conn, serverName string, err error) {
+	if f.ctx.Err() == nil {
+		f.o.OnRejected(Rejected{Remote: c.RemoteAddr(), ServerName: serverName, Err: err})
+	}
+	_ = c.Close()
+}
+
 // route finds out what a connection speaks and hands it over.
 func (f *Front) route(r *route, c *conn) {
 	stop := context.AfterFunc(f.ctx, func() { _ = c.Close() })
@@ -367,8 +378,7 @@ func (f *Front) route(r *route, c *conn) {
 		var offered alpn
 		t := tls.Server(c, r.TLS.ServerConfig(r.GRPC != nil, r.HTTP != nil, &offered))
 		if err = t.HandshakeContext(f.ctx); err != nil {
-			f.o.OnRejected(Rejected{Remote: c.RemoteAddr(), ServerName: t.ConnectionState().ServerName, Err: err})
-			_ = c.Close()
+			f.reject(c, t.ConnectionState().ServerName, err)
 			return
 		}
 		ready = t
@@ -377,8 +387,7 @@ func (f *Front) route(r *route, c *conn) {
 		}
 	case r.GRPC != nil && r.HTTP != nil:
 		if useGRPC, err = c.isHTTP2(); err != nil {
-			f.o.OnRejected(Rejected{Remote: c.RemoteAddr(), Err: err})
-			_ = c.Close()
+			f.reject(c, "", err)
 			return
 		}
 	}

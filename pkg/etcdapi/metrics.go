@@ -77,7 +77,10 @@ var (
 
 	descPutB = prometheus.NewDesc("etcd_debugging_mvcc_total_put_size_in_bytes",
 		"The total size of put kv pairs seen by this member.", nil, nil)
-	descShim = prometheus.NewDesc("shim_build_info", "The version of shim; 1.", []string{"version"}, nil)
+	descShim     = prometheus.NewDesc("shim_build_info", "The version of shim; 1.", []string{"version"}, nil)
+	descConns    = prometheus.NewDesc("shim_connections", "Open connections of clients and peers.", nil, nil)
+	descConnsMax = prometheus.NewDesc("shim_connections_limit",
+		"The number of connections beyond which clients wait to be accepted.", nil, nil)
 	descObjs = prometheus.NewDesc("shim_resource_objects",
 		"Live objects of a /registry resource; empty for keys outside.", []string{"resource"}, nil)
 	descObjB = prometheus.NewDesc("shim_resource_bytes",
@@ -88,10 +91,11 @@ var (
 
 // MetricsEnv is where the server's metrics come from. All fields must be set.
 type MetricsEnv struct {
-	Version   string                         // of shim
-	Traffic   func() (received, sent uint64) // of the gRPC connections
-	Resources *Resources
-	Features  []FeatureState
+	Version     string                         // of shim
+	Traffic     func() (received, sent uint64) // of the gRPC connections
+	Connections func() (open, limit int)
+	Resources   *Resources
+	Features    []FeatureState
 }
 
 // FeatureState is a feature gate and what it is set to.
@@ -110,7 +114,7 @@ func NewServerCollector(env MetricsEnv) prometheus.Collector { return serverColl
 func (serverCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descVersion, descGoVersion, descFeature, descReceived, descSent, descFDUsed, descFDMax, descPutB,
-		descShim, descObjs, descObjB, descWrites,
+		descShim, descConns, descConnsMax, descObjs, descObjB, descWrites,
 	} {
 		ch <- d
 	}
@@ -137,6 +141,9 @@ func (c serverCollector) Collect(ch chan<- prometheus.Metric) {
 	received, sent := c.env.Traffic()
 	counter(descReceived, received)
 	counter(descSent, sent)
+	open, limit := c.env.Connections()
+	gauge(descConns, float64(open))
+	gauge(descConnsMax, float64(limit))
 	if used, limit, ok := descriptors(); ok {
 		gauge(descFDUsed, used)
 		gauge(descFDMax, limit)
