@@ -76,6 +76,63 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+func deleteCommand(key string) Command {
+	return Command{Kind: mvcc.KindDeleteRange, Request: &pb.InternalRaftRequest{DeleteRange: &pb.DeleteRangeRequest{Key: []byte(key)}}}
+}
+
+// TestLogFull: when even what the log kept in reserve is used up, everything is refused, what is under way waits, and all of it goes on
+// once there is room.
+func TestLogFull(t *testing.T) {
+	h := newHarness(t)
+	h.adjust = func(c *Config) { c.WALSegmentBytes = 64 << 10 }
+	s := h.open()
+	mem := h.fs.(*vfs.Mem)
+	put(t, s, "a", "1")
+	mem.SetCapacity(mem.Used())
+	deleted := make(chan int, 1)
+	go func() {
+		n := 0
+		for ; n < 1_000_000; n++ {
+			if _, err := s.Propose(context.Background(), deleteCommand("b")); err != nil {
+				if !errors.Is(err, mvcc.ErrNoSpace) && !errors.Is(err, ErrStopped) {
+					t.Errorf("delete: %v", err)
+				}
+				break
+			}
+		}
+		deleted <- n
+	}()
+	await(t, "end of the log", s.logFull.Load)
+	if _, err := s.Propose(context.Background(), deleteCommand("c")); !errors.Is(err, mvcc.ErrNoSpace) {
+		t.Errorf("delete with a full log: %v", err)
+	}
+	if got := get(t, s, "a"); got != "1" {
+		t.Errorf("a = %q", got)
+	}
+	mem.SetCapacity(0)
+	await(t, "recovery", func() bool {
+		select {
+		case h.ticks <- time.Time{}:
+		default:
+		}
+		return !s.logFull.Load() && !s.spaceLow.Load()
+	})
+	if _, err := s.Propose(context.Background(), deleteCommand("a")); err != nil {
+		t.Errorf("delete after the recovery: %v", err)
+	}
+	closing := make(chan error, 1)
+	go func() { closing <- s.Close() }()
+	<-deleted // ErrStopped ends it, if nothing did before
+	if err := <-closing; err != nil {
+		t.Error(err)
+	}
+	s = h.open()
+	defer closeStore(t, s)
+	if got := get(t, s, "a"); got != "<none>" {
+		t.Errorf("a = %q after a restart", got)
+	}
+}
+
 // TestQuota: the command that would pass the quota raises the alarm, what frees space goes on, and disarming is enough.
 func TestQuota(t *testing.T) {
 	h := newHarness(t)

@@ -214,7 +214,7 @@ func TestFlips(t *testing.T) {
 		t.Fatal(err)
 	}
 	found := 0
-	const flips = 400
+	const flips = 200
 	for range flips {
 		at := rng.IntN(size-2*os.Getpagesize()) + 2*os.Getpagesize() // bbolt keeps two meta pages, with checksums
 		damaged := slices.Clone(whole)
