@@ -114,7 +114,8 @@ func peerRequest(w *world, rev int64) proto.Message {
 		}
 		return q
 	case 9:
-		return &pb.CompactionRequest{Revision: near() - 20, Physical: r.IntN(2) == 0}
+		// Not 0: etcd then answers HashKV of 0, "now", with the hash it kept of that compaction.
+		return &pb.CompactionRequest{Revision: max(1, near()-20), Physical: r.IntN(2) == 0}
 	case 10:
 		return &pb.LeaseGrantRequest{ID: 1 + int64(r.IntN(3)), TTL: []int64{500, 1500, 9_000_000_001}[r.IntN(3)]}
 	case 11:
