@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"go.etcd.io/raft/v3/raftpb"
-
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
@@ -49,7 +47,7 @@ func (s *Store) runLeases() {
 
 // proposeUnwatched puts an entry into the log that nobody waits for. It may be lost.
 func (s *Store) proposeUnwatched(data []byte) {
-	s.node.proposals.put(proposal{data: data, entry: raftpb.EntryNormal})
+	s.node.proposals.put(proposal{data: data})
 }
 
 func leaseCheckpoint(batch []*pb.LeaseCheckpoint) Command {

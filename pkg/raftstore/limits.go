@@ -65,6 +65,8 @@ const (
 const (
 	// frameOverheadMax is at least what framing adds to a request.
 	frameOverheadMax = 32
+	// payloadPooledMax is the largest payload whose buffer is kept for the next one.
+	payloadPooledMax = 64 << 10
 	// kvCost and leaseCost are what etcd counts for a key and a lease beside their bytes.
 	kvCost    = 256
 	leaseCost = 64

@@ -22,8 +22,9 @@ type node struct {
 
 	// All below belongs to the goroutine.
 	batch           []proposal
-	appendsInFlight int // batches with entries at the log goroutine
-	entriesInFlight int // entries proposed here and not applied
+	entries         []*raftpb.Entry // of the batch; reused, see propose
+	appendsInFlight int             // batches with entries at the log goroutine
+	entriesInFlight int             // entries proposed here and not applied
 	campaigned      bool
 	leaderless      int // ticks without a leader
 	housekept       time.Time
@@ -39,9 +40,9 @@ type nodeInput struct {
 
 // proposal is an entry on its way into the log.
 type proposal struct {
-	id    uint64 // of the waiter; 0: nobody waits
-	data  []byte
-	entry raftpb.EntryType
+	id   uint64 // of the waiter; 0: nobody waits
+	data []byte
+	pool *[]byte // what data is in, to go back to payloadPool; may be nil
 }
 
 func (p proposal) size() int { return len(p.data) + entryOverhead }
@@ -130,9 +131,13 @@ func (n *node) propose() {
 	if len(n.batch) == 0 {
 		return
 	}
-	entries := make([]*raftpb.Entry, 0, len(n.batch))
-	for _, p := range n.batch {
-		entries = append(entries, &raftpb.Entry{Type: p.entry.Enum(), Data: p.data})
+	entries := n.entries[:0]
+	for i, p := range n.batch {
+		if i == len(n.entries) {
+			n.entries = append(n.entries, &raftpb.Entry{Type: raftpb.EntryNormal.Enum()})
+		}
+		n.entries[i].Data = p.data
+		entries = n.entries[:i+1]
 	}
 	err := n.raft.Step(&raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(n.s.id.member), Entries: entries})
 	if err == nil {
@@ -145,7 +150,24 @@ func (n *node) propose() {
 			n.s.waiters.fail(p.id, err)
 		}
 	}
+	n.reclaim(entries)
 	clear(n.batch)
+}
+
+// reclaim takes the entries and payloads of the batch back. A leader's raft clones what it appends; a follower's passes the entries
+// on as they are, so then they are left to the garbage collector.
+func (n *node) reclaim(entries []*raftpb.Entry) {
+	if n.raft.BasicStatus().RaftState != raft.StateLeader {
+		n.entries = nil
+		return
+	}
+	for i, p := range n.batch {
+		entries[i].Data = nil
+		if p.pool != nil {
+			*p.pool = p.data[:0]
+			payloadPool.Put(p.pool)
+		}
+	}
 }
 
 // flush hands out what raft has ready.

@@ -3,11 +3,10 @@ package raftstore
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-
-	"go.etcd.io/raft/v3/raftpb"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -54,14 +53,14 @@ func (s *Store) propose(ctx context.Context, cmd Command) (mvcc.Result, error) {
 		}
 	}
 	id := s.nextID()
-	data := mvcc.Frame(make([]byte, 0, len(body)+frameOverheadMax), id, cmd.Kind, body)
-	if len(data) > s.entryBytesMax {
+	p := frame(id, cmd.Kind, body)
+	if len(p.data) > s.entryBytesMax {
 		return mvcc.Result{}, ErrRequestTooLarge
 	}
 	w := waiterPool.Get().(*waiter)
 	w.request, w.deadline = cmd.Request, s.clock.Load()+int64(s.cfg.requestTimeout())
 	s.waiters.add(id, w)
-	if !s.node.proposals.put(proposal{id: id, data: data, entry: raftpb.EntryNormal}) {
+	if !s.node.proposals.put(p) {
 		if s.waiters.remove(id) {
 			w.release()
 			return mvcc.Result{}, ErrTooManyRequests
@@ -80,6 +79,22 @@ func (s *Store) propose(ctx context.Context, cmd Command) (mvcc.Result, error) {
 		w.release()
 		return out.of()
 	}
+}
+
+// payloadPool holds buffers for payloads on their way to raft, which copies them.
+var payloadPool = sync.Pool{New: func() any { return new([]byte) }}
+
+// frame makes the payload of an entry.
+func frame(id uint64, kind mvcc.Kind, body []byte) proposal {
+	size := len(body) + frameOverheadMax
+	if size > payloadPooledMax {
+		return proposal{id: id, data: mvcc.Frame(make([]byte, 0, size), id, kind, body)}
+	}
+	buf := payloadPool.Get().(*[]byte)
+	if cap(*buf) < size {
+		*buf = make([]byte, 0, size)
+	}
+	return proposal{id: id, data: mvcc.Frame((*buf)[:0], id, kind, body), pool: buf}
 }
 
 func (o outcome) of() (mvcc.Result, error) {
