@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"sync"
 	"syscall"
 	"time"
 
@@ -40,6 +41,7 @@ type member struct {
 	store     *raftstore.Store
 	hub       *watchcache.Hub
 	resources *etcdapi.Resources
+	counting  sync.WaitGroup
 	api       *etcdapi.Server
 	drain     *etcdapi.Drain
 	front     *etcdapi.Front
@@ -108,9 +110,11 @@ func (m *member) open() error {
 	}
 	m.store = store
 	m.hub = late.open(watchcache.Options{}, watchcache.Env{View: store.View})
-	if err := m.resources.Begin(store.View()); err != nil {
-		return errors.Join(fmt.Errorf("count resources: %w", err), store.Close())
-	}
+	m.counting.Go(func() { // beside serving: a scrape waits for it, nobody else
+		if err := m.resources.Begin(store.View()); err != nil {
+			m.log.Error("cannot count the resources", "error", err)
+		}
+	})
 	return nil
 }
 
@@ -159,6 +163,7 @@ func (m *member) run(stop context.Context, listeners *listeners) error {
 
 // close writes the last checkpoint and closes the store.
 func (m *member) close() error {
+	m.counting.Wait()
 	m.log.Info("closing etcd server", "name", m.c.Name, "data-dir", m.c.Dir)
 	if err := m.store.Close(); err != nil {
 		return fmt.Errorf("close data directory %s: %w", m.c.Dir, err)

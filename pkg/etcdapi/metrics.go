@@ -148,7 +148,10 @@ func (c serverCollector) Collect(ch chan<- prometheus.Metric) {
 		gauge(descFDUsed, used)
 		gauge(descFDMax, limit)
 	}
-	byName, putSize := c.env.Resources.snapshot()
+	byName, putSize, ok := c.env.Resources.snapshot()
+	if !ok {
+		return
+	}
 	gauge(descPutB, float64(putSize))
 	for name, r := range byName {
 		gauge(descObjs, float64(r.Objects), name)

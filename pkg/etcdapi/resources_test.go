@@ -39,15 +39,17 @@ func TestResourcesAgainstCounting(t *testing.T) {
 			case r == nil:
 				r = NewResources()
 				if begin%2 == 0 { // begun by hand, and told of the same state again
-					if err := r.Begin(v); err != nil {
-						t.Fatal(err)
-					}
+					mustBegin(t, r, v)
 				}
+			case i == uint64(begin*20+50) && begin%2 == 1: // long after the first events
+				mustBegin(t, r, v)
 			}
 			r.Apply(v, res.Events)
-			checkResources(t, r, v)
+			if begin%2 == 0 || i >= uint64(begin*20+50) {
+				checkResources(t, r, v)
+			}
 		}
-		counts, _ := r.snapshot()
+		counts, _, _ := r.snapshot()
 		var writes uint64
 		for _, c := range counts {
 			writes += c.Creates + c.Updates + c.Deletes
@@ -55,6 +57,26 @@ func TestResourcesAgainstCounting(t *testing.T) {
 		if writes == 0 {
 			t.Error("no write was counted")
 		}
+	}
+}
+
+// TestResourcesFromNothing: the first View may be of a state nothing was applied
+// to.
+func TestResourcesFromNothing(t *testing.T) {
+	state := mvcc.New(mvcc.Options{})
+	r := NewResources()
+	mustBegin(t, r, state.Publish())
+	req := &pb.InternalRaftRequest{Put: &pb.PutRequest{Key: []byte("/registry/pods/a/b")}}
+	res := state.Apply(mvcc.Entry{Index: 1, Term: 1, Request: req})
+	v := state.Publish()
+	r.Apply(v, res.Events)
+	checkResources(t, r, v)
+}
+
+func mustBegin(t *testing.T, r *Resources, v *mvcc.View) {
+	t.Helper()
+	if err := r.Begin(v); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -71,7 +93,7 @@ func checkResources(t *testing.T, r *Resources, v *mvcc.View) {
 		c := want[name]
 		want[name] = count{c.objects + 1, c.bytes + int64(len(ver.KV()))}
 	}
-	counts, _ := r.snapshot()
+	counts, _, _ := r.snapshot()
 	for name, c := range counts {
 		if c.Objects != 0 || c.Bytes != 0 {
 			got[name] = count{c.Objects, c.Bytes}
