@@ -12,7 +12,10 @@ import (
 	"github.com/kubeshim/shim/test/internal/peers"
 )
 
-var only = flag.String("server", "", "run only against etcd or shim")
+var (
+	only   = flag.String("server", "", "run only against etcd or shim")
+	binary = flag.String("shim", "", "the binary to test as shim, for instance one built with -race, instead of one built now")
+)
 
 // scriptsMin keeps the suite from shrinking unnoticed.
 const scriptsMin = 40
@@ -29,22 +32,29 @@ func TestScripts(t *testing.T) {
 	isRewrite := flag.Lookup("rewrite").Value.String() == "true"
 	binaries := map[string]func(testing.TB) string{
 		"etcd": func(t testing.TB) string { return peers.Path(t, "etcd") },
-		"shim": peers.Shim,
+		"shim": shimPath,
 	}
 	for _, name := range []string{"etcd", "shim"} {
 		if isRewrite && name != "etcd" || *only != "" && *only != name {
 			continue
 		}
 		t.Run(name, func(t *testing.T) {
-			binary := binaries[name](t)
+			path := binaries[name](t)
 			for _, file := range files {
 				t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
 					t.Parallel()
-					runScript(t, file, script.Config{Binary: binary, Etcdutl: etcdutl, TempDir: t.TempDir()}, isRewrite)
+					runScript(t, file, script.Config{Binary: path, Etcdutl: etcdutl, TempDir: t.TempDir()}, isRewrite)
 				})
 			}
 		})
 	}
+}
+
+func shimPath(t testing.TB) string {
+	if *binary != "" {
+		return *binary
+	}
+	return peers.Shim(t)
 }
 
 // runScript reports every difference of a script, not only the first.

@@ -5,6 +5,10 @@
 //	go test ./test/conformance -server etcd    # only that one
 //	go test ./test/conformance -rewrite        # records; runs etcd alone
 //
+// Beside the recorded scripts, TestRandom has both servers answer the same
+// random requests, -seed and -steps say which and how many, and -v shows them;
+// TestRestoreIntoEtcd and TestIDs compare what no script can.
+//
 // The recorded output is what etcd says, never what shim says. The language of
 // the scripts is described in package script. The command in storage runs
 // upstream's storage suite, which is the other half of make conformance.

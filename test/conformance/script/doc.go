@@ -23,7 +23,8 @@
 //	watch-recv S n=N prints the next N responses as they are. With events, prints
 //	                 responses until there were N events, one event a line, so
 //	                 that the batching of a catching-up watch does not matter;
-//	                 that no revision is split is checked. With sort, orders the
+//	                 that no revision is split is checked; until=KEY ends with an
+//	                 event of that key instead. With sort, orders the
 //	                 N responses by watch id: different watches of one revision
 //	                 come in any order.
 //	watch-halfclose S  says that no request follows; the watches go on.

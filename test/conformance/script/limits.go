@@ -7,6 +7,7 @@ const (
 	startMax    = 60 * time.Second // until a server says that it is ready
 	stopMax     = 30 * time.Second // after SIGTERM
 	outputLines = 40               // of a server's log that an error shows
+	eventsMax   = 1 << 20          // of one watch-recv with until
 	bytesMax    = 100              // longer values are shown by length and checksum
 	messageMax  = 1<<31 - 1        // no limit on the client's side
 

@@ -63,6 +63,9 @@ func Start(binary, dataDir string, flags []string) (*Server, error) {
 	return s, s.Launch()
 }
 
+// ClientAddress is the host and port of the client URL.
+func (s *Server) ClientAddress() string { return s.client }
+
 // Launch starts the process, anew after a Stop.
 func (s *Server) Launch() error {
 	p := &process{cmd: exec.Command(s.binary, s.args...), ready: make(chan struct{}), done: make(chan struct{})}

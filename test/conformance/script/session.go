@@ -163,7 +163,7 @@ func fault(err error) string {
 // is compared through the hash of its keys.
 func (s *Session) snapshot() (string, error) {
 	path := s.cfg.TempDir + "/backup.db"
-	if err := s.backup(path); err != nil {
+	if err := s.Backup(path); err != nil {
 		return fault(err), nil
 	}
 	defer os.Remove(path)

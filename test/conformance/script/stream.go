@@ -112,9 +112,9 @@ func (s *Session) keepAlive(d *datadriven.TestData) (string, error) {
 	return b.String(), nil
 }
 
-// backup writes the snapshot stream to path, without the checksum behind it,
-// which it verifies.
-func (s *Session) backup(path string) error {
+// Backup writes the snapshot stream, checksum included, to path; the checksum
+// is verified first.
+func (s *Session) Backup(path string) error {
 	ctx, cancel := s.context(&datadriven.TestData{})
 	defer cancel()
 	stream, err := pb.NewMaintenanceClient(s.conn).Snapshot(ctx, &pb.SnapshotRequest{})

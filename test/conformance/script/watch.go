@@ -88,7 +88,14 @@ func (s *Session) watchRecv(d *datadriven.TestData) (string, error) {
 		return "", err
 	}
 	if d.HasArg("events") {
-		return s.watchEvents(w, n)
+		until := ""
+		for _, a := range d.CmdArgs {
+			if a.Key == "until" && len(a.Vals) == 1 {
+				until = a.Vals[0]
+				n = eventsMax
+			}
+		}
+		return s.watchEvents(w, n, until)
 	}
 	var all []*pb.WatchResponse
 	end := ""
@@ -110,8 +117,9 @@ func (s *Session) watchRecv(d *datadriven.TestData) (string, error) {
 	return b.String() + end, nil
 }
 
-// watchEvents prints n events without regard to how they were batched.
-func (s *Session) watchEvents(w *watchStream, n int) (string, error) {
+// watchEvents prints n events without regard to how they were batched, or
+// fewer when one is of the key until or the watch is cancelled.
+func (s *Session) watchEvents(w *watchStream, n int, until string) (string, error) {
 	var b strings.Builder
 	last := map[int64]int64{} // watch id to the revision of its last complete response
 	for n > 0 {
@@ -121,29 +129,43 @@ func (s *Session) watchEvents(w *watchStream, n int) (string, error) {
 		}
 		if len(resp.Events) == 0 {
 			b.WriteString(s.printer().message("response", resp))
+			if resp.Canceled {
+				return b.String(), nil
+			}
 			continue
 		}
-		for _, e := range resp.Events {
-			n--
-			if e.Kv.ModRevision <= last[resp.WatchId] {
-				fmt.Fprintf(&b, "revision %d is split or repeated\n", e.Kv.ModRevision)
-			}
-			if e.Kv.ModRevision > resp.Header.GetRevision() {
-				fmt.Fprintf(&b, "header %d is below the event\n", resp.Header.GetRevision())
-			}
-			b.WriteString(s.printer().message(fmt.Sprintf("watch %d", resp.WatchId), e))
-		}
+		n -= len(resp.Events)
+		b.WriteString(s.events(resp, last[resp.WatchId]))
 		if resp.CompactRevision != 0 || resp.CancelReason != "" || resp.Created || resp.Canceled {
 			b.WriteString("events came with a change of the watch\n")
 		}
+		end := resp.Events[len(resp.Events)-1].Kv
 		if !resp.Fragment {
-			last[resp.WatchId] = resp.Events[len(resp.Events)-1].Kv.ModRevision
+			last[resp.WatchId] = end.ModRevision
+		}
+		if until != "" && string(end.Key) == until {
+			return b.String(), nil
 		}
 	}
 	if n < 0 {
 		fmt.Fprintf(&b, "%d events more than asked for\n", -n)
 	}
 	return b.String(), nil
+}
+
+// events prints those of one response; the ones before had revisions up to last.
+func (s *Session) events(resp *pb.WatchResponse, last int64) string {
+	var b strings.Builder
+	for _, e := range resp.Events {
+		if e.Kv.ModRevision <= last {
+			fmt.Fprintf(&b, "revision %d is split or repeated\n", e.Kv.ModRevision)
+		}
+		if e.Kv.ModRevision > resp.Header.GetRevision() {
+			fmt.Fprintf(&b, "header %d is below the event\n", resp.Header.GetRevision())
+		}
+		b.WriteString(s.printer().message(fmt.Sprintf("watch %d", resp.WatchId), e))
+	}
+	return b.String()
 }
 
 // watchHalfClose says that no request follows. The watches of the stream go on.
