@@ -371,6 +371,7 @@ func (o *opening) makeNode(log *raftLog, applied uint64) error {
 	s.checkpoint = newCheckpointer(s, o.db)
 	s.checkpoint.last = mark{index: o.content.Index, term: o.content.Term}
 	s.checkpoint.lastAt = s.cfg.Now()
+	s.metrics.database(o.db.Size(), o.db.SizeInUse())
 	return nil
 }
 

@@ -18,6 +18,7 @@ type replay struct {
 	entries  []*raftpb.Entry // behind base, without a gap
 	segments segmentStarts
 	any      bool
+	gap      *recordError // an entry that does not follow
 }
 
 func newReplay(base mark) *replay { return &replay{base: base, hard: &raftpb.HardState{}} }
@@ -72,14 +73,18 @@ func (r *replay) entry(pos wal.Position, e *raftpb.Entry) error {
 		r.entries = nil // what came behind was replaced
 		return nil
 	}
-	if index > r.last()+1 {
-		return fmt.Errorf("entry %d follows entry %d", index, r.last())
+	if r.gap == nil && index > r.last()+1 {
+		r.gap = &recordError{pos: pos, err: fmt.Errorf("entry %d follows entry %d", index, r.last())}
+	}
+	if r.gap != nil { // read on: a mark may tell that the database is at fault
+		return nil
 	}
 	r.entries = append(r.entries[:index-r.base.index-1], e)
 	return nil
 }
 
-// check compares the WAL with the database.
+// check compares the WAL with the database. If entries between the two are missing, the database is at fault if the WAL says that it
+// held more: a file that was lost or put back, or whose newest meta page is damaged so that an older one counts.
 func (r *replay) check(dbPath string) error {
 	if r.id == (identity{}) {
 		return errors.New("the log does not say which member it belongs to")
@@ -87,6 +92,9 @@ func (r *replay) check(dbPath string) error {
 	if r.mark.index > r.base.index {
 		return &CorruptError{File: dbPath, Offset: -1, Reason: fmt.Sprintf(
 			"it holds the state at index %d, though index %d had been written to it", r.base.index, r.mark.index)}
+	}
+	if r.gap != nil {
+		return r.gap
 	}
 	return nil
 }

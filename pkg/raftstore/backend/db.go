@@ -80,6 +80,11 @@ func Open(path string, o Options) (db *DB, err error) {
 		return nil, fmt.Errorf("remove leftover of a defragmentation: %w", err)
 	}
 	defer db.guard(debug.SetPanicOnFault(true), &err)
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		if err := db.create(); err != nil {
+			return nil, fmt.Errorf("make the database: %w", err)
+		}
+	}
 	h, err := db.open(path)
 	if err != nil {
 		return nil, err
@@ -91,6 +96,22 @@ func Open(path string, o Options) (db *DB, err error) {
 	db.handle.Store(h)
 	db.measure()
 	return db, nil
+}
+
+// create makes an empty file under another name first, so that a crash leaves none or a whole one.
+func (db *DB) create() error {
+	temp := db.path + tempSuffix
+	h, err := bbolt.Open(temp, fileMode, &bbolt.Options{OpenFile: db.opts.OpenFile, FreelistType: bbolt.FreelistMapType})
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(createBuckets(h), h.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(temp, db.path); err != nil {
+		return err
+	}
+	return errors.Join(syncDir(filepath.Dir(db.path)), syncDir(filepath.Dir(filepath.Dir(db.path))))
 }
 
 func (db *DB) openReadOnly() (_ *DB, err error) {

@@ -35,6 +35,7 @@
 //
 // # Crash states
 //
+// A crash while Open makes the file leaves none, maybe with db.tmp, or an empty one with all buckets.
 // A crash in Write leaves the state before or the state after: bbolt writes new pages, syncs, and then switches with one meta page.
 // A crash in Defragment leaves the old file or the new one, which hold the same rows, and maybe db.tmp, which Open removes.
 //
