@@ -18,7 +18,7 @@
 //
 //	name        owns                             receives                            bound, and what happens at it
 //	node        raft.RawNode, its flow control   proposals, answers of log and       proposalsQueuedMax: Propose answers ErrTooManyRequests.
-//	                                             apply, ticks                        entriesInFlightMax, appendsInFlightMax: proposals wait
+//	                                             apply, ticks                        entries-, bytes-, appendsInFlightMax: proposals wait
 //	log         wal.WAL, the hard state on disk  appends, marks of checkpoints       what node lets in; a full disk stops it until there is room
 //	apply       mvcc.State, membership           committed entries, captures for     committedBytesMax: raft hands out no more;
 //	                                             the checkpoint                      applyLagMax: Propose answers ErrTooManyRequests

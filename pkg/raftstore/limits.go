@@ -21,9 +21,6 @@ const (
 	batchBytesMax   = 8 << 20
 	// applyLagMax is etcd's maxGapBetweenApplyAndCommitIndex.
 	applyLagMax = 5000
-	// storageMsgsQueued is the bound of the queues to the log and apply goroutines. Raft itself keeps the entries in
-	// flight below it; when a queue is full the node goroutine waits, and with it the proposal queue.
-	storageMsgsQueued = 64
 	// committedBytesMax bounds the entries handed to the apply goroutine and not yet applied.
 	committedBytesMax = 64 << 20
 	messageBytesMax   = 1 << 20
@@ -32,8 +29,9 @@ const (
 	// appendsInFlightMax is the number of batches the log goroutine may have. While it writes one, one more waits, and what
 	// comes in meanwhile gathers in the proposal queue: so there is one batch per fsync, not one per proposal.
 	appendsInFlightMax = 2
-	// entriesInFlightMax bounds the entries proposed and not yet applied.
+	// entriesInFlightMax and bytesInFlightMax bound the entries proposed and not yet applied.
 	entriesInFlightMax = 8192
+	bytesInFlightMax   = 256 << 20
 	inflightMsgsMax    = 256
 
 	// compactStepBudget is the number of versions one slice of physical compaction looks at.

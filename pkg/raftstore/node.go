@@ -25,6 +25,7 @@ type node struct {
 	entries         []*raftpb.Entry // of the batch; reused, see propose
 	appendsInFlight int             // batches with entries at the log goroutine
 	entriesInFlight int             // entries proposed here and not applied
+	bytesInFlight   int             // their sizes
 	campaigned      bool
 	leaderless      int // ticks without a leader
 	housekept       time.Time
@@ -114,6 +115,10 @@ func (n *node) input(in nodeInput) {
 	}
 	entries := in.msg.GetEntries()
 	n.entriesInFlight = max(0, n.entriesInFlight-len(entries))
+	for _, e := range entries {
+		n.bytesInFlight -= len(e.GetData()) + entryOverhead
+	}
+	n.bytesInFlight = max(0, n.bytesInFlight)
 	if applied := entries[len(entries)-1].GetIndex(); n.soleVoter() {
 		n.log.drop(applied)
 	} else if keep := n.s.cfg.SnapshotCatchupEntries; applied > keep {
@@ -124,7 +129,8 @@ func (n *node) input(in nodeInput) {
 // propose turns what waits in the queue into one step of raft. It holds back while there is no leader, and while enough is in
 // flight: then proposals gather in the queue, and the next batch is larger.
 func (n *node) propose() {
-	if n.appendsInFlight >= appendsInFlightMax || n.entriesInFlight >= entriesInFlightMax || n.s.lead.Load().leader == 0 {
+	if n.appendsInFlight >= appendsInFlightMax || n.entriesInFlight >= entriesInFlightMax || n.bytesInFlight >= bytesInFlightMax ||
+		n.s.lead.Load().leader == 0 {
 		return
 	}
 	n.batch = n.proposals.takeBatch(n.batch[:0], batchEntriesMax, batchBytesMax, proposal.size)
@@ -142,6 +148,9 @@ func (n *node) propose() {
 	err := n.raft.Step(&raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(n.s.id.member), Entries: entries})
 	if err == nil {
 		n.entriesInFlight += len(entries)
+		for _, p := range n.batch {
+			n.bytesInFlight += p.size()
+		}
 	} else {
 		if errors.Is(err, raft.ErrProposalDropped) {
 			err = ErrNoLeader
