@@ -5,22 +5,21 @@ import "sync"
 // mailbox hands work to one goroutine. put never blocks; the owner takes everything at once, so a batch costs one lock on each
 // side. What bounds it is said where it is made: a limit here, or the flow control of the node goroutine.
 type mailbox[T any] struct {
-	mu     sync.Mutex
-	items  []T
-	spare  []T // the slice handed back by the owner
-	limit  int // 0: bounded elsewhere
-	closed bool
-	wake   chan struct{} // capacity 1; may be shared by the mailboxes of one owner
+	mu    sync.Mutex
+	items []T
+	spare []T           // the slice handed back by the owner
+	limit int           // 0: bounded elsewhere
+	wake  chan struct{} // capacity 1; may be shared by the mailboxes of one owner
 }
 
 func newMailbox[T any](limit int, wake chan struct{}) *mailbox[T] {
 	return &mailbox[T]{limit: limit, wake: wake}
 }
 
-// put is false when the mailbox is full or closed.
+// put is false when the mailbox is full.
 func (m *mailbox[T]) put(items ...T) bool {
 	m.mu.Lock()
-	if m.closed || (m.limit > 0 && len(m.items)+len(items) > m.limit) {
+	if m.limit > 0 && len(m.items)+len(items) > m.limit {
 		m.mu.Unlock()
 		return false
 	}
@@ -76,11 +75,4 @@ func (m *mailbox[T]) len() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return len(m.items)
-}
-
-// close refuses further items; what is inside can still be taken.
-func (m *mailbox[T]) close() {
-	m.mu.Lock()
-	m.closed = true
-	m.mu.Unlock()
 }
