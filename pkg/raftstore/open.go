@@ -149,7 +149,7 @@ func (o *opening) loadCheckpoint() (err error) {
 	}
 	err = o.db.Load(func(c backend.Content, rows iter.Seq2[mvcc.Row, error]) error {
 		o.content = c
-		if !storageReadable(c.StorageVersion) {
+		if !backend.Readable(c.StorageVersion) {
 			return nil
 		}
 		if c.Index > 0 && !c.Trusted {
@@ -172,7 +172,7 @@ func (o *opening) loadCheckpoint() (err error) {
 		s.apply.cluster, err = clusterOf(c)
 		return err
 	})
-	if v := o.content.StorageVersion; err == nil && !storageReadable(v) {
+	if v := o.content.StorageVersion; err == nil && !backend.Readable(v) {
 		return fmt.Errorf("%s has storage version %s, this program reads up to %s: %w", s.cfg.DBPath, v, backend.StorageVersion, ErrNewerFormat)
 	}
 	return err
@@ -185,19 +185,6 @@ var errUntrusted = errors.New("the applied index is not the one that the checksu
 func leaseTTLMin(cfg *Config) int64 {
 	ttl := time.Duration(3*cfg.ElectionTicks/2) * cfg.TickInterval
 	return int64(math.Ceil(ttl.Seconds()))
-}
-
-// storageReadable is true for the schemas of etcd 3.x up to ours. A file without a version is empty or of etcd 3.5.
-func storageReadable(version string) bool {
-	if version == "" {
-		return true
-	}
-	var major, minor, wantMajor, wantMinor int
-	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
-		return false
-	}
-	fmt.Sscanf(backend.StorageVersion, "%d.%d", &wantMajor, &wantMinor)
-	return major == wantMajor && minor <= wantMinor
 }
 
 func clusterOf(c backend.Content) (*membership.Cluster, error) {

@@ -134,6 +134,9 @@ func createBuckets(h *bbolt.DB) error {
 		return fmt.Errorf("begin to write the database: %w", err)
 	}
 	defer tx.Rollback()
+	if meta := tx.Bucket(bucketMeta); meta != nil && !Readable(string(meta.Get(metaStorageVersion))) {
+		return nil // it will be refused, and stays as it is
+	}
 	missing := 0
 	for _, name := range buckets {
 		if tx.Bucket(name) != nil {

@@ -3,6 +3,7 @@ package backend
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -40,6 +41,19 @@ var (
 
 // StorageVersion is the version of the schema that is written.
 const StorageVersion = "3.7.0"
+
+// Readable is true for the schemas of etcd 3.x up to ours. A file without a version is empty or of etcd 3.5.
+func Readable(version string) bool {
+	if version == "" {
+		return true
+	}
+	var major, minor, wantMajor, wantMinor int
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
+		return false
+	}
+	fmt.Sscanf(StorageVersion, "%d.%d", &wantMajor, &wantMinor)
+	return major == wantMajor && minor <= wantMinor
+}
 
 var (
 	errRowShort = errors.New("row is too short")
