@@ -35,7 +35,7 @@ var importTable = map[string][]string{
 	"pkg/raftstore/backend":      {"pkg/raftstore/mvcc", "pkg/raftstore/membership", "pkg/raftstore/vfs"},
 	"pkg/raftstore": {
 		"pkg/raftstore/mvcc", "pkg/raftstore/wal", "pkg/raftstore/vfs", "pkg/raftstore/membership",
-		"pkg/raftstore/backend",
+		"pkg/raftstore/backend", "pkg/compact",
 	},
 	"pkg/watchcache": {"pkg/raftstore/mvcc", "pkg/registry"},
 	"pkg/compact":    {"pkg/raftstore/mvcc"},

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -91,7 +90,7 @@ func (m *member) open() error {
 		ClientURLs:             urlStrings(c.AdvertiseClientURLs),
 		TickInterval:           time.Duration(c.TickMs) * time.Millisecond,
 		ElectionTicks:          int(c.ElectionMs / c.TickMs),
-		QuotaBytes:             c.QuotaBackendBytes,
+		Quota:                  compact.Quota(c.QuotaBackendBytes),
 		MaxRequestBytes:        int(c.MaxRequestBytes),
 		SnapshotCatchupEntries: c.SnapshotCatchUpCount,
 		OnApply: func(v *mvcc.View, events []mvcc.Event) {
@@ -102,7 +101,7 @@ func (m *member) open() error {
 		Registerer: m.metrics,
 	}
 	if c.SnapshotCount != snapshotCountDefault {
-		cfg.SnapshotCount = c.SnapshotCount
+		cfg.Checkpoints.Entries = c.SnapshotCount
 	}
 	store, err := raftstore.Open(cfg)
 	if err != nil {
@@ -227,6 +226,8 @@ func (m *member) build(l *listeners) error {
 		KeepAliveTimeout:            c.GRPCKeepAliveTimeout,
 		WatchProgressNotifyInterval: c.WatchProgressNotifyInterval,
 		ExtensiveMetrics:            c.Metrics == metricsExtensive,
+		OnSlowCall:                  m.logSlow,
+		SlowCallMin:                 c.WarningUnaryRequestDuration,
 	}
 	opts.EnsureDefaults()
 	if err := opts.Validate(); err != nil {
@@ -235,7 +236,6 @@ func (m *member) build(l *listeners) error {
 	m.api = etcdapi.New(opts, m.store, m.hub)
 	server := m.api.NewGRPCServer(
 		grpc.Creds(etcdapi.FrontCredentials()),
-		grpc.ChainUnaryInterceptor(warnSlow(m.log, c.WarningUnaryRequestDuration)),
 		grpc.ChainStreamInterceptor(m.drain.Intercept),
 	)
 	front, err := etcdapi.NewFront(etcdapi.FrontOptions{OnRejected: m.logRejected}, l.endpoints(server, m.httpOptions()))
@@ -282,14 +282,9 @@ func (m *member) logRejected(r etcdapi.Rejected) {
 
 // logStart tells what is about to start, with the settings that matter.
 func logStart(c *Config, log *slog.Logger) {
-	quota := c.QuotaBackendBytes
-	if !compact.Quota(quota).Suggested() {
-		log.Warn("quota exceeds the maximum that etcd suggests", "quota-backend-bytes", quota, "suggested-bytes", compact.SuggestedQuotaBytesMax)
-	}
-	if n, ok := compact.Quota(quota).Bytes(); ok {
-		quota = n
-	} else {
-		quota = math.MaxInt64
+	quota := compact.Quota(c.QuotaBackendBytes)
+	if !quota.Suggested() {
+		log.Warn("quota exceeds the maximum that etcd suggests", "quota-backend-bytes", quota.Ceiling(), "suggested-bytes", compact.SuggestedQuotaBytesMax)
 	}
 	log.Info("starting an etcd server",
 		"etcd-version", version.Version, "shim-version", shimVersion, "git-sha", gitSHA(),
@@ -301,7 +296,7 @@ func logStart(c *Config, log *slog.Logger) {
 		"advertise-client-urls", urlStrings(c.AdvertiseClientURLs), "listen-client-urls", urlStrings(c.ListenClientURLs),
 		"listen-metrics-urls", urlStrings(c.ListenMetricsURLs), "initial-cluster", c.InitialCluster,
 		"initial-cluster-state", c.ClusterState, "initial-cluster-token", c.InitialClusterToken,
-		"quota-backend-bytes", quota, "max-request-bytes", c.MaxRequestBytes, "max-concurrent-streams", c.MaxConcurrentStreams,
+		"quota-backend-bytes", quota.Ceiling(), "max-request-bytes", c.MaxRequestBytes, "max-concurrent-streams", c.MaxConcurrentStreams,
 		"feature-gates", c.Gates.String(), "auto-compaction-mode", c.AutoCompactionMode, "auto-compaction-retention", c.AutoCompactionRetention)
 }
 

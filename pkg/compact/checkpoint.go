@@ -12,9 +12,9 @@ type CheckpointPolicy struct {
 	// WALBytes since the last checkpoint, from which on one is due. More saves
 	// writes and makes the start after a crash longer.
 	WALBytes int64
-	// UnsavedBytes of versions that are in no checkpoint, from which on one is
-	// due. More saves writes and holds more memory.
-	UnsavedBytes int64
+	// Entries applied since the last checkpoint, from which on one is due
+	// (--snapshot-count). More saves writes and makes the start longer.
+	Entries uint64
 	// Age of the last checkpoint, from which on one is due if anything was
 	// applied since. More saves writes and keeps WAL segments longer.
 	Age time.Duration
@@ -25,8 +25,8 @@ func (p *CheckpointPolicy) EnsureDefaults() {
 	if p.WALBytes == 0 {
 		p.WALBytes = DefaultCheckpointWALBytes
 	}
-	if p.UnsavedBytes == 0 {
-		p.UnsavedBytes = DefaultCheckpointUnsaved
+	if p.Entries == 0 {
+		p.Entries = DefaultCheckpointEntries
 	}
 	if p.Age == 0 {
 		p.Age = DefaultCheckpointAge
@@ -39,9 +39,6 @@ func (p *CheckpointPolicy) Validate() error {
 	if p.WALBytes < 0 {
 		errs = append(errs, fmt.Errorf("checkpoint after %d bytes of wal", p.WALBytes))
 	}
-	if p.UnsavedBytes < 0 {
-		errs = append(errs, fmt.Errorf("checkpoint after %d unsaved bytes", p.UnsavedBytes))
-	}
 	if p.Age < 0 {
 		errs = append(errs, fmt.Errorf("checkpoint after %v", p.Age))
 	}
@@ -50,13 +47,9 @@ func (p *CheckpointPolicy) Validate() error {
 
 // CheckpointStats is what a decision is made from.
 type CheckpointStats struct {
-	Applied      uint64        // index applied
-	Saved        uint64        // index of the last finished checkpoint
+	Entries      uint64        // applied since the last checkpoint
 	WALBytes     int64         // written to the WAL since then
-	UnsavedBytes int64         // of versions held in memory for the next one
 	Age          time.Duration // since then
-	Running      bool          // one is being written
-	Asked        bool          // a snapshot, a backup or the shutdown waits for one
 	Failures     int           // in a row
 	SinceFailure time.Duration // since the last of them
 }
@@ -66,11 +59,9 @@ type CheckpointReason string
 
 // The reasons for a checkpoint, by rank, and those against one.
 const (
-	CheckpointAsked   CheckpointReason = "asked for"
-	CheckpointWAL     CheckpointReason = "wal size"
-	CheckpointMemory  CheckpointReason = "memory of unsaved versions"
+	CheckpointWAL     CheckpointReason = "log size"
+	CheckpointEntries CheckpointReason = "log entries"
 	CheckpointAge     CheckpointReason = "age"
-	CheckpointRunning CheckpointReason = "one is running"
 	CheckpointClean   CheckpointReason = "nothing was applied since the last one"
 	CheckpointPause   CheckpointReason = "pause after a failure"
 	CheckpointNotDue  CheckpointReason = "no bound is reached"
@@ -94,26 +85,19 @@ func (d CheckpointDecision) String() string {
 func (p CheckpointPolicy) Decide(s CheckpointStats) CheckpointDecision {
 	p.EnsureDefaults()
 	switch {
-	case s.Running:
-		return CheckpointDecision{false, CheckpointRunning}
-	case s.Applied == s.Saved:
+	case s.Entries == 0:
 		return CheckpointDecision{false, CheckpointClean}
-	case s.Asked:
-		return CheckpointDecision{true, CheckpointAsked}
 	case s.Failures > 0 && s.SinceFailure < checkpointPause(s.Failures):
 		return CheckpointDecision{false, CheckpointPause}
 	case s.WALBytes >= p.WALBytes:
 		return CheckpointDecision{true, CheckpointWAL}
-	case s.UnsavedBytes >= p.UnsavedBytes:
-		return CheckpointDecision{true, CheckpointMemory}
+	case s.Entries >= p.Entries:
+		return CheckpointDecision{true, CheckpointEntries}
 	case s.Age >= p.Age:
 		return CheckpointDecision{true, CheckpointAge}
 	}
 	return CheckpointDecision{false, CheckpointNotDue}
 }
-
-// ShouldCheckpoint is Decide without the reason.
-func (p CheckpointPolicy) ShouldCheckpoint(s CheckpointStats) bool { return p.Decide(s).Do }
 
 // checkpointPause answers how long to leave a failing disk alone.
 func checkpointPause(failures int) time.Duration {

@@ -15,7 +15,7 @@
 //	Options --New--> Auto.Run --Env.Compact--> a compaction is proposed
 //
 //	CheckpointStats --CheckpointPolicy.Decide--> CheckpointDecision{Do, Reason}
-//	bytes stored, request --Quota.Admit--> QuotaDecision{OK, Cost, Remaining}
+//	bytes stored, Cost(request) --Quota.Admit--> QuotaDecision{OK, Cost, Remaining}
 //
 // # Automatic compaction
 //
@@ -42,8 +42,8 @@
 // Everything that is in the WAL only must be replayed at the start and be kept
 // in memory; on the other hand whatever is superseded and compacted before the
 // next checkpoint never has to be written. A checkpoint is due when the WAL
-// behind the last one, the memory of what is not saved yet, or its age reaches
-// its bound; a failed one is followed by a pause that doubles up to a minute.
+// behind the last one, the number of its entries, or its age reaches its bound;
+// a failed one is followed by a pause that doubles up to a minute.
 //
 // # Quota
 //

@@ -17,7 +17,7 @@ const periodMin = 10 * time.Millisecond
 // that most versions of a heartbeat die in memory.
 const (
 	DefaultCheckpointWALBytes = 64 << 20
-	DefaultCheckpointUnsaved  = 256 << 20
+	DefaultCheckpointEntries  = 100_000
 	DefaultCheckpointAge      = 10 * time.Minute
 
 	checkpointRetryMin = time.Second

@@ -2,6 +2,7 @@ package compact
 
 import (
 	"fmt"
+	"math"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
@@ -19,6 +20,14 @@ func (q Quota) Bytes() (n int64, ok bool) {
 		return DefaultQuotaBytes, true
 	}
 	return int64(q), true
+}
+
+// Ceiling is the bound as a number: the largest there is when there is none.
+func (q Quota) Ceiling() int64 {
+	if n, ok := q.Bytes(); ok {
+		return n
+	}
+	return math.MaxInt64
 }
 
 // Suggested says whether the bound is within what etcd suggests.

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/bbolt"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/kubeshim/shim/pkg/compact"
 	"github.com/kubeshim/shim/pkg/raftstore/backend"
 	"github.com/kubeshim/shim/pkg/raftstore/membership"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
@@ -26,10 +27,11 @@ type checkpointer struct {
 	poke  chan struct{}       // capacity 1: look at the policy
 
 	// All below belongs to the goroutine.
-	last    mark
-	lastAt  time.Time
-	walSize int64 // after the last checkpoint
-	retryAt time.Time
+	last     mark
+	lastAt   time.Time
+	walSize  int64 // after the last checkpoint
+	failures int   // in a row
+	failedAt time.Time
 }
 
 // checkpointTask is something to do on the goroutine.
@@ -57,8 +59,8 @@ func (c *checkpointer) run() {
 		case t := <-c.tasks:
 			t.done <- t.do()
 		case <-c.poke:
-			if reason := c.due(); reason != "" {
-				_ = c.write(reason) // reported as an event, and tried again
+			if d := c.due(); d.Do {
+				_ = c.write(string(d.Reason)) // reported as an event, and tried again
 			}
 			c.s.metrics.database(c.db.Size(), c.db.SizeInUse())
 		}
@@ -85,22 +87,15 @@ func (c *checkpointer) call(ctx context.Context, do func() error) error {
 	}
 }
 
-// due is why a checkpoint should be made now, "" if it should not.
-func (c *checkpointer) due() string {
-	now, view := c.s.cfg.Now(), c.s.View()
-	behind := view.Index() - c.last.index
-	grown := c.s.log.wal.Size() - c.walSize
-	switch {
-	case behind == 0 || now.Before(c.retryAt):
-		return ""
-	case grown >= c.s.cfg.CheckpointWALBytes:
-		return "log size"
-	case behind >= c.s.cfg.SnapshotCount:
-		return "log entries"
-	case now.Sub(c.lastAt) >= c.s.cfg.CheckpointInterval:
-		return "age"
-	}
-	return ""
+// due asks the policy.
+func (c *checkpointer) due() compact.CheckpointDecision {
+	now := c.s.cfg.Now()
+	return c.s.cfg.Checkpoints.Decide(compact.CheckpointStats{
+		Entries:  c.s.View().Index() - c.last.index,
+		WALBytes: c.s.log.wal.Size() - c.walSize,
+		Age:      now.Sub(c.lastAt),
+		Failures: c.failures, SinceFailure: now.Sub(c.failedAt),
+	})
 }
 
 // write makes a checkpoint.
@@ -119,7 +114,7 @@ func (c *checkpointer) write(reason string) error {
 		err = c.commit(batch)
 	}
 	if err != nil {
-		c.retryAt = start.Add(checkpointRetryInterval)
+		c.failures, c.failedAt = c.failures+1, c.s.cfg.Now()
 		_ = c.release(got, false)
 		c.s.cfg.OnEvent(CheckpointFailed{Reason: reason, Err: err})
 		return fmt.Errorf("checkpoint: %w", err)
@@ -128,7 +123,7 @@ func (c *checkpointer) write(reason string) error {
 		return err
 	}
 	c.last = mark{index: at, term: got.state.Term, conf: got.cluster.ConfState()}
-	c.lastAt = c.s.cfg.Now()
+	c.lastAt, c.failures = c.s.cfg.Now(), 0
 	if err := c.markLog(); err != nil {
 		c.s.cfg.OnEvent(CheckpointFailed{Reason: reason, Err: err})
 		return fmt.Errorf("checkpoint: %w", err)

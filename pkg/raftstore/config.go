@@ -3,12 +3,12 @@ package raftstore
 import (
 	"errors"
 	"fmt"
-	"math"
 	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/kubeshim/shim/pkg/compact"
 	"github.com/kubeshim/shim/pkg/raftstore/membership"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 	"github.com/kubeshim/shim/pkg/raftstore/vfs"
@@ -35,20 +35,14 @@ type Config struct {
 	TickInterval time.Duration
 	// ElectionTicks is the election timeout in ticks. Default 10.
 	ElectionTicks int
-	// QuotaBytes bounds the rows of the key space (all versions); a command that grows it beyond raises the NOSPACE
-	// alarm. 0 means 2 GiB, below 0 none.
-	QuotaBytes int64
+	// Quota bounds the rows of the key space (all versions); a command that grows it beyond raises the NOSPACE alarm.
+	Quota compact.Quota
 	// MaxRequestBytes bounds one log entry. Default 1.5 MiB.
 	MaxRequestBytes int
-	// SnapshotCount is the number of applied entries after which a checkpoint is due. Default 100,000; more entries
-	// mean a longer replay at start, fewer mean more bytes written.
-	SnapshotCount uint64
 	// SnapshotCatchupEntries are kept in memory for slow members once there is another member. Default 5,000.
 	SnapshotCatchupEntries uint64
-	// CheckpointWALBytes is the number of WAL bytes after which a checkpoint is due. Default 64 MiB.
-	CheckpointWALBytes int64
-	// CheckpointInterval is the age after which a checkpoint is due when anything was written. Default 5 min.
-	CheckpointInterval time.Duration
+	// Checkpoints says when one is due.
+	Checkpoints compact.CheckpointPolicy
 	// LeaseCheckpointInterval is how often remaining times of long leases are written to the log. Default 1 min.
 	LeaseCheckpointInterval time.Duration
 	// WALSegmentBytes is the size of one WAL file. Default that of package wal.
@@ -88,15 +82,9 @@ func (c *Config) EnsureDefaults() {
 	}
 	setDefault(&c.TickInterval, tickIntervalDefault)
 	setDefault(&c.ElectionTicks, electionTicksDefault)
-	setDefault(&c.QuotaBytes, int64(quotaBytesDefault))
-	if c.QuotaBytes < 0 {
-		c.QuotaBytes = math.MaxInt64
-	}
 	setDefault(&c.MaxRequestBytes, requestBytesMaxDefault)
-	setDefault(&c.SnapshotCount, uint64(snapshotCountDefault))
 	setDefault(&c.SnapshotCatchupEntries, uint64(snapshotCatchupEntriesDefault))
-	setDefault(&c.CheckpointWALBytes, int64(checkpointWALBytesDefault))
-	setDefault(&c.CheckpointInterval, checkpointIntervalDefault)
+	c.Checkpoints.EnsureDefaults()
 	setDefault(&c.LeaseCheckpointInterval, leaseCheckpointIntervalDefault)
 	if c.OnApply == nil {
 		c.OnApply = func(*mvcc.View, []mvcc.Event) {}
@@ -138,8 +126,11 @@ func (c *Config) Validate() error {
 	if c.MaxRequestBytes < 0 {
 		errs = append(errs, fmt.Errorf("max request bytes %d is negative", c.MaxRequestBytes))
 	}
-	if c.CheckpointWALBytes < 0 || c.CheckpointInterval < 0 || c.LeaseCheckpointInterval < 0 {
-		errs = append(errs, errors.New("checkpoint limits are negative"))
+	if err := c.Checkpoints.Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if c.LeaseCheckpointInterval < 0 {
+		errs = append(errs, errors.New("lease checkpoint interval is negative"))
 	}
 	if err := membership.ValidateURLs(c.PeerURLs); err != nil {
 		errs = append(errs, fmt.Errorf("advertised peer URLs: %w", err))

@@ -136,7 +136,7 @@ func TestLogFull(t *testing.T) {
 // TestQuota: the command that would pass the quota raises the alarm, what frees space goes on, and disarming is enough.
 func TestQuota(t *testing.T) {
 	h := newHarness(t)
-	h.adjust = func(c *Config) { c.QuotaBytes = 100 << 10 }
+	h.adjust = func(c *Config) { c.Quota = 100 << 10 }
 	s := h.open()
 	defer closeStore(t, s)
 	ctx := context.Background()

@@ -161,7 +161,7 @@ func TestFailedFsync(t *testing.T) {
 // TestRequestTooLarge: the limit is on the log entry, as in etcd.
 func TestRequestTooLarge(t *testing.T) {
 	h := newHarness(t)
-	h.adjust = func(c *Config) { c.MaxRequestBytes = 1000; c.QuotaBytes = 1 << 30 }
+	h.adjust = func(c *Config) { c.MaxRequestBytes = 1000; c.Quota = 1 << 30 }
 	s := h.open()
 	defer closeStore(t, s)
 	if _, err := tryPut(s, "a", string(make([]byte, 1000)), 0); !errors.Is(err, ErrRequestTooLarge) {

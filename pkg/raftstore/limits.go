@@ -6,12 +6,8 @@ const (
 	tickIntervalDefault           = 100 * time.Millisecond
 	electionTicksDefault          = 10
 	electionTicksMin              = 2
-	quotaBytesDefault             = 2 << 30
 	requestBytesMaxDefault        = 3 << 19 // 1.5 MiB, as etcd
-	snapshotCountDefault          = 100_000
 	snapshotCatchupEntriesDefault = 5_000
-	checkpointWALBytesDefault     = 64 << 20
-	checkpointIntervalDefault     = 5 * time.Minute
 	requestTimeoutBase            = 5 * time.Second
 
 	// proposalsQueuedMax bounds the queue in front of the node goroutine; beyond it callers get ErrTooManyRequests.
@@ -47,8 +43,7 @@ const (
 	// noLeaderTimeouts is the number of election timeouts without a leader after which streams that asked for one end.
 	noLeaderTimeouts = 3
 
-	housekeepingInterval    = time.Second
-	checkpointRetryInterval = 10 * time.Second
+	housekeepingInterval = time.Second
 )
 
 // entryOverhead is about what raftpb adds to the data of an entry.
@@ -65,7 +60,4 @@ const (
 	frameOverheadMax = 32
 	// payloadPooledMax is the largest payload whose buffer is kept for the next one.
 	payloadPooledMax = 64 << 10
-	// kvCost and leaseCost are what etcd counts for a key and a lease beside their bytes.
-	kvCost    = 256
-	leaseCost = 64
 )

@@ -69,7 +69,7 @@ func (o *opening) open(cfg Config) (*Store, error) {
 		return nil, err
 	}
 	var err error
-	if s.metrics, err = newMetrics(cfg.Registerer, s.id, cfg.QuotaBytes); err != nil {
+	if s.metrics, err = newMetrics(cfg.Registerer, s.id, cfg.Quota.Ceiling()); err != nil {
 		return nil, err
 	}
 	log, applied, err := o.catchUp()

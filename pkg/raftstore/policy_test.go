@@ -23,9 +23,9 @@ func (h *harness) reasons() (out []string) {
 // nothing was written.
 func TestCheckpointPolicy(t *testing.T) {
 	for reason, adjust := range map[string]func(*Config){
-		"log size":    func(c *Config) { c.CheckpointWALBytes = 20 << 10 },
-		"log entries": func(c *Config) { c.SnapshotCount = 15 },
-		"age":         func(c *Config) { c.CheckpointInterval = time.Minute },
+		"log size":    func(c *Config) { c.Checkpoints.WALBytes = 20 << 10 },
+		"log entries": func(c *Config) { c.Checkpoints.Entries = 15 },
+		"age":         func(c *Config) { c.Checkpoints.Age = time.Minute },
 	} {
 		t.Run(reason, func(t *testing.T) {
 			h := newHarness(t)

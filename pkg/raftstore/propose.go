@@ -10,6 +10,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/kubeshim/shim/pkg/compact"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
@@ -135,7 +136,7 @@ func (s *Store) checkSpace(ctx context.Context, cmd Command) error {
 		return mvcc.ErrNoSpace
 	}
 	view := s.View()
-	if view.Size()+requestCost(cmd.Request) < s.cfg.QuotaBytes {
+	if s.cfg.Quota.Admit(view.Size(), compact.Cost(cmd.Request)).OK {
 		return nil
 	}
 	alarm := &pb.InternalRaftRequest{Alarm: &pb.AlarmRequest{
@@ -149,36 +150,4 @@ func (s *Store) checkSpace(ctx context.Context, cmd Command) error {
 		return fmt.Errorf("raise alarm: %w", err)
 	}
 	return mvcc.ErrNoSpace
-}
-
-// requestCost is how much a request may add to the quota, in bytes, by etcd's estimate.
-func requestCost(r *pb.InternalRaftRequest) int64 {
-	switch {
-	case r.Put != nil:
-		return putCost(r.Put)
-	case r.Txn != nil:
-		return txnCost(r.Txn)
-	case r.LeaseGrant != nil:
-		return leaseCost
-	}
-	return 0
-}
-
-func putCost(r *pb.PutRequest) int64 { return kvCost + int64(len(r.GetKey())+len(r.GetValue())) }
-
-// txnCost is that of the dearer branch.
-func txnCost(r *pb.TxnRequest) int64 {
-	return max(opsCost(r.GetSuccess()), opsCost(r.GetFailure()))
-}
-
-func opsCost(ops []*pb.RequestOp) (cost int64) {
-	for _, op := range ops {
-		if put := op.GetRequestPut(); put != nil {
-			cost += putCost(put)
-		}
-		if txn := op.GetRequestTxn(); txn != nil {
-			cost += txnCost(txn)
-		}
-	}
-	return cost
 }

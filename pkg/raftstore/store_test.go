@@ -34,7 +34,7 @@ func newHarness(t testing.TB) *harness {
 }
 
 func (h *harness) config() Config {
-	cfg := Config{DataDir: h.dir, FS: h.fs, DBPath: h.db, Ticks: h.ticks, WALSegmentBytes: 1 << 20, QuotaBytes: -1,
+	cfg := Config{DataDir: h.dir, FS: h.fs, DBPath: h.db, Ticks: h.ticks, WALSegmentBytes: 1 << 20, Quota: -1,
 		Now: func() time.Time { h.mu.Lock(); defer h.mu.Unlock(); return h.now },
 		OnEvent: func(e Event) {
 			h.mu.Lock()
