@@ -133,6 +133,7 @@ func (b *bookkeeper) refused(when string) {
 // TestFullDisk: on a disk that is really full writes fail with NOSPACE, reads and what frees space go on, nothing acknowledged is lost
 // over kill -9, and once there is room, writes work again without a restart.
 func TestFullDisk(t *testing.T) {
+	t.Parallel()
 	disk := smallDisk(t)
 	s := startServer(t, filepath.Join(disk, "data"))
 	b := newBookkeeper(t, s.dial())

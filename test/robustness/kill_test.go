@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	killRounds    = 12
+	killRounds    = 13
 	killClients   = 6
 	killOpsMin    = 100
 	killOpsSpread = 300
@@ -34,21 +34,29 @@ func killSpecs() [][]watchSpec {
 
 // TestKill: what clients and watchers were told stays true over kill -9.
 func TestKill(t *testing.T) {
+	storm(t, killRounds, func(s *server, round int) {
+		s.kill()
+		if round%3 == 2 { // and once more while it starts
+			s.launch()
+			s.kill()
+		}
+		s.start()
+	})
+}
+
+// storm has clients and watchers at work, disturbs the server in each round, and checks all that was recorded.
+func storm(t *testing.T, rounds int, disturb func(s *server, round int)) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	s := startServer(t, filepath.Join(t.TempDir(), "data"), "--snapshot-count=150", "--watch-progress-notify-interval=100ms")
 	watching, stopWatching := context.WithCancel(context.Background())
 	defer stopWatching()
-	var streams []*watchClient
 	var watchers []*watcher
 	var watchersDone, clientsDone sync.WaitGroup
 	for _, specs := range killSpecs() {
 		c := newWatchClient(s.dial(), t.Errorf, specs...)
-		streams = append(streams, c)
 		watchers = append(watchers, c.watchers...)
-	}
-	for _, c := range streams {
 		watchersDone.Go(func() { c.run(watching) })
 	}
 	rec := newRecording()
@@ -65,20 +73,14 @@ func TestKill(t *testing.T) {
 		c := newTrafficClient(i, rec, s.dial(), seed, safe)
 		clientsDone.Go(func() { c.run(working) })
 	}
-	for round := range killRounds {
+	for round := range rounds {
 		rec.awaitAnswers(t, int64(killOpsMin+rng.IntN(killOpsSpread)))
-		s.kill()
-		if round%3 == 2 { // and once more while it starts
-			s.launch()
-			s.kill()
-		}
-		s.start()
+		disturb(s, round)
 	}
 	rec.awaitAnswers(t, killOpsMin)
 	stopWorking()
 	clientsDone.Wait()
-	s.kill()
-	s.start()
+	disturb(s, rounds)
 	// As in etcd, a stream whose watches all begin behind the newest revision gets no progress before there is one more.
 	newTrafficClient(killClients, rec, s.dial(), seed, safe).record(&pb.PutRequest{Key: []byte("z/end"), Value: []byte("end")})
 	final := readAll(t, s)
@@ -87,10 +89,9 @@ func TestKill(t *testing.T) {
 	}
 	stopWatching()
 	watchersDone.Wait()
-	if t.Failed() {
-		return
+	if !t.Failed() {
+		judge(t, rec, watchers, final)
 	}
-	judge(t, rec, watchers, final)
 }
 
 func readAll(t *testing.T, s *server) *pb.RangeResponse {

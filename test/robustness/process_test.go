@@ -48,6 +48,7 @@ const patience = 60 * time.Second
 type server struct {
 	t      *testing.T
 	dir    string
+	scheme string
 	client string // "127.0.0.1:port"
 	peer   string
 	args   []string
@@ -73,7 +74,7 @@ func freeAddr(t *testing.T) string {
 // newServer starts nothing.
 func newServer(t *testing.T, dir string, args ...string) *server {
 	t.Helper()
-	s := &server{t: t, dir: dir, client: freeAddr(t), peer: freeAddr(t), args: args}
+	s := &server{t: t, dir: dir, scheme: "http", client: freeAddr(t), peer: freeAddr(t), args: args}
 	t.Cleanup(func() {
 		if s.cmd != nil {
 			_ = s.cmd.Process.Kill()
@@ -100,7 +101,7 @@ func startServer(t *testing.T, dir string, args ...string) *server {
 func (s *server) launch() {
 	s.t.Helper()
 	args := append([]string{"--name=test", "--data-dir=" + s.dir,
-		"--listen-client-urls=http://" + s.client, "--advertise-client-urls=http://" + s.client,
+		"--listen-client-urls=" + s.scheme + "://" + s.client, "--advertise-client-urls=" + s.scheme + "://" + s.client,
 		"--listen-peer-urls=http://" + s.peer}, s.args...)
 	cmd := exec.Command(binary, args...)
 	stderr, err := cmd.StderrPipe()
