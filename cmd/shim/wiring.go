@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"google.golang.org/grpc"
 
 	"github.com/kubeshim/shim/pkg/etcdapi"
 	"github.com/kubeshim/shim/pkg/raftstore"
@@ -86,14 +84,7 @@ func logEvent(log *slog.Logger, e raftstore.Event) {
 	log.Log(bg, level, e.String())
 }
 
-// warnSlow is --warning-unary-request-duration.
-func warnSlow(log *slog.Logger, limit time.Duration) grpc.UnaryServerInterceptor {
-	return func(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-		start := time.Now()
-		resp, err := handler(ctx, req)
-		if took := time.Since(start); took > limit {
-			log.Warn("request stats", "method", info.FullMethod, "time spent", took, "error", err)
-		}
-		return resp, err
-	}
+// logSlow is --warning-unary-request-duration.
+func (m *member) logSlow(x etcdapi.SlowCall) {
+	m.log.Warn("request stats", "method", x.Method, "time spent", x.Took, "error", x.Err)
 }

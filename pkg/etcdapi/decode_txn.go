@@ -11,6 +11,7 @@ import (
 type txnRequest struct {
 	pb.TxnRequest
 	body       []byte
+	raft       pb.InternalRaftRequest
 	compare    pb.Compare
 	compares   [1]*pb.Compare
 	mod        pb.Compare_ModRevision
@@ -28,6 +29,12 @@ type txnRequest struct {
 type txnOp struct {
 	op  pb.RequestOp
 	ops [1]*pb.RequestOp
+}
+
+// entry is the request as an entry of the log holds it.
+func (t *txnRequest) entry() *pb.InternalRaftRequest {
+	t.raft.Txn = &t.TxnRequest
+	return &t.raft
 }
 
 func (t *txnRequest) receive(body []byte) error {

@@ -14,34 +14,63 @@ import (
 	"github.com/kubeshim/shim/pkg/etcdapi/grpcmetrics"
 )
 
-// interceptUnary is the one interceptor of unary calls: counters, the client's
-// version, and hasleader.
+// SlowCall is a unary call that took longer than Options.SlowCallMin.
+type SlowCall struct {
+	Method string
+	Took   time.Duration
+	Err    error
+}
+
+// call is a unary call under way.
+type call struct {
+	method string
+	m      *grpcmetrics.Method
+	start  time.Time
+}
+
+// interceptUnary is the one interceptor of unary calls: counters, slow calls, the
+// client's version, and hasleader. (KV's go through unaryHandler.)
 func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	m := s.metrics.Method(info.FullMethod)
-	m.Started()
-	m.Received()
-	var start time.Time
-	if m.Timed() {
-		start = time.Now()
-	}
-	resp, err := s.handleUnary(ctx, req, handler)
+	c := s.begin(info.FullMethod)
+	err := s.admit(ctx)
+	var resp any
 	if err == nil {
-		m.Sent()
+		resp, err = handler(ctx, req)
 	}
-	m.Handled(codeOf(err), since(m, start))
+	s.end(c, err)
 	return resp, err
 }
 
-func (s *Server) handleUnary(ctx context.Context, req any, handler grpc.UnaryHandler) (any, error) {
+func (s *Server) begin(method string) call {
+	c := call{method: method, m: s.metrics.Method(method), start: time.Now()}
+	c.m.Started()
+	c.m.Received()
+	return c
+}
+
+func (s *Server) end(c call, err error) {
+	took := time.Since(c.start)
+	if err == nil {
+		c.m.Sent()
+	}
+	c.m.Handled(codeOf(err), took)
+	if s.opts.OnSlowCall != nil && took > s.opts.SlowCallMin {
+		s.opts.OnSlowCall(SlowCall{Method: c.method, Took: took, Err: err})
+	}
+}
+
+// admit refuses calls of clients that send nonsense, or that want a leader while
+// there is none.
+func (s *Server) admit(ctx context.Context) error {
 	version, err := clientVersion(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s.metrics.UnaryClient(version)
 	if wantsLeader(ctx) && !s.store.HasLeader() {
-		return nil, rpctypes.ErrGRPCNoLeader
+		return rpctypes.ErrGRPCNoLeader
 	}
-	return handler(ctx, req)
+	return nil
 }
 
 // interceptStream does the same for streams. A stream that asked for a leader is

@@ -17,11 +17,11 @@ func (s *Server) kvService() *grpc.ServiceDesc {
 		ServiceName: pb.KV_ServiceDesc.ServiceName,
 		HandlerType: (*any)(nil),
 		Methods: []grpc.MethodDesc{
-			{MethodName: "Range", Handler: unaryHandler(s, pb.KV_Range_FullMethodName, s.kvRange)},
-			{MethodName: "Put", Handler: unaryHandler(s, pb.KV_Put_FullMethodName, s.kvPut)},
-			{MethodName: "DeleteRange", Handler: unaryHandler(s, pb.KV_DeleteRange_FullMethodName, s.kvDeleteRange)},
-			{MethodName: "Txn", Handler: unaryHandler(s, pb.KV_Txn_FullMethodName, s.kvTxn)},
-			{MethodName: "Compact", Handler: unaryHandler(s, pb.KV_Compact_FullMethodName, s.kvCompact)},
+			{MethodName: "Range", Handler: unaryHandler(s, pb.KV_Range_FullMethodName, (*Server).kvRange)},
+			{MethodName: "Put", Handler: unaryHandler(s, pb.KV_Put_FullMethodName, (*Server).kvPut)},
+			{MethodName: "DeleteRange", Handler: unaryHandler(s, pb.KV_DeleteRange_FullMethodName, (*Server).kvDeleteRange)},
+			{MethodName: "Txn", Handler: unaryHandler(s, pb.KV_Txn_FullMethodName, (*Server).kvTxn)},
+			{MethodName: "Compact", Handler: unaryHandler(s, pb.KV_Compact_FullMethodName, (*Server).kvCompact)},
 		},
 		Streams: []grpc.StreamDesc{
 			{StreamName: "RangeStream", Handler: s.kvRangeStream, ServerStreams: true},
@@ -33,19 +33,22 @@ func (s *Server) kvService() *grpc.ServiceDesc {
 type methodHandler = func(srv any, ctx context.Context, dec func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error)
 
 // unaryHandler makes a handler of a method whose request is an M: a proto message
-// or a rawRequest.
-func unaryHandler[M any](s *Server, full string, fn func(context.Context, *M) (any, error)) methodHandler {
-	info := &grpc.UnaryServerInfo{Server: s, FullMethod: full}
-	call := func(ctx context.Context, req any) (any, error) { return fn(ctx, req.(*M)) }
-	return func(_ any, ctx context.Context, dec func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+// or a rawRequest. It does what interceptUnary does, but not by way of gRPC's
+// interceptors: the frames of those make a call outgrow its stack, see doc.go.
+func unaryHandler[M any](s *Server, full string, fn func(*Server, context.Context, *M) (any, error)) methodHandler {
+	return func(_ any, ctx context.Context, dec func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 		req := new(M)
 		if err := dec(req); err != nil {
 			return nil, err
 		}
-		if interceptor == nil {
-			return call(ctx, req)
+		c := s.begin(full)
+		err := s.admit(ctx)
+		var resp any
+		if err == nil {
+			resp, err = fn(s, ctx, req)
 		}
-		return interceptor(ctx, req, info, call)
+		s.end(c, err)
+		return resp, err
 	}
 }
 

@@ -18,7 +18,7 @@ func (s *Server) kvTxn(ctx context.Context, req *txnRequest) (any, error) {
 	if mvcc.IsReadOnlyTxn(r) {
 		return s.readTxn(ctx, r)
 	}
-	res, err := s.propose(ctx, mvcc.KindTxn, &pb.InternalRaftRequest{Txn: r}, req.body)
+	res, err := s.propose(ctx, mvcc.KindTxn, req.entry(), req.body)
 	if err != nil {
 		return nil, err
 	}

@@ -43,6 +43,11 @@ type Options struct {
 	// least 100 ms); up to a tenth is added per stream, so that not all are told at once.
 	WatchProgressNotifyInterval time.Duration
 
+	// OnSlowCall is told of each unary call that took longer than SlowCallMin, on
+	// the goroutine of the call; nil: nobody is told.
+	OnSlowCall  func(SlowCall)
+	SlowCallMin time.Duration
+
 	// ExtensiveMetrics adds histograms of handling times (--metrics=extensive).
 	ExtensiveMetrics bool
 }
