@@ -51,7 +51,7 @@ func (w *WAL) append(size int64, encode func(*encoder)) (Position, error) {
 	if size > w.BatchBytesMax() {
 		return Position{}, fmt.Errorf("append %d bytes, at most %d: %w", size, w.BatchBytesMax(), ErrTooLarge)
 	}
-	if w.tail+size > w.header.bytes {
+	if w.tail+size > w.header.bytes-sealBytes {
 		if err := w.rotate(); err != nil {
 			return Position{}, err
 		}
@@ -133,7 +133,7 @@ func (w *WAL) syncFile() error {
 // mark puts the mark behind the last record which shows that it was durable. It is left out where there is no room.
 func (w *WAL) mark() error {
 	size := recordBytes(0)
-	if w.marked || w.tail+size > w.header.bytes {
+	if w.marked || w.tail+size > w.header.bytes-sealBytes {
 		return nil
 	}
 	_, err := w.append(size, func(e *encoder) { e.add(TypeReserved, w.durable) })

@@ -261,22 +261,60 @@ func TestNewerFormat(t *testing.T) {
 	}
 }
 
-// TestMissingSegment: a gap between segments is damage.
+// TestMissingSegment: a gap between segments is damage, and so is the loss of the last ones, which the one before them was sealed for.
 func TestMissingSegment(t *testing.T) {
+	for _, lost := range [][]uint64{{2}, {4}, {3, 4}, {2, 3, 4}} {
+		mem := vfs.NewMem()
+		w, _ := mustOpen(t, mem, testOptions())
+		for i := 0; len(w.segments) < 4; i++ {
+			mustAppend(t, w, numbered(i, 2000))
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range lost {
+			if err := mem.Remove(segmentName("wal", n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, replay := collect()
+		_, err := Open(mem, "wal", testOptions(), replay)
+		if !isCorrupt(err) || !strings.Contains(err.Error(), segmentName("wal", lost[0])) {
+			t.Errorf("open without %d: %v", lost, err)
+		}
+		if err := Scan(mem, "wal", replay); !isCorrupt(err) {
+			t.Errorf("scan without %d: %v", lost, err)
+		}
+	}
+}
+
+// TestDamagedSeal: a segment that has a successor needs no seal.
+func TestDamagedSeal(t *testing.T) {
 	mem := vfs.NewMem()
 	w, _ := mustOpen(t, mem, testOptions())
-	for i := range 30 {
+	end := w.tail
+	for i := 0; len(w.segments) < 2; i++ {
+		end = w.tail
 		mustAppend(t, w, numbered(i, 2000))
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if err := mem.Remove(segmentName("wal", 2)); err != nil {
+	got, replay := collect()
+	if err := Scan(mem, "wal", replay); err != nil {
 		t.Fatal(err)
 	}
-	_, replay := collect()
-	if _, err := Open(mem, "wal", testOptions(), replay); !isCorrupt(err) {
-		t.Errorf("open: %v", err)
+	want := len(*got)
+	for _, bad := range [][]byte{make([]byte, sealBytes), make([]byte, 20), {0xff}} {
+		patch(t, mem, segmentName("wal", 1), end, bad)
+		got, replay = collect()
+		w, err := Open(mem, "wal", testOptions(), replay)
+		if err != nil || len(*got) != want {
+			t.Fatalf("%d of %d records, %v", len(*got), want, err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

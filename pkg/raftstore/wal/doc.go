@@ -10,7 +10,7 @@
 //
 //	Append --encode all records of the call into one buffer--> one pwrite at the tail of the current segment
 //	Sync   --one fdatasync of the current segment--> everything appended is durable
-//	full   --> the spare segment becomes the current one (rotate), a new spare is made
+//	full   --> the spare segment becomes the current one (rotate), the old one is sealed, a new spare is made
 //	Release --> segments wholly before a position: one becomes the spare, the others are removed
 //	Open   --> replay, cut a torn tail, go on behind it
 //
@@ -77,13 +77,15 @@
 //	disk full in (a): what was written of it is overwritten with zeros, and synced, before ErrNoSpace is returned.
 //
 // Path 2, rotate: (a) fdatasync of the current segment, (b) pwrite of header block and the caller's header records into the
-// spare, (c) fdatasync of it, (d) rename to its number, (e) fsync of the directory, (f) the append goes on in it.
+// spare, (c) fdatasync of it, (d) rename to its number, (e) fsync of the directory, (f) pwrite of the seal behind the last record
+// of the old segment, and fdatasync of it, (g) the append goes on in the new one.
 //
 //	before (d): the spare holds anything.
 //	   1. It is a spare still: its contents count for nothing, and it is treated as recycled.
 //	(d) done, before (e): the spare or the segment.
 //	   2. If it is the segment, it is whole, without further records: path 1.
-//	after (e): the segment.
+//	after (e): the segment, and a seal, none or a torn one in the segment before it.
+//	   3. Nothing depends on the seal of a segment that has a successor. A sealed segment without one is damage.
 //
 // Path 3, reserve: (a) create spare.tmp, (b) preallocate, (c) fdatasync, (d) rename to spare, (e) fsync of the directory.
 //
@@ -103,8 +105,9 @@
 // A segment is 16 KiB to 1 GiB (default 64 MiB; 2 to 3 of them are on disk when the caller releases in time). The records of
 // one Append take at most half of it; so do those of Options.Header, header block included. Open reads all segments, and the
 // rest of the last one, in buffers of 256 KiB (or a record's size). Nothing else is kept in memory but the write buffer, which
-// is dropped when it is larger than 8 MiB. The log cannot tell that segments at its beginning or its end are missing: who has
-// a checkpoint knows where the log must begin, and checks it.
+// is dropped when it is larger than 8 MiB. The log cannot tell that segments at its beginning are missing: who has a checkpoint
+// knows where the log must begin, and checks it. That the last ones are missing shows in the seal of the one before them, unless
+// the machine failed in the moment between (e) and (f) of path 2.
 //
 // # Decisions
 //

@@ -6,6 +6,8 @@ const (
 	headerBytes = pageBytes
 	// recordHeaderBytes is the size of what stands before a record's payload.
 	recordHeaderBytes = 24
+	// sealBytes is what the seal of a full segment takes.
+	sealBytes = recordHeaderBytes + alignBytes
 	// alignBytes is what each record's size is rounded up to.
 	alignBytes = 8
 	// sectorBytes is the unit a crash keeps or loses.

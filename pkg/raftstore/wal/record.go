@@ -6,8 +6,12 @@ import (
 	"hash/crc32"
 )
 
-// TypeReserved is the type of the log's own records (the mark that Close leaves); callers use 1 to 255.
+// TypeReserved is the type of the log's own records (the mark that Close leaves, and the seal); callers use 1 to 255.
 const TypeReserved = 0
+
+// sealPayload tells the seal from the mark. The seal is the last record of a segment, written once the next segment is there for good;
+// its number is that of the next segment's first record, and the chain does not go through it.
+var sealPayload = []byte("sealed\x00\x00")
 
 // Record is what the log keeps: bytes with a type, both opaque to it.
 //
@@ -54,7 +58,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 //
 //	offset size
 //	 0     4    length of the payload in bytes
-//	 4     1    type; 0 is the mark that Close leaves
+//	 4     1    type; 0 is the mark that Close leaves, or with a payload the seal of a segment that is full
 //	 5     3    unsynced: how many records directly before this one were not known to be durable when it was written.
 //	            So record number-1-unsynced was durable, and with it all before. 2^24-1 claims nothing
 //	 8     8    number of the record: 1 for the first of a log, then one more each, over all segments

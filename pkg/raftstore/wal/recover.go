@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	iofs "io/fs"
@@ -138,6 +139,7 @@ func walk(fs vfs.FS, dir string, numbers []uint64, openLast func(string) (vfs.Fi
 func (r *reader) walk(isLast bool, fn func(Position, Record) error) (*tail, error) {
 	for {
 		pos := Position{Segment: r.header.number, Offset: r.at}
+		chain, number := r.chain, r.number
 		rec, reason, err := r.next()
 		if err != nil {
 			return nil, err
@@ -147,6 +149,13 @@ func (r *reader) walk(isLast bool, fn func(Position, Record) error) (*tail, erro
 			if isLast {
 				return findTail(r, reason)
 			}
+			return nil, nil
+		}
+		if rec.Type == TypeReserved && bytes.Equal(rec.Data, sealPayload) {
+			if isLast {
+				return nil, &CorruptError{File: segmentName(path.Dir(r.name), r.header.number+1), Reason: "segment is missing"}
+			}
+			r.chain, r.number, r.reason = chain, number, "segment is sealed"
 			return nil, nil
 		}
 		r.marked = rec.Type == TypeReserved

@@ -78,6 +78,10 @@ func (w *WAL) install(header segmentHeader, e encoder) error {
 		return w.fail(err)
 	}
 	if w.file != nil {
+		if err := w.seal(); err != nil {
+			file.Close()
+			return err
+		}
 		w.file.Close() // synced before; a close has nothing left to lose
 		w.fullBytes.Add(w.header.bytes)
 	}
@@ -91,6 +95,27 @@ func (w *WAL) install(header segmentHeader, e encoder) error {
 	w.marked = false
 	w.segments = append(w.segments, segment{header.number, header.bytes})
 	w.wantReserve()
+	return nil
+}
+
+// seal says at the end of the current segment that there is a next one: a log whose last segment is sealed has lost what was behind it.
+// Nothing depends on the seal, so it is left out where there is no room for it.
+func (w *WAL) seal() error {
+	e := encoder{seed: w.enc.seed, chain: w.enc.chain, number: w.enc.number}
+	e.add(TypeReserved, w.durable, sealPayload)
+	if w.tail+int64(len(e.buf)) > w.header.bytes {
+		return nil
+	}
+	name := segmentName(w.dir, w.header.number)
+	if _, err := w.file.WriteAt(e.buf, w.tail); err != nil {
+		if err = noSpaceOr("seal "+name, err); isNoSpace(err) {
+			return nil
+		}
+		return w.fail(err)
+	}
+	if err := w.file.Sync(); err != nil {
+		return w.fail(fmt.Errorf("sync %s: %w", name, err))
+	}
 	return nil
 }
 
