@@ -21,8 +21,8 @@ var (
 )
 
 // TestRandom sends the same random requests to etcd and to shim and compares
-// every answer, the events of watches, and the hash of all keys; in the middle
-// both are killed and started again.
+// every answer, the events of watches, and the hash of all keys; on the way
+// both are killed and started again, and later stopped and started again.
 func TestRandom(t *testing.T) {
 	seeds := []uint64{1, 2, 3, 4}
 	if *seedFlag != 0 {
@@ -87,10 +87,9 @@ func (p *pair) converse(steps int) {
 		case i%50 == 49:
 			p.both("hashkv", "")
 		case i == steps/2:
-			p.fence()
-			p.both("restart", "", datadriven.CmdArg{Key: "kill"})
-			p.both("range", `key:"\x00" range_end:"\x00"`)
-			p.both("hashkv", "")
+			p.restart(datadriven.CmdArg{Key: "kill"})
+		case i == steps*3/4:
+			p.restart()
 		}
 		p.both(p.g.next())
 	}
@@ -99,6 +98,13 @@ func (p *pair) converse(steps int) {
 	}
 	p.fence()
 	p.both("snapshot", "")
+}
+
+func (p *pair) restart(how ...datadriven.CmdArg) {
+	p.fence()
+	p.both("restart", "", how...)
+	p.both("range", `key:"\x00" range_end:"\x00"`)
+	p.both("hashkv", "")
 }
 
 // watch opens a stream with one watch on it.
