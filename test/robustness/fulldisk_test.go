@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -20,6 +21,8 @@ import (
 const (
 	smallDiskBytes = 320 << 20
 	bigValueBytes  = 256 << 10
+	// littleRoomBytes is less than a segment.
+	littleRoomBytes = 40 << 20
 )
 
 // smallDisk mounts a tmpfs.
@@ -150,7 +153,7 @@ func TestFullDisk(t *testing.T) {
 	await(t, "the spare segment", func() bool { _, err := os.Stat(filepath.Join(disk, "data/member/wal/spare")); return err == nil })
 	ballast := filepath.Join(disk, "ballast")
 	fillDisk(t, ballast)
-	full := b.fill("big/", 1000)
+	full := b.fill("big/", 1000, 1000)
 	b.verify("on the full disk")
 	b.refused("on the full disk")
 
@@ -187,11 +190,69 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// fill puts until there is no space, and says how many keys it made.
-func (b *bookkeeper) fill(prefix string, most int) int {
+// TestFullDiskIsFreedByACheckpoint: the log is full to its last byte, so that not even a delete fits in. There comes room for a
+// checkpoint, and not for one more segment: those that the checkpoint gives back are room for all the rest.
+func TestFullDiskIsFreedByACheckpoint(t *testing.T) {
+	t.Parallel()
+	disk := smallDisk(t)
+	s := startServer(t, filepath.Join(disk, "data"))
+	b := newBookkeeper(t, s.dial())
+	b.mustPut("small", "x")
+	await(t, "the spare segment", func() bool { _, err := os.Stat(filepath.Join(disk, "data/member/wal/spare")); return err == nil })
+	ballast := filepath.Join(disk, "ballast")
+	fillDisk(t, ballast)
+	b.fill("big/", 1000, littleRoomBytes/2/bigValueBytes)
+	ctx, cancel := patiently()
+	defer cancel()
+	if _, err := b.kv.Compact(ctx, &pb.CompactionRequest{Revision: b.revision()}); err != nil {
+		t.Fatalf("compact on the full disk: %v", err)
+	}
+	b.fillWithDeletes()
+	b.verify("on the disk without room for a delete")
+	s.kill()
+	s.start()
+	b.verify("after kill -9 without room for a delete")
+
+	f, err := os.OpenFile(ballast, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Truncate(info.Size() - littleRoomBytes); err != nil {
+		t.Fatal(err)
+	}
+	await(t, "writes to work again", func() bool { return b.put("again", "x", 0) == nil })
+	b.verify("after there was a little room")
+	if code := s.signal(unix.SIGTERM); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	s.start()
+	b.verify("after a stop")
+}
+
+// fillWithDeletes deletes what is not there, until even that is refused for want of space.
+func (b *bookkeeper) fillWithDeletes() {
+	b.t.Helper()
+	for i := range 1000 {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second) // the last one waits for room
+		_, err := b.kv.DeleteRange(ctx, &pb.DeleteRangeRequest{Key: fmt.Appendf(nil, "none/%0*d", bigValueBytes*3, i)})
+		cancel()
+		if errors.Is(rpctypes.Error(err), rpctypes.ErrNoSpace) {
+			return
+		}
+	}
+	b.t.Fatal("the log does not become full")
+}
+
+// fill puts until there is no space, and says how many puts were done, on so many keys.
+func (b *bookkeeper) fill(prefix string, most, keys int) int {
 	b.t.Helper()
 	for i := range most {
-		err := b.put(fmt.Sprintf("%s%d", prefix, i), fmt.Sprintf("%0*d", bigValueBytes, i), 0)
+		err := b.put(fmt.Sprintf("%s%d", prefix, i%keys), fmt.Sprintf("%0*d", bigValueBytes, i), 0)
 		if err == nil {
 			continue
 		}
