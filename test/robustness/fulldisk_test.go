@@ -212,6 +212,7 @@ func TestFullDiskIsFreedByACheckpoint(t *testing.T) {
 	s.kill()
 	s.start()
 	b.verify("after kill -9 without room for a delete")
+	b.fillWithDeletes()
 
 	f, err := os.OpenFile(ballast, os.O_RDWR, 0)
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	killRounds    = 13
+	killRounds    = 16
 	killClients   = 6
 	killOpsMin    = 100
 	killOpsSpread = 300
@@ -85,7 +85,7 @@ func storm(t *testing.T, rounds int, disturb func(s *server, round int)) {
 	newTrafficClient(killClients, rec, s.dial(), seed, safe).record(&pb.PutRequest{Key: []byte("z/end"), Value: []byte("end")})
 	final := readAll(t, s)
 	for _, w := range watchers {
-		await(t, "watch "+w.spec.name, func() bool { return w.position() > final.Header.Revision })
+		await(t, "watch "+w.spec.name, func() bool { return w.promised() >= final.Header.Revision })
 	}
 	stopWatching()
 	watchersDone.Wait()

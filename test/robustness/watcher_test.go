@@ -66,6 +66,18 @@ func (w *watcher) position() int64 {
 	return w.next
 }
 
+// promised is the newest progress.
+func (w *watcher) promised() (rev int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, it := range w.items {
+		if it.progress {
+			rev = max(rev, it.rev)
+		}
+	}
+	return rev
+}
+
 func (w *watcher) add(it watchItem) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
