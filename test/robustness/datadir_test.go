@@ -59,6 +59,7 @@ func TestDataDirInUse(t *testing.T) {
 	first := startServer(t, dir)
 	b := newBookkeeper(t, first.dial())
 	b.mustPut("a", "1")
+	await(t, "the spare segment", func() bool { _, err := os.Stat(filepath.Join(dir, "member/wal/spare")); return err == nil })
 	before := hashDir(t, dir)
 	refuses(t, dir, dir, "in use")
 	unchanged(t, dir, before)

@@ -175,6 +175,12 @@ func TestFullDisk(t *testing.T) {
 	s.start()
 	b.verify("after kill -9 on the full disk")
 	b.refused("after kill -9 on the full disk")
+	if code := s.signal(unix.SIGTERM); code != 0 {
+		t.Errorf("exit code %d on the full disk", code)
+	}
+	s.start()
+	b.verify("after a stop on the full disk")
+	b.refused("after a stop on the full disk")
 	b.delete(fmt.Sprintf("big/%d", full/2))
 
 	if err := os.Remove(ballast); err != nil {
@@ -212,6 +218,12 @@ func TestFullDiskIsFreedByACheckpoint(t *testing.T) {
 	s.kill()
 	s.start()
 	b.verify("after kill -9 without room for a delete")
+	b.fillWithDeletes()
+	if code := s.signal(unix.SIGTERM); code != 0 {
+		t.Errorf("exit code %d without room for a delete", code)
+	}
+	s.start()
+	b.verify("after a stop without room for a delete")
 	b.fillWithDeletes()
 
 	f, err := os.OpenFile(ballast, os.O_RDWR, 0)
