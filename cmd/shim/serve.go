@@ -103,11 +103,16 @@ func (m *member) open() error {
 	if c.SnapshotCount != snapshotCountDefault {
 		cfg.Checkpoints.Entries = c.SnapshotCount
 	}
+	begun := initialized(c.Dir)
 	store, err := raftstore.Open(cfg)
 	if err != nil {
 		return err // says which directory, in one line
 	}
 	m.store = store
+	if !begun {
+		// From here on the database tells that there is a log. Without that, a member that lost its only segment would begin anew.
+		_ = store.Checkpoint(bg) // a failure is an event, and the policy tries again
+	}
 	m.hub = late.open(watchcache.Options{}, watchcache.Env{View: store.View})
 	m.counting.Go(func() { // beside serving: a scrape waits for it, nobody else
 		if err := m.resources.Begin(store.View()); err != nil {
