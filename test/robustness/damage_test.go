@@ -333,6 +333,28 @@ func TestLostFiles(t *testing.T) {
 	}
 }
 
+// TestLostLogOfAYoungServer: the server was killed before its first regular checkpoint, and the only segment of its log is gone. It must
+// not begin anew.
+func TestLostLogOfAYoungServer(t *testing.T) {
+	t.Parallel()
+	live := filepath.Join(t.TempDir(), "data")
+	s := startServer(t, live)
+	newBookkeeper(t, s.dial()).mustPut("a", "1")
+	s.kill()
+	for _, lost := range []string{"member/wal/0000000000000001.wal", "member/wal", "member/snap/db"} {
+		dir := filepath.Join(t.TempDir(), "data")
+		copyDir(t, live, dir)
+		if err := os.RemoveAll(filepath.Join(dir, lost)); err != nil {
+			t.Fatal(err)
+		}
+		out, err := exec.Command(binary, "check", dir).CombinedOutput()
+		if err == nil {
+			t.Errorf("shim check without %s: %s", lost, out)
+		}
+		refuses(t, dir, filepath.Dir(lost))
+	}
+}
+
 // hashDir is what is in a directory.
 func hashDir(t *testing.T, dir string) map[string]string {
 	t.Helper()
