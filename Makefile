@@ -5,10 +5,17 @@ GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.shimVersion=$(VERSION)
 
-.PHONY: build test race lint conformance e2e bench peers clean
+.PHONY: build cross test race lint conformance e2e bench peers clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/shim ./cmd/shim
+
+# Everything that ships compiles, tests included, on what clusters at the edge
+# and developers run.
+CROSS ?= linux/arm linux/386 linux/arm64 darwin/arm64
+cross:
+	@for p in $(CROSS); do echo "vet $$p"; \
+		GOOS=$${p%/*} GOARCH=$${p#*/} GOARM=7 CGO_ENABLED=0 $(GO) vet ./pkg/... ./cmd/... || exit 1; done
 
 test:
 	$(GO) test ./...

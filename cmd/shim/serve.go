@@ -289,7 +289,7 @@ func (m *member) logRejected(r etcdapi.Rejected) {
 func logStart(c *Config, log *slog.Logger) {
 	quota := compact.Quota(c.QuotaBackendBytes)
 	if !quota.Suggested() {
-		log.Warn("quota exceeds the maximum that etcd suggests", "quota-backend-bytes", quota.Ceiling(), "suggested-bytes", compact.SuggestedQuotaBytesMax)
+		log.Warn("quota exceeds the maximum that etcd suggests", "quota-backend-bytes", quota.Ceiling(), "suggested-bytes", int64(compact.SuggestedQuotaBytesMax))
 	}
 	log.Info("starting an etcd server",
 		"etcd-version", version.Version, "shim-version", shimVersion, "git-sha", gitSHA(),

@@ -36,7 +36,7 @@ const (
 )
 
 const (
-	_ = uint(periodMin/retryDivisor - 1)
-	_ = uint(checkpointRetryMax - checkpointRetryMin)
-	_ = uint(SuggestedQuotaBytesMax - DefaultQuotaBytes)
+	_ = uint64(periodMin/retryDivisor - 1)
+	_ = uint64(checkpointRetryMax - checkpointRetryMin)
+	_ = uint64(SuggestedQuotaBytesMax - DefaultQuotaBytes)
 )

@@ -3,6 +3,7 @@ package compact
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -71,7 +72,7 @@ func ParseOptions(mode, retention string) (Options, error) {
 	if retention == "" {
 		retention = "0"
 	}
-	n, err := strconv.Atoi(retention)
+	n, err := strconv.ParseInt(retention, 10, 64)
 	plain := err == nil && n >= 0
 	d := time.Duration(n)
 	if !plain {
@@ -83,7 +84,7 @@ func ParseOptions(mode, retention string) (Options, error) {
 	case o.Mode == ModeRevision:
 		o.Keep = mvcc.Revision(d)
 	case plain:
-		const hoursMax = int(1<<63-1) / int(time.Hour)
+		const hoursMax = math.MaxInt64 / int64(time.Hour)
 		if n > hoursMax {
 			return Options{}, fmt.Errorf("auto-compaction-retention of %d hours is above %d", n, hoursMax)
 		}

@@ -35,7 +35,7 @@ const (
 
 	leaseCheckInterval             = 500 * time.Millisecond
 	leaseRevokeRate                = 1000 // per second
-	leaseRevokeBatchMax            = leaseRevokeRate * int(leaseCheckInterval) / int(time.Second)
+	leaseRevokeBatchMax            = int(leaseRevokeRate * leaseCheckInterval / time.Second)
 	leaseRevokeRetryInterval       = 3 * time.Second
 	leaseCheckpointIntervalDefault = time.Minute
 	leaseCheckpointBatchMax        = 1000

@@ -3,6 +3,7 @@ package backend
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -16,8 +17,9 @@ import (
 )
 
 const (
-	// mapBytes is what is mapped at first, as etcd does: no reader has to be waited for until the file outgrows it.
-	mapBytes = 10 << 30
+	// mapBytes is what is mapped at first, as etcd does: no reader has to be waited for until the file outgrows it. An address
+	// space of 32 bits has no room for that.
+	mapBytes = min(10<<30, math.MaxInt/8)
 	// lockTimeout bounds the wait for a file that another process has open.
 	lockTimeout = time.Second
 	fileMode    = 0o600
@@ -43,7 +45,7 @@ type Options struct {
 	OpenFile func(name string, flag int, mode os.FileMode) (*os.File, error)
 	// ReadOnly opens a file that is there and changes nothing.
 	ReadOnly bool
-	// MapBytes is the room that is mapped at first. Default 10 GiB.
+	// MapBytes is the room that is mapped at first. Default 10 GiB; 256 MiB where addresses have 32 bits.
 	MapBytes int
 }
 
