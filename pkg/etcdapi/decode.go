@@ -23,6 +23,7 @@ func (r *rangeRequest) receive(body []byte) error {
 type putRequest struct {
 	pb.PutRequest
 	body []byte
+	write
 }
 
 func (r *putRequest) receive(body []byte) error {
@@ -36,6 +37,7 @@ func (r *putRequest) receive(body []byte) error {
 type deleteRequest struct {
 	pb.DeleteRangeRequest
 	body []byte
+	write
 }
 
 func (r *deleteRequest) receive(body []byte) error {

@@ -10,8 +10,8 @@ import (
 // instead of a dozen; what is beyond goes to the heap piece by piece.
 type txnRequest struct {
 	pb.TxnRequest
-	body       []byte
-	raft       pb.InternalRaftRequest
+	body []byte
+	write
 	compare    pb.Compare
 	compares   [1]*pb.Compare
 	mod        pb.Compare_ModRevision
@@ -29,12 +29,6 @@ type txnRequest struct {
 type txnOp struct {
 	op  pb.RequestOp
 	ops [1]*pb.RequestOp
-}
-
-// entry is the request as an entry of the log holds it.
-func (t *txnRequest) entry() *pb.InternalRaftRequest {
-	t.raft.Txn = &t.TxnRequest
-	return &t.raft
 }
 
 func (t *txnRequest) receive(body []byte) error {

@@ -16,6 +16,21 @@
 // them. In a large response the values are shared with the store, not copied.
 // All other messages are plain proto in both directions.
 //
+// # Stack
+//
+// gRPC runs each call on a fresh goroutine, whose stack is 2 or 4 kB, and its own
+// frames take 1.8 kB of that. A call that needs more has its stack copied, on
+// each call, and the larger one thrown away afterwards: that was 10 % of the CPU
+// of a write. So what a write of KV has on its stack is kept small down to the
+// channel it waits on: no chain of interceptors (9 frames), the command and its
+// result in the request (type write), and in raftstore no frame that both
+// prepares and waits. From the handler down it went from 2.7 to 1.1 kB; a create
+// from 61 to 52 µs of CPU with the floor of package bench at 30. What a profile
+// shows under runtime.newstack is the check; "go tool objdump" tells the frames.
+//
+// gRPC's stream workers (Options.StreamWorkers) would do the same for any depth,
+// but each of an apiserver's 70 and more watch streams takes one for good.
+//
 // # Files
 //
 // One file per verb or service: kv_*.go, lease.go, maintenance.go, snapshot.go,

@@ -21,6 +21,8 @@ func (s *Server) NewGRPCServer(extra ...grpc.ServerOption) *grpc.Server {
 //   - Pings of clients are tolerated as etcd tolerates them, but not on idle
 //     connections (clientv3 does not send those unless told to).
 //   - The write buffer is shared: most of an apiserver's connections are idle.
+//   - The unary interceptor is not for KV, whose handlers do the same themselves;
+//     interceptors among the extra options do not see those calls.
 //   - A call waits for its handler when the server stops, so that a graceful
 //     stop ends with nothing under way.
 func (s *Server) ServerOptions() []grpc.ServerOption {

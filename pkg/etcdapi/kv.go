@@ -47,22 +47,27 @@ func unaryHandler[M any](s *Server, full string, fn func(*Server, context.Contex
 		if err == nil {
 			resp, err = fn(s, ctx, req)
 		}
-		s.end(c, err)
+		s.end(c, full, err)
 		return resp, err
 	}
 }
 
-// propose sends a command through the log and returns its result, the refusals
-// of the state machine as gRPC errors.
-func (s *Server) propose(ctx context.Context, kind mvcc.Kind, req *pb.InternalRaftRequest, body []byte) (mvcc.Result, error) {
-	res, err := s.store.Propose(ctx, raftstore.Command{Kind: kind, Request: req, Body: body})
-	if err == nil {
-		err = res.Err
+// write is a command on its way through the log, and what became of it. It is
+// part of the requests that write, which are on the heap anyway.
+type write struct {
+	raft pb.InternalRaftRequest
+	cmd  raftstore.Command
+	res  mvcc.Result
+}
+
+// propose sends w through the log. The refusals of the state machine are errors,
+// too.
+func (s *Server) propose(ctx context.Context, kind mvcc.Kind, w *write, body []byte) error {
+	w.cmd = raftstore.Command{Kind: kind, Request: &w.raft, Body: body}
+	if err := s.store.ProposeTo(ctx, &w.cmd, &w.res); err != nil {
+		return proposeError(err)
 	}
-	if err != nil {
-		return mvcc.Result{}, proposeError(err)
-	}
-	return res, nil
+	return nil
 }
 
 // readView is the View a read is answered from.

@@ -12,8 +12,8 @@ import (
 // nothing below it can be read any more; with physical set, once its versions
 // are gone from memory and disk. The header tells the current revision.
 func (s *Server) kvCompact(ctx context.Context, r *pb.CompactionRequest) (any, error) {
-	_, err := s.propose(ctx, mvcc.KindCompaction, &pb.InternalRaftRequest{Compaction: r}, nil)
-	if err != nil {
+	w := write{raft: pb.InternalRaftRequest{Compaction: r}}
+	if err := s.propose(ctx, mvcc.KindCompaction, &w, nil); err != nil {
 		return nil, err
 	}
 	if r.GetPhysical() {

@@ -3,8 +3,6 @@ package etcdapi
 import (
 	"context"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
@@ -13,9 +11,9 @@ func (s *Server) kvDeleteRange(ctx context.Context, r *deleteRequest) (any, erro
 	if err := mvcc.CheckDelete(&r.DeleteRangeRequest); err != nil {
 		return nil, toGRPC(err)
 	}
-	res, err := s.propose(ctx, mvcc.KindDeleteRange, &pb.InternalRaftRequest{DeleteRange: &r.DeleteRangeRequest}, r.body)
-	if err != nil {
+	r.raft.DeleteRange = &r.DeleteRangeRequest
+	if err := s.propose(ctx, mvcc.KindDeleteRange, &r.write, r.body); err != nil {
 		return nil, err
 	}
-	return encodeDelete(s.wireHeader(res.Revision), res.Response.(*mvcc.DeleteResult)), nil
+	return encodeDelete(s.wireHeader(r.res.Revision), r.res.Response.(*mvcc.DeleteResult)), nil
 }

@@ -3,8 +3,6 @@ package etcdapi
 import (
 	"context"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
@@ -13,9 +11,9 @@ func (s *Server) kvPut(ctx context.Context, r *putRequest) (any, error) {
 	if err := mvcc.CheckPut(&r.PutRequest); err != nil {
 		return nil, toGRPC(err)
 	}
-	res, err := s.propose(ctx, mvcc.KindPut, &pb.InternalRaftRequest{Put: &r.PutRequest}, r.body)
-	if err != nil {
+	r.raft.Put = &r.PutRequest
+	if err := s.propose(ctx, mvcc.KindPut, &r.write, r.body); err != nil {
 		return nil, err
 	}
-	return encodePut(s.wireHeader(res.Revision), res.Response.(*mvcc.PutResult)), nil
+	return encodePut(s.wireHeader(r.res.Revision), r.res.Response.(*mvcc.PutResult)), nil
 }

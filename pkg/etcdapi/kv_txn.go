@@ -18,11 +18,11 @@ func (s *Server) kvTxn(ctx context.Context, req *txnRequest) (any, error) {
 	if mvcc.IsReadOnlyTxn(r) {
 		return s.readTxn(ctx, r)
 	}
-	res, err := s.propose(ctx, mvcc.KindTxn, req.entry(), req.body)
-	if err != nil {
+	req.raft.Txn = r
+	if err := s.propose(ctx, mvcc.KindTxn, &req.write, req.body); err != nil {
 		return nil, err
 	}
-	return encodeTxn(s.wireHeader(res.Revision), res.Response.(*mvcc.TxnResult)), nil
+	return encodeTxn(s.wireHeader(req.res.Revision), req.res.Response.(*mvcc.TxnResult)), nil
 }
 
 func (s *Server) readTxn(ctx context.Context, r *pb.TxnRequest) (any, error) {

@@ -26,21 +26,21 @@ func (s leaseServer) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*
 	if r.ID == 0 {
 		r.ID = 1 + rand.Int64N(math.MaxInt64)
 	}
-	res, err := s.propose(ctx, mvcc.KindLeaseGrant, &pb.InternalRaftRequest{LeaseGrant: r}, nil)
-	if err != nil {
+	w := write{raft: pb.InternalRaftRequest{LeaseGrant: r}}
+	if err := s.propose(ctx, mvcc.KindLeaseGrant, &w, nil); err != nil {
 		return nil, err
 	}
-	granted := res.Response.(*mvcc.LeaseGrantResult)
-	return &pb.LeaseGrantResponse{Header: s.headerAt(res.Revision), ID: int64(granted.ID), TTL: granted.TTL}, nil
+	granted := w.res.Response.(*mvcc.LeaseGrantResult)
+	return &pb.LeaseGrantResponse{Header: s.headerAt(w.res.Revision), ID: int64(granted.ID), TTL: granted.TTL}, nil
 }
 
 // LeaseRevoke ends a lease and deletes its keys, in one revision.
 func (s leaseServer) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error) {
-	res, err := s.propose(ctx, mvcc.KindLeaseRevoke, &pb.InternalRaftRequest{LeaseRevoke: r}, nil)
-	if err != nil {
+	w := write{raft: pb.InternalRaftRequest{LeaseRevoke: r}}
+	if err := s.propose(ctx, mvcc.KindLeaseRevoke, &w, nil); err != nil {
 		return nil, err
 	}
-	return &pb.LeaseRevokeResponse{Header: s.headerAt(res.Revision)}, nil
+	return &pb.LeaseRevokeResponse{Header: s.headerAt(w.res.Revision)}, nil
 }
 
 // LeaseKeepAlive renews the lease of each message, one after the other. A lease

@@ -48,12 +48,12 @@ func (s maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.A
 		}
 		return &pb.AlarmResponse{Header: s.headerAt(v.Revision()), Alarms: alarmsOf(v, r.Alarm)}, nil
 	}
-	res, err := s.propose(ctx, mvcc.KindAlarm, &pb.InternalRaftRequest{Alarm: r}, nil)
-	if err != nil {
+	w := write{raft: pb.InternalRaftRequest{Alarm: r}}
+	if err := s.propose(ctx, mvcc.KindAlarm, &w, nil); err != nil {
 		return nil, err
 	}
-	resp := &pb.AlarmResponse{Header: s.headerAt(res.Revision)}
-	if changed, ok := res.Response.(*mvcc.AlarmResult); ok {
+	resp := &pb.AlarmResponse{Header: s.headerAt(w.res.Revision)}
+	if changed, ok := w.res.Response.(*mvcc.AlarmResult); ok {
 		resp.Alarms = changed.Alarms
 	}
 	return resp, nil

@@ -109,7 +109,7 @@ func (a *applier) batch(entries []*raftpb.Entry) {
 	a.publish(events)
 	for i, w := range a.waiting {
 		if w != nil {
-			w.outcome <- outcome{result: a.results[i]}
+			w.finish(outcome{result: a.results[i]})
 			a.waiting[i] = nil
 		}
 	}

@@ -37,7 +37,7 @@
 //	I4  View, then events, then answers.
 //	I9  The state's rolling hash is in the checkpoint, and the replay continues it.
 //	A1  Exactly one of apply, the sweep of timeouts, failure and the caller takes a waiter out of the table, and only the first three
-//	    send an outcome.
+//	    finish it.
 //	A2  bbolt is never ahead of the durable WAL, and the WAL holds every entry above the index that bbolt names.
 //
 // # On disk: DataDir/member

@@ -82,7 +82,7 @@ func (s *Store) LeaseRenew(ctx context.Context, id mvcc.LeaseID) (ttl int64, err
 		}
 	}
 	if l.checkpointed {
-		if _, err := s.propose(ctx, leaseCheckpoint([]*pb.LeaseCheckpoint{{ID: int64(id)}})); err != nil {
+		if err := s.proposeOwn(ctx, leaseCheckpoint([]*pb.LeaseCheckpoint{{ID: int64(id)}})); err != nil {
 			return 0, err
 		}
 	}
@@ -102,7 +102,7 @@ func (s *Store) LeaseRemaining(id mvcc.LeaseID) (time.Duration, bool) {
 // checkpointLeases writes the remaining time of all leases to the log, for the next start.
 func (s *Store) checkpointLeases(ctx context.Context) {
 	for _, batch := range s.leases.checkpoints(s.cfg.Now(), 0) {
-		if _, err := s.propose(ctx, leaseCheckpoint(batch)); err != nil {
+		if err := s.proposeOwn(ctx, leaseCheckpoint(batch)); err != nil {
 			return // the leases then start over, which is what a crash does too
 		}
 	}

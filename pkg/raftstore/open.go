@@ -380,11 +380,11 @@ func (s *Store) settle() {
 	defer cancel()
 	// Neither is needed to serve, and a full disk must not keep the operator out; the next start tries again.
 	if s.View().ClusterVersion() != backend.StorageVersion {
-		_, _ = s.propose(ctx, Command{Kind: mvcc.KindClusterVersion, Request: &pb.InternalRaftRequest{
+		_ = s.proposeOwn(ctx, Command{Kind: mvcc.KindClusterVersion, Request: &pb.InternalRaftRequest{
 			ClusterVersionSet: &membershippb.ClusterVersionSetRequest{Ver: backend.StorageVersion}}})
 	}
 	if m, ok := s.cluster.Load().Member(types.ID(s.id.member)); ok && (m.Name != s.cfg.Name || !slices.Equal(m.ClientURLs, s.cfg.ClientURLs)) {
-		_, _ = s.propose(ctx, Command{Kind: mvcc.KindMemberAttr, Request: &pb.InternalRaftRequest{
+		_ = s.proposeOwn(ctx, Command{Kind: mvcc.KindMemberAttr, Request: &pb.InternalRaftRequest{
 			ClusterMemberAttrSet: &membershippb.ClusterMemberAttrSetRequest{Member_ID: s.id.member,
 				MemberAttributes: &membershippb.Attributes{Name: s.cfg.Name, ClientUrls: s.cfg.ClientURLs}}}})
 	}

@@ -17,97 +17,128 @@ import (
 // Propose puts a command into the log and answers what applying it came to. mvcc.Result.Err is returned as the error, with the
 // result beside it. Besides, the error is one of the sentinels in errors.go, mvcc.ErrNoSpace, or that of the context; after ErrTimeout,
 // ErrLeaderChanged and the context's errors the command may or may not take effect.
-func (s *Store) Propose(ctx context.Context, cmd Command) (mvcc.Result, error) {
+func (s *Store) Propose(ctx context.Context, cmd Command) (res mvcc.Result, err error) {
+	err = s.ProposeTo(ctx, &cmd, &res)
+	return res, err
+}
+
+// ProposeTo is Propose for callers with little stack to spare (see doc.go of etcdapi): it fills in res, also when it answers res.Err.
+func (s *Store) ProposeTo(ctx context.Context, cmd *Command, res *mvcc.Result) (err error) {
 	s.proposing.Add(1)
-	defer s.proposed()
 	if s.closing.Load() {
-		return mvcc.Result{}, ErrStopped
+		err = ErrStopped
+	} else if mvcc.Grows(cmd.Request) {
+		err = s.checkSpace(ctx, cmd.Request)
 	}
-	if mvcc.Grows(cmd.Request) {
-		if err := s.checkSpace(ctx, cmd); err != nil {
-			return mvcc.Result{}, err
+	if err == nil {
+		err = s.propose(ctx, cmd, res)
+	}
+	if s.proposing.Add(-1) == 0 && s.closing.Load() {
+		poke(s.drained) // wakes Close
+	}
+	return err
+}
+
+// propose is ProposeTo without the checks that hold only for clients.
+func (s *Store) propose(ctx context.Context, cmd *Command, res *mvcc.Result) error {
+	w, err := s.submit(cmd)
+	if err != nil {
+		return err
+	}
+	if err = s.await(ctx, w); err == nil {
+		if err = w.outcome.err; err == nil {
+			*res = w.outcome.result
+			err = res.Err
 		}
 	}
-	return s.propose(ctx, cmd)
+	w.release()
+	return err
 }
 
-// proposed wakes Close when the last proposal is over.
-func (s *Store) proposed() {
-	if s.proposing.Add(-1) == 0 && s.closing.Load() {
-		poke(s.drained)
+// proposeOwn proposes what no client asked for.
+func (s *Store) proposeOwn(ctx context.Context, cmd Command) error {
+	var res mvcc.Result
+	return s.propose(ctx, &cmd, &res)
+}
+
+// submit puts a command into the queue and answers who waits for it.
+func (s *Store) submit(cmd *Command) (*waiter, error) {
+	w := waiterPool.Get().(*waiter)
+	err := s.frame(cmd, w)
+	if err == nil {
+		err = s.enqueue(w)
 	}
+	if err != nil {
+		w.release()
+		return nil, err
+	}
+	return w, nil
 }
 
-// propose is Propose without the checks that hold only for clients.
-func (s *Store) propose(ctx context.Context, cmd Command) (mvcc.Result, error) {
+func (s *Store) enqueue(w *waiter) error {
+	s.waiters.add(w)
+	if !s.node.proposals.put(w.proposal) && s.waiters.remove(w.id) {
+		return ErrTooManyRequests
+	}
+	return nil
+}
+
+// frame makes the proposal of a command, unless it cannot be taken now.
+func (s *Store) frame(cmd *Command, w *waiter) error {
 	if s.logFull.Load() {
-		return mvcc.Result{}, mvcc.ErrNoSpace
+		return mvcc.ErrNoSpace
 	}
 	if s.committed.Load() > s.applied.Load()+applyLagMax {
-		return mvcc.Result{}, ErrTooManyRequests
+		return ErrTooManyRequests
 	}
 	body := cmd.Body
 	if body == nil {
 		var err error
-		if body, err = marshalBody(cmd); err != nil {
-			return mvcc.Result{}, err
+		if body, err = marshalBody(*cmd); err != nil {
+			return err
 		}
 	}
-	id := s.nextID()
-	p := frame(id, cmd.Kind, body)
-	if len(p.data) > s.entryBytesMax {
-		return mvcc.Result{}, ErrRequestTooLarge
+	w.id, w.request, w.deadline = s.nextID(), cmd.Request, s.clock.Load()+int64(s.cfg.requestTimeout())
+	buf := payload(len(body)+frameOverheadMax, &w.proposal)
+	w.data = mvcc.Frame(buf, w.id, cmd.Kind, body)
+	if len(w.data) > s.entryBytesMax {
+		return ErrRequestTooLarge
 	}
-	w := waiterPool.Get().(*waiter)
-	w.request, w.deadline = cmd.Request, s.clock.Load()+int64(s.cfg.requestTimeout())
-	s.waiters.add(id, w)
-	if !s.node.proposals.put(p) {
-		if s.waiters.remove(id) {
-			w.release()
-			return mvcc.Result{}, ErrTooManyRequests
-		}
-	}
+	return nil
+}
+
+// await is nil when the waiter has its outcome, and the context's error when the caller took the waiter back.
+func (s *Store) await(ctx context.Context, w *waiter) error {
 	select {
-	case out := <-w.outcome:
-		w.release()
-		return out.of()
+	case <-w.done:
+		return nil
 	case <-ctx.Done():
-		if s.waiters.remove(id) {
-			w.release()
-			return mvcc.Result{}, ctx.Err()
-		}
-		out := <-w.outcome
-		w.release()
-		return out.of()
 	}
+	if s.waiters.remove(w.id) {
+		return ctx.Err()
+	}
+	<-w.done
+	return nil
 }
 
 // payloadPool holds buffers for payloads on their way to raft, which copies them.
 var payloadPool = sync.Pool{New: func() any { return new([]byte) }}
 
-// frame makes the payload of an entry.
-func frame(id uint64, kind mvcc.Kind, body []byte) proposal {
-	size := len(body) + frameOverheadMax
+// payload is an empty buffer for a payload of that size; p says where it goes back to.
+func payload(size int, p *proposal) []byte {
 	if size > payloadPooledMax {
-		return proposal{id: id, data: mvcc.Frame(make([]byte, 0, size), id, kind, body)}
+		return make([]byte, 0, size)
 	}
-	buf := payloadPool.Get().(*[]byte)
-	if cap(*buf) < size {
-		*buf = make([]byte, 0, size)
+	p.pool = payloadPool.Get().(*[]byte)
+	if cap(*p.pool) < size {
+		*p.pool = make([]byte, 0, size)
 	}
-	return proposal{id: id, data: mvcc.Frame((*buf)[:0], id, kind, body), pool: buf}
-}
-
-func (o outcome) of() (mvcc.Result, error) {
-	if o.err != nil {
-		return mvcc.Result{}, o.err
-	}
-	return o.result, o.result.Err
+	return (*p.pool)[:0]
 }
 
 // release gives the waiter back. Nobody else may know of it any more.
 func (w *waiter) release() {
-	w.request = nil
+	w.proposal, w.request, w.outcome = proposal{}, nil, outcome{}
 	waiterPool.Put(w)
 }
 
@@ -131,12 +162,12 @@ func (s *Store) nextID() uint64 { return s.idPrefix | s.idSuffix.Add(1)&(1<<48-1
 
 // checkSpace refuses a command that grows the state while the disk is full, and raises the NOSPACE alarm when the quota does not
 // allow it.
-func (s *Store) checkSpace(ctx context.Context, cmd Command) error {
+func (s *Store) checkSpace(ctx context.Context, req *pb.InternalRaftRequest) error {
 	if s.spaceLow.Load() {
 		return mvcc.ErrNoSpace
 	}
 	view := s.View()
-	if s.cfg.Quota.Admit(view.Size(), compact.Cost(cmd.Request)).OK {
+	if s.cfg.Quota.Admit(view.Size(), compact.Cost(req)).OK {
 		return nil
 	}
 	alarm := &pb.InternalRaftRequest{Alarm: &pb.AlarmRequest{
@@ -146,7 +177,7 @@ func (s *Store) checkSpace(ctx context.Context, cmd Command) error {
 			return mvcc.ErrNoSpace
 		}
 	}
-	if _, err := s.propose(ctx, Command{Kind: mvcc.KindAlarm, Request: alarm}); err != nil {
+	if err := s.proposeOwn(ctx, Command{Kind: mvcc.KindAlarm, Request: alarm}); err != nil {
 		return fmt.Errorf("raise alarm: %w", err)
 	}
 	return mvcc.ErrNoSpace

@@ -10,11 +10,13 @@ import (
 )
 
 // waiter is a call that waits for its entry to be applied. Exactly one of apply, sweep, fail and the call itself takes it out of
-// the table; who takes it out sends the one outcome, or, if it is the call itself, none comes.
+// the table; who takes it out finishes it, or, if it is the call itself, nobody does.
 type waiter struct {
-	outcome  chan outcome // capacity 1
+	proposal // data and pool are the node's once it is queued
 	request  *pb.InternalRaftRequest
-	deadline int64 // unix nanoseconds
+	deadline int64         // unix nanoseconds
+	outcome  outcome       // of who took the waiter out until done has something, then the call's
+	done     chan struct{} // capacity 1
 }
 
 type outcome struct {
@@ -22,7 +24,13 @@ type outcome struct {
 	err    error
 }
 
-var waiterPool = sync.Pool{New: func() any { return &waiter{outcome: make(chan outcome, 1)} }}
+// finish hands the call its outcome.
+func (w *waiter) finish(o outcome) {
+	w.outcome = o
+	w.done <- struct{}{}
+}
+
+var waiterPool = sync.Pool{New: func() any { return &waiter{done: make(chan struct{}, 1)} }}
 
 // waiters are the calls in flight by request ID. Callers add, the apply goroutine takes a batch under one lock.
 type waiters struct {
@@ -32,9 +40,9 @@ type waiters struct {
 
 func newWaiters() *waiters { return &waiters{byID: make(map[uint64]*waiter)} }
 
-func (t *waiters) add(id uint64, w *waiter) {
+func (t *waiters) add(w *waiter) {
 	t.mu.Lock()
-	t.byID[id] = w
+	t.byID[w.id] = w
 	t.mu.Unlock()
 }
 
@@ -75,7 +83,7 @@ func (t *waiters) sweep(now time.Time) int {
 	for id, w := range t.byID {
 		if w.deadline <= now.UnixNano() {
 			delete(t.byID, id)
-			w.outcome <- outcome{err: ErrTimeout}
+			w.finish(outcome{err: ErrTimeout})
 			n++
 		}
 	}
@@ -88,7 +96,7 @@ func (t *waiters) fail(id uint64, err error) {
 	defer t.mu.Unlock()
 	if w := t.byID[id]; w != nil {
 		delete(t.byID, id)
-		w.outcome <- outcome{err: err}
+		w.finish(outcome{err: err})
 	}
 }
 
@@ -98,6 +106,6 @@ func (t *waiters) failAll(err error) {
 	defer t.mu.Unlock()
 	for id, w := range t.byID {
 		delete(t.byID, id)
-		w.outcome <- outcome{err: err}
+		w.finish(outcome{err: err})
 	}
 }
