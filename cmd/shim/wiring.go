@@ -43,6 +43,7 @@ func (m *member) read(ctx context.Context, serializable bool) error {
 			return err
 		}
 	}
+	m.store.CountRanges(1)
 	_, err := v.Range(&pb.RangeRequest{Key: []byte("health"), KeysOnly: true, Limit: 1})
 	return err
 }

@@ -24,6 +24,7 @@ func (s *Server) kvRange(ctx context.Context, req *rangeRequest) (any, error) {
 		return nil, err
 	}
 	at := s.viewAt(now, mvcc.Revision(r.GetRevision()))
+	s.store.CountRanges(1)
 	res, err := at.Range(r)
 	if err != nil {
 		return nil, toGRPC(err)

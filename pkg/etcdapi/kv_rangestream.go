@@ -36,6 +36,7 @@ func (s *Server) kvRangeStream(_ any, stream grpc.ServerStream) error {
 	if err != nil {
 		return err
 	}
+	s.store.CountRanges(1)
 	h := s.wireHeader(now.Revision())
 	for page, err := range s.viewAt(now, mvcc.Revision(r.GetRevision())).Pages(r, s.opts.MaxRequestBytes) {
 		if err != nil {

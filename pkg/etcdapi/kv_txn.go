@@ -34,6 +34,7 @@ func (s *Server) readTxn(ctx context.Context, r *pb.TxnRequest) (any, error) {
 	if err != nil {
 		return nil, toGRPC(err)
 	}
+	s.store.CountRanges(len(r.GetCompare()) + len(res.Ops))
 	return encodeTxn(s.wireHeader(v.Revision()), res), nil
 }
 

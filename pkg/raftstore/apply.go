@@ -3,6 +3,7 @@ package raftstore
 import (
 	"encoding/binary"
 	"fmt"
+	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3"
@@ -66,7 +67,9 @@ func (a *applier) run() {
 				t.do()
 				continue
 			}
+			start := time.Now()
 			a.batch(t.msg.GetEntries())
+			a.s.metrics.appliedBatch(time.Since(start))
 			inputs := make([]nodeInput, 0, len(t.msg.GetResponses()))
 			for _, r := range t.msg.GetResponses() {
 				inputs = append(inputs, nodeInput{msg: r})
@@ -221,7 +224,13 @@ func (a *applier) confChange(e *raftpb.Entry) {
 
 // compactStep removes a slice of what compaction left, one slice per turn of the loop, so that writes come in between.
 func (a *applier) compactStep() {
-	if !a.compacting || !a.state.CompactStep(compactStepBudget) {
+	if !a.compacting {
+		return
+	}
+	start := time.Now()
+	done := a.state.CompactStep(compactStepBudget)
+	a.s.metrics.compactedSlice(time.Since(start), done)
+	if !done {
 		return
 	}
 	a.compacting = false

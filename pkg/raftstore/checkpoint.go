@@ -131,6 +131,7 @@ func (c *checkpointer) write(reason string) error {
 	c.walSize = c.s.log.wal.Size()
 	took := c.lastAt.Sub(start)
 	c.s.metrics.checkpointed(took)
+	c.s.metrics.rowsCompacted(len(batch.Dead))
 	c.s.metrics.database(c.db.Size(), c.db.SizeInUse())
 	c.s.cfg.OnEvent(CheckpointDone{Reason: reason, Index: at, Puts: got.state.PutCount(), Deletes: len(batch.Dead), Took: took})
 	return nil
@@ -224,6 +225,7 @@ func (s *Store) Checkpoint(ctx context.Context) error {
 func (s *Store) Defragment(ctx context.Context) error {
 	c := s.checkpoint
 	return c.call(ctx, func() error {
+		defer s.metrics.defragmenting()()
 		start, before := time.Now(), c.db.Size()
 		if err := c.db.Defragment(); err != nil {
 			return fmt.Errorf("defragment: %w", err)
@@ -242,7 +244,9 @@ func (s *Store) Hash(ctx context.Context) (hash uint32, err error) {
 		if err := c.write("hash"); err != nil {
 			return err
 		}
+		start := time.Now()
 		hash, err = c.db.Hash()
+		s.metrics.hashed(time.Since(start))
 		return err
 	})
 	return hash, err

@@ -17,7 +17,12 @@ type metrics struct {
 	hasLeader, isLeader                                            prometheus.Gauge
 	committedIndex, appliedIndex, proposalsPending                 prometheus.Gauge
 	leaderChanges, failed, leaseExpired, leaseGrants, leaseRevokes prometheus.Counter
-	leaseRenews, puts, deletes, txns                               prometheus.Counter
+	leaseRenews, ranges, puts, deletes, txns                       prometheus.Counter
+	slowApplies, readsFailed, readsSlow, heartbeatFailures         prometheus.Counter
+	defragActive, walWritten, compactLast                          prometheus.Gauge
+	compactedRows                                                  prometheus.Counter
+	walWrite, hash, compactPause, compactTotal                     prometheus.Histogram
+	compactBegan                                                   time.Time // owned by the apply goroutine
 	leaseTTL                                                       prometheus.Histogram
 	fsync, commit, snapshot, defrag, backupDuration                prometheus.Histogram
 	dbSize, dbInUse, quota, revision, compacted, keys              prometheus.Gauge
@@ -43,48 +48,67 @@ func newMetrics(r prometheus.Registerer, id identity, quotaBytes int64) (*metric
 		appliedIndex:     gauge("etcd_server_proposals_applied_total", "The total number of consensus proposals applied."),
 		proposalsPending: gauge("etcd_server_proposals_pending", "The current number of pending proposals to commit."),
 		failed:           counter("etcd_server_proposals_failed_total", "The total number of failed proposals seen."),
-		leaseExpired:     counter("etcd_server_lease_expired_total", "The total number of expired leases."),
+		leaseExpired:     counter("etcd_debugging_server_lease_expired_total", "The total number of expired leases."),
 		leaseGrants:      counter("etcd_debugging_lease_granted_total", "The total number of granted leases."),
 		leaseRevokes:     counter("etcd_debugging_lease_revoked_total", "The total number of revoked leases."),
 		leaseRenews:      counter("etcd_debugging_lease_renewed_total", "The number of renewed leases seen by the leader."),
 		leaseTTL:         seconds("etcd_debugging_lease_ttl_total", "Bucketed histogram of lease TTLs.", 1, 24),
+		ranges:           counter("etcd_mvcc_range_total", "Total number of ranges seen by this member."),
 		puts:             counter("etcd_mvcc_put_total", "Total number of puts seen by this member."),
 		deletes:          counter("etcd_mvcc_delete_total", "Total number of deletes seen by this member."),
 		txns:             counter("etcd_mvcc_txn_total", "Total number of txns seen by this member."),
-		fsync:            seconds("etcd_disk_wal_fsync_duration_seconds", "The latency distributions of fsync called by WAL.", 0.001, 14),
-		commit:           seconds("etcd_disk_backend_commit_duration_seconds", "The latency distributions of commit called by backend.", 0.001, 14),
-		snapshot:         seconds("etcd_debugging_snap_save_total_duration_seconds", "The total latency distributions of save called by snapshot.", 0.001, 14),
-		defrag:           seconds("etcd_disk_backend_defrag_duration_seconds", "The latency distribution of backend defragmentation.", 0.1, 13),
-		backupDuration:   seconds("etcd_disk_backend_snapshot_duration_seconds", "The latency distribution of backend snapshots.", 0.01, 17),
-		dbSize:           gauge("etcd_mvcc_db_total_size_in_bytes", "Total size of the underlying database physically allocated in bytes."),
-		dbInUse:          gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Total size of the underlying database logically in use in bytes."),
-		quota:            gauge("etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes."),
-		revision:         gauge("etcd_debugging_mvcc_current_revision", "The current revision of store."),
-		compacted:        gauge("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store."),
-		keys:             gauge("etcd_debugging_mvcc_keys_total", "Total number of keys."),
-		walBytes:         gauge("shim_wal_size_bytes", "Bytes of the log that are needed to start again."),
-		checkpoints:      counter("shim_checkpoints_total", "Checkpoints written to bbolt."),
+		slowApplies:      counter("etcd_server_slow_apply_total", "The total number of slow apply requests (likely overloaded from slow disk)."),
+		readsFailed:      counter("etcd_server_read_indexes_failed_total", "The total number of failed read indexes seen."),
+		// These two stay 0 while there is one member: it confirms reads itself, and has nobody to send heartbeats to.
+		readsSlow:         counter("etcd_server_slow_read_indexes_total", "The total number of pending read indexes not in sync with leader's or timed out read index requests."),
+		heartbeatFailures: counter("etcd_server_heartbeat_send_failures_total", "The total number of leader heartbeat send failures (likely overloaded from slow disk)."),
+		defragActive:      gauge("etcd_disk_defrag_inflight", "Whether or not defrag is active on the member. 1 means active, 0 means not."),
+		walWritten:        gauge("etcd_disk_wal_write_bytes_total", "Total number of bytes written in WAL."),
+		walWrite:          seconds("etcd_disk_wal_write_duration_seconds", "The latency distributions of write called by WAL.", 0.001, 14),
+		hash:              seconds("etcd_mvcc_hash_duration_seconds", "The latency distribution of storage hash operation.", 0.01, 15),
+		compactPause:      seconds("etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds", "Bucketed histogram of db compaction pause duration.", 1, 13),
+		compactTotal:      seconds("etcd_debugging_mvcc_db_compaction_total_duration_milliseconds", "Bucketed histogram of db compaction total duration.", 100, 14),
+		compactLast:       gauge("etcd_debugging_mvcc_db_compaction_last", "The unix time of the last db compaction. Resets to 0 on start."),
+		compactedRows:     counter("etcd_debugging_mvcc_db_compaction_keys_total", "Total number of db keys compacted."),
+		fsync:             seconds("etcd_disk_wal_fsync_duration_seconds", "The latency distributions of fsync called by WAL.", 0.001, 14),
+		commit:            seconds("etcd_disk_backend_commit_duration_seconds", "The latency distributions of commit called by backend.", 0.001, 14),
+		snapshot:          seconds("etcd_debugging_snap_save_total_duration_seconds", "The total latency distributions of save called by snapshot.", 0.001, 14),
+		defrag:            seconds("etcd_disk_backend_defrag_duration_seconds", "The latency distribution of backend defragmentation.", 0.1, 13),
+		backupDuration:    seconds("etcd_disk_backend_snapshot_duration_seconds", "The latency distribution of backend snapshots.", 0.01, 17),
+		dbSize:            gauge("etcd_mvcc_db_total_size_in_bytes", "Total size of the underlying database physically allocated in bytes."),
+		dbInUse:           gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Total size of the underlying database logically in use in bytes."),
+		quota:             gauge("etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes."),
+		revision:          gauge("etcd_debugging_mvcc_current_revision", "The current revision of store."),
+		compacted:         gauge("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store."),
+		keys:              gauge("etcd_debugging_mvcc_keys_total", "Total number of keys."),
+		walBytes:          gauge("shim_wal_size_bytes", "Bytes of the log that are needed to start again."),
+		checkpoints:       counter("shim_checkpoints_total", "Checkpoints written to bbolt."),
 	}
 	m.quota.Set(float64(quotaBytes))
 	if r == nil {
 		return m, nil
 	}
+	return m, m.register(r, id)
+}
+
+func (m *metrics) register(r prometheus.Registerer, id identity) error {
 	serverID := prometheus.NewGauge(prometheus.GaugeOpts{Name: "etcd_server_id", Help: "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.",
 		ConstLabels: prometheus.Labels{"server_id": fmt.Sprintf("%x", id.member)}})
 	serverID.Set(1)
 	clusterVersion := prometheus.NewGauge(prometheus.GaugeOpts{Name: "etcd_cluster_version", Help: "Which version is running. 1 for 'cluster_version' label with current cluster version",
 		ConstLabels: prometheus.Labels{"cluster_version": backend.StorageVersion[:3]}})
 	clusterVersion.Set(1)
-	learner := gauge("etcd_server_is_learner", "Whether or not this member is a learner. 1 if is, 0 otherwise.")
+	learner := prometheus.NewGauge(prometheus.GaugeOpts{Name: "etcd_server_is_learner", Help: "Whether or not this member is a learner. 1 if is, 0 otherwise."})
 	for _, c := range []prometheus.Collector{serverID, clusterVersion, learner, m.hasLeader, m.isLeader, m.leaderChanges, m.committedIndex, m.appliedIndex,
-		m.proposalsPending, m.failed, m.leaseExpired, m.leaseGrants, m.leaseRevokes, m.leaseRenews, m.leaseTTL, m.puts, m.deletes, m.txns,
+		m.proposalsPending, m.failed, m.leaseExpired, m.leaseGrants, m.leaseRevokes, m.leaseRenews, m.leaseTTL, m.ranges, m.puts, m.deletes, m.txns,
 		m.fsync, m.commit, m.snapshot, m.defrag, m.backupDuration, m.dbSize, m.dbInUse, m.quota, m.revision, m.compacted, m.keys,
-		m.walBytes, m.checkpoints} {
+		m.walBytes, m.checkpoints, m.slowApplies, m.readsFailed, m.readsSlow, m.heartbeatFailures, m.defragActive, m.walWritten, m.walWrite,
+		m.hash, m.compactPause, m.compactTotal, m.compactLast, m.compactedRows} {
 		if err := r.Register(c); err != nil {
-			return nil, fmt.Errorf("register metrics: %w", err)
+			return fmt.Errorf("register metrics: %w", err)
 		}
 	}
-	return m, nil
+	return nil
 }
 
 func (m *metrics) leaderChanged(leader uint64, self bool) {
@@ -122,18 +146,118 @@ func (m *metrics) applied(r *pb.InternalRaftRequest, res mvcc.Result) {
 	}
 	switch {
 	case r.Put != nil:
-		m.puts.Inc()
+		m.count(previous(r.Put), 1, 0)
 	case r.DeleteRange != nil:
-		m.deletes.Inc()
+		m.count(boolInt(r.DeleteRange.GetPrevKv()), 0, 1)
 	case r.Txn != nil:
-		m.txns.Inc()
+		m.txn(r.Txn, res.Response.(*mvcc.TxnResult))
+	case r.Compaction != nil:
+		m.count(1, 0, 0) // etcd reads a key to learn the revision
+		m.compactBegan = time.Now()
 	case r.LeaseGrant != nil:
 		m.leaseGrants.Inc()
 		m.leaseTTL.Observe(float64(r.LeaseGrant.GetTTL()))
 	case r.LeaseRevoke != nil:
 		m.leaseRevokes.Inc()
+		m.count(0, 0, len(res.Events))
 	}
 }
+
+// count counts as etcd does: operations, wherever they come from, and as a txn what has more than one.
+func (m *metrics) count(ranges, puts, deletes int) {
+	m.ranges.Add(float64(ranges))
+	m.puts.Add(float64(puts))
+	m.deletes.Add(float64(deletes))
+	if ranges+puts+deletes > 1 {
+		m.txns.Inc()
+	}
+}
+
+// txn counts the operations that ran and, apart from them as in etcd, the compares, each of which is a range there.
+func (m *metrics) txn(r *pb.TxnRequest, res *mvcc.TxnResult) {
+	var n operations
+	n.add(r, res)
+	m.count(n.compares, 0, 0)
+	m.count(n.ranges, n.puts, n.deletes)
+}
+
+type operations struct{ compares, ranges, puts, deletes int }
+
+func (n *operations) add(r *pb.TxnRequest, res *mvcc.TxnResult) {
+	ops := r.GetSuccess()
+	switch {
+	case res.Succeeded:
+		n.compares += len(r.GetCompare())
+	default:
+		ops = r.GetFailure()
+		n.compares++ // at least: the rest is not looked at once one fails
+	}
+	for i := range res.Ops {
+		switch op := &res.Ops[i]; {
+		case op.Range != nil:
+			n.ranges++
+		case op.Put != nil:
+			n.puts++
+			n.ranges += previous(ops[i].GetRequestPut())
+			n.compares += previous(ops[i].GetRequestPut()) // looked at with the compares, too
+		case op.Delete != nil:
+			n.deletes++
+			n.ranges += boolInt(ops[i].GetRequestDeleteRange().GetPrevKv())
+		case op.Txn != nil:
+			n.add(ops[i].GetRequestTxn(), op.Txn)
+		}
+	}
+}
+
+// previous is 1 if a put looks at the version before it, which etcd counts as a range.
+func previous(r *pb.PutRequest) int {
+	return boolInt(r.GetPrevKv() || r.GetIgnoreValue() || r.GetIgnoreLease())
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// CountRanges counts what one call read from a View: n ranges, compares among them. It is for the callers of Range and Txn of a View,
+// as a View counts nothing.
+func (s *Store) CountRanges(n int) { s.metrics.count(n, 0, 0) }
+
+// slowApply is etcd's warning-apply-duration.
+const slowApply = 100 * time.Millisecond
+
+// appliedBatch counts a batch of entries that took long.
+func (m *metrics) appliedBatch(took time.Duration) {
+	if took > slowApply {
+		m.slowApplies.Inc()
+	}
+}
+
+// compactedSlice is called after each slice of a compaction; writes wait while one is removed.
+func (m *metrics) compactedSlice(took time.Duration, done bool) {
+	m.compactPause.Observe(float64(took) / float64(time.Millisecond))
+	if done && !m.compactBegan.IsZero() {
+		m.compactTotal.Observe(float64(time.Since(m.compactBegan)) / float64(time.Millisecond))
+		m.compactLast.SetToCurrentTime()
+		m.compactBegan = time.Time{}
+	}
+}
+
+// defragmenting is called when one begins; what it gives, when it ended.
+func (m *metrics) defragmenting() (ended func()) {
+	m.defragActive.Set(1)
+	return func() { m.defragActive.Set(0) }
+}
+
+func (m *metrics) walWrote(bytes int, took time.Duration) {
+	m.walWritten.Add(float64(bytes))
+	m.walWrite.Observe(took.Seconds())
+}
+func (m *metrics) readFailed()               { m.readsFailed.Inc() }
+func (m *metrics) hashed(took time.Duration) { m.hash.Observe(took.Seconds()) }
+func (m *metrics) rowsCompacted(n int)       { m.compactedRows.Add(float64(n)) }
 
 func (m *metrics) proposalsFailed(n int)           { m.failed.Add(float64(n)) }
 func (m *metrics) leasesExpired(n int)             { m.leaseExpired.Add(float64(n)) }

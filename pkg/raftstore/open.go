@@ -230,6 +230,11 @@ func (o *opening) openLog() error {
 	o.wal, err = wal.Open(cfg.FS, walDir(cfg.DataDir), wal.Options{
 		SegmentBytes: cfg.WALSegmentBytes,
 		Header:       s.log.header,
+		OnWrite: func(bytes int, took time.Duration) {
+			if s.metrics != nil {
+				s.metrics.walWrote(bytes, took)
+			}
+		},
 		OnFsync: func(d time.Duration) {
 			if s.metrics != nil { // nil while the log opens
 				s.metrics.fsynced(d)

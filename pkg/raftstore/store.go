@@ -91,6 +91,7 @@ func (s *Store) ReadView(ctx context.Context) (*mvcc.View, error) {
 		}
 	}
 	if lead := s.lead.Load(); lead.leader != s.id.member || !s.soleVoter.Load() {
+		s.metrics.readFailed()
 		if lead.leader == 0 {
 			return nil, ErrNoLeader
 		}

@@ -28,6 +28,7 @@ type Options struct {
 type Metrics struct {
 	started, handled, received, sent *prometheus.CounterVec
 	handling                         *prometheus.HistogramVec // nil unless asked for
+	requests                         *prometheus.HistogramVec
 	clientRequests                   *prometheus.CounterVec
 	methods                          map[string]*Method
 	unary, stream                    clientCounters
@@ -38,6 +39,14 @@ type Method struct {
 	started, received, sent prometheus.Counter
 	handled                 [codesMax]prometheus.Counter
 	handling                prometheus.Observer // nil unless asked for
+	failed, succeeded       prometheus.Observer // nil unless a request type
+}
+
+// requestTypes are etcd's names of the calls whose duration it measures. It
+// tells a Txn that only reads apart, which takes a look at the request.
+var requestTypes = map[string]string{
+	"Range": "Range", "Put": "Put", "DeleteRange": "DeleteRange", "Txn": "Txn", "Compact": "Compaction",
+	"LeaseGrant": "LeaseGrant", "LeaseRevoke": "LeaseRevoke",
 }
 
 // New returns metrics without methods.
@@ -53,6 +62,11 @@ func New(o Options) *Metrics {
 		sent:     counter("grpc_server_msg_sent_total", "Number of messages sent to clients.", labels...),
 		clientRequests: counter("etcd_server_client_requests_total",
 			"Number of calls by the API version the client says it has.", "type", "client_api_version"),
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "etcd_server_request_duration_seconds",
+			Help:    "Response latency distribution in seconds for each type.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
+		}, []string{"type", "success"}),
 		methods: map[string]*Method{},
 	}
 	if o.HandlingTime {
@@ -99,6 +113,9 @@ func (m *Metrics) newMethod(labels ...string) *Method {
 	for c := range r.handled {
 		r.handled[c] = m.handled.WithLabelValues(append(labels, codes.Code(c).String())...)
 	}
+	if kind, ok := requestTypes[labels[2]]; ok {
+		r.failed, r.succeeded = m.requests.WithLabelValues(kind, "false"), m.requests.WithLabelValues(kind, "true")
+	}
 	if m.handling != nil {
 		r.handling = m.handling.WithLabelValues(labels...)
 	}
@@ -124,7 +141,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 }
 
 func (m *Metrics) collectors() []prometheus.Collector {
-	cs := []prometheus.Collector{m.started, m.handled, m.received, m.sent, m.clientRequests}
+	cs := []prometheus.Collector{m.started, m.handled, m.received, m.sent, m.clientRequests, m.requests}
 	if m.handling != nil {
 		cs = append(cs, m.handling)
 	}
@@ -153,7 +170,7 @@ func (m *Method) Sent() {
 }
 
 // Timed says whether the handling time is wanted, so that the clock is read only then.
-func (m *Method) Timed() bool { return m != nil && m.handling != nil }
+func (m *Method) Timed() bool { return m != nil && (m.handling != nil || m.failed != nil) }
 
 // Handled counts a call that ended; took is ignored unless Timed.
 func (m *Method) Handled(code codes.Code, took time.Duration) {
@@ -164,6 +181,13 @@ func (m *Method) Handled(code codes.Code, took time.Duration) {
 		code = codes.Unknown
 	}
 	m.handled[code].Inc()
+	switch {
+	case m.failed == nil:
+	case code == codes.OK:
+		m.succeeded.Observe(took.Seconds())
+	default:
+		m.failed.Observe(took.Seconds())
+	}
 	if m.handling != nil {
 		m.handling.Observe(took.Seconds())
 	}

@@ -87,8 +87,10 @@ func (w *WAL) append(size int64, encode func(*encoder)) (Position, error) {
 // write puts buf at the tail. If the disk is full in the middle of it, zeros take the place of what was written, durably,
 // so that it cannot be taken for records later.
 func (w *WAL) write(buf []byte) error {
+	began := time.Now()
 	n, err := w.file.WriteAt(buf, w.tail)
 	if err == nil {
+		w.o.OnWrite(n, time.Since(began))
 		return nil
 	}
 	name := segmentName(w.dir, w.header.number)

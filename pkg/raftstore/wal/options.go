@@ -18,6 +18,8 @@ type Options struct {
 	// segments. It is called by Append on the caller's goroutine, and by Open if there is no segment yet. Replay sees
 	// these records like all others. It must not call the log. Default none.
 	Header func() []Record
+	// OnWrite is told how many bytes each write of Append had, and how long it took. Default none.
+	OnWrite func(bytes int, took time.Duration)
 	// OnFsync is told how long each fdatasync of Sync took. Default none.
 	OnFsync func(time.Duration)
 	// ReserveInline makes the spare segment within the call that used up the one before, and no goroutine, for tools and
@@ -35,6 +37,9 @@ func (o *Options) EnsureDefaults() {
 	}
 	if o.Header == nil {
 		o.Header = func() []Record { return nil }
+	}
+	if o.OnWrite == nil {
+		o.OnWrite = func(int, time.Duration) {}
 	}
 	if o.OnFsync == nil {
 		o.OnFsync = func(time.Duration) {}
