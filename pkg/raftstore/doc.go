@@ -19,7 +19,7 @@
 //	name        owns                             receives                            bound, and what happens at it
 //	node        raft.RawNode, its flow control   proposals, answers of log and       proposalsQueuedMax: Propose answers ErrTooManyRequests.
 //	                                             apply, ticks                        entries-, bytes-, appendsInFlightMax: proposals wait
-//	log         wal.WAL, the hard state on disk  appends, marks of checkpoints       what node lets in; a full disk stops it until there is room
+//	log         wal.WAL, the hard state on disk  appends, marks of checkpoints       what node lets in; on a full disk it serves marks only
 //	apply       mvcc.State, membership           committed entries, captures for     committedBytesMax: raft hands out no more;
 //	                                             the checkpoint                      applyLagMax: Propose answers ErrTooManyRequests
 //	checkpoint  backend.DB (bbolt)               calls, the policy's poke            one at a time: callers wait
@@ -62,7 +62,8 @@
 // # Space
 //
 // The WAL keeps one spare segment. While it cannot get one, commands that grow the state are refused with mvcc.ErrNoSpace, and the
-// others use what is left. When that is used up too, the log goroutine waits for room, and everything is refused. Each tick tries again.
+// others use what is left. When that is used up too, the log goroutine waits for room, serving nothing but the marks of checkpoints, and everything
+// is refused. Each tick tries again. The segments that a mark gives back go before its note, as they may be the only room for it.
 // A checkpoint that finds no room in bbolt changes nothing; the log keeps what it lacks.
 //
 // A failed fsync is another matter: nobody knows what is on disk then. The store stops acknowledging, closes Failed, and has to be

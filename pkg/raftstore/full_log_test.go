@@ -26,7 +26,7 @@ func TestFullLogIsFreedByACheckpoint(t *testing.T) {
 	mem.SetCapacity(mem.Used())
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
-	stuck := make(chan error, 1)
+	stuck, enough := make(chan error, 1), make(chan struct{})
 	go func() {
 		for i := 0; ; i++ {
 			_, err := s.Propose(ctx, Command{Kind: mvcc.KindDeleteRange, Request: &pb.InternalRaftRequest{
@@ -35,13 +35,16 @@ func TestFullLogIsFreedByACheckpoint(t *testing.T) {
 				stuck <- err
 				return
 			}
-			if s.logFull.Load() {
+			select {
+			case <-enough: // it has been full; what is freed is not for us
 				stuck <- nil
 				return
+			default:
 			}
 		}
 	}()
 	await(t, "a full log", s.logFull.Load)
+	close(enough)
 	before := s.log.wal.Size()
 	if err := s.Checkpoint(context.Background()); err != nil {
 		t.Fatalf("checkpoint with a full log: %v", err)

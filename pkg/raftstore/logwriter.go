@@ -198,16 +198,19 @@ func (l *logWriter) awaitSpace() bool {
 		case <-l.wake:
 		}
 		// The node's tick keeps waking us.
-		tasks := l.inbox.take()
+		tasks, released := l.inbox.take(), false
 		for _, t := range tasks {
 			if t.mark != nil {
-				t.done <- l.release(*t.mark)
+				err := l.release(*t.mark)
+				released = released || err == nil
+				t.done <- err
 			} else {
 				l.later = append(l.later, t)
 			}
 		}
 		l.inbox.recycle(tasks)
-		if l.wal.TryReserve() == nil {
+		// The note may have taken a released segment into use, so there can be room in it even if there is no spare.
+		if l.wal.TryReserve() == nil || released {
 			poke(l.wake)
 			return true
 		}
@@ -233,32 +236,44 @@ func (l *logWriter) setSpaceLow(low bool) {
 // the segments go first, which needs no room and makes some. If there is none for the note even then, the next segment begins with it.
 func (l *logWriter) release(m mark) error {
 	l.mark = m
-	noted := l.note(m)
+	at, noted := l.note(m)
 	if noted != nil && !errors.Is(noted, wal.ErrNoSpace) {
 		return noted
 	}
-	if segment, ok := l.segments.firstNeeded(m.index); ok {
-		if err := l.wal.Release(wal.Position{Segment: segment}); err != nil {
-			return fmt.Errorf("release the log before segment %d: %w", segment, err)
-		}
+	if err := l.giveBack(m, at); err != nil || noted == nil {
+		return err
 	}
-	if noted == nil {
+	if at, noted = l.note(m); errors.Is(noted, wal.ErrNoSpace) {
 		return nil
+	} else if noted != nil {
+		return noted
 	}
-	if noted = l.note(m); errors.Is(noted, wal.ErrNoSpace) {
-		return nil
-	}
-	return noted
+	return l.giveBack(m, at)
 }
 
-// note makes the mark durable.
-func (l *logWriter) note(m mark) error {
-	_, err := l.wal.Append(m.record())
-	if err == nil {
+// note makes the mark durable and answers where it stands.
+func (l *logWriter) note(m mark) (at wal.Position, err error) {
+	if at, err = l.wal.Append(m.record()); err == nil {
 		err = l.wal.Sync()
 	}
 	if err != nil {
-		return fmt.Errorf("note the checkpoint in the log: %w", err)
+		return wal.Position{}, fmt.Errorf("note the checkpoint in the log: %w", err)
+	}
+	return at, nil
+}
+
+// giveBack releases the segments before the first that holds an entry above the mark. When there is no such entry, that is the one
+// with the note, if it has been written: a segment begins with all else that is needed.
+func (l *logWriter) giveBack(m mark, note wal.Position) error {
+	segment, ok := l.segments.firstNeeded(m.index)
+	if last, err := l.log.LastIndex(); err == nil && last <= m.index && note.Segment > segment {
+		segment, ok = note.Segment, true
+	}
+	if !ok {
+		return nil
+	}
+	if err := l.wal.Release(wal.Position{Segment: segment}); err != nil {
+		return fmt.Errorf("release the log before segment %d: %w", segment, err)
 	}
 	return nil
 }
