@@ -5,26 +5,25 @@ import (
 
 	"github.com/coreos/go-semver/semver"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/membershippb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
-// Downgrade validates a downgrade of the cluster version as etcd does, and says
-// so where it cannot follow: the data is written in one schema only.
+// Downgrade validates, enables and cancels a downgrade of the cluster version.
+// The store follows an enabled one within seconds, as etcd does.
 func (s maintenanceServer) Downgrade(ctx context.Context, r *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
 	var err error
 	switch r.Action {
 	case pb.DowngradeRequest_VALIDATE:
 		err = s.validateDowngrade(ctx, r.Version)
 	case pb.DowngradeRequest_ENABLE:
-		if err = s.validateDowngrade(ctx, r.Version); err == nil {
-			err = status.Errorf(codes.Unimplemented, "shim: downgrading the cluster to %s is not supported", r.Version)
-		}
+		err = s.enableDowngrade(ctx, r.Version)
 	case pb.DowngradeRequest_CANCEL:
-		// With no downgrade under way etcd logs that there is nothing to cancel and
-		// answers as if there had been.
-		_, err = s.readView(ctx, false)
+		err = s.cancelDowngrade(ctx)
 	default:
 		err = status.Error(codes.Unknown, "etcdserver: unknown method")
 	}
@@ -36,6 +35,31 @@ func (s maintenanceServer) Downgrade(ctx context.Context, r *pb.DowngradeRequest
 		return nil, err
 	}
 	return &pb.DowngradeResponse{Header: s.headerNow(), Version: twoPartVersion(cv)}, nil
+}
+
+func (s maintenanceServer) enableDowngrade(ctx context.Context, target string) error {
+	if err := s.validateDowngrade(ctx, target); err != nil {
+		return err
+	}
+	v, err := parseTargetVersion(target)
+	if err != nil {
+		return err
+	}
+	return s.setDowngrade(ctx, &membershippb.DowngradeInfoSetRequest{Enabled: true, Ver: v.String()})
+}
+
+// cancelDowngrade ends one that is under way. With none, etcd logs that there is
+// nothing to cancel and answers as if there had been.
+func (s maintenanceServer) cancelDowngrade(ctx context.Context) error {
+	if _, err := s.readView(ctx, false); err != nil || !s.store.Status().Downgrade.Enabled {
+		return err
+	}
+	return s.setDowngrade(ctx, &membershippb.DowngradeInfoSetRequest{})
+}
+
+func (s maintenanceServer) setDowngrade(ctx context.Context, r *membershippb.DowngradeInfoSetRequest) error {
+	w := write{raft: pb.InternalRaftRequest{DowngradeInfoSet: r}}
+	return s.propose(ctx, mvcc.KindDowngradeInfo, &w, nil)
 }
 
 // validateDowngrade checks that target is one minor version below the cluster's.

@@ -282,7 +282,7 @@ func (s *Store) Backup(ctx context.Context) (size int64, version string, rc io.R
 	})
 	stop := context.AfterFunc(ctx, func() { r.CloseWithError(ctx.Err()) })
 	unstop := context.AfterFunc(s.ctx, func() { r.CloseWithError(ErrStopped) })
-	return tx.Size(), backend.StorageVersion, &backup{PipeReader: r, release: func() { stop(); unstop() }}, nil
+	return tx.Size(), backend.StorageVersionOf(s.View().ClusterVersion()), &backup{PipeReader: r, release: func() { stop(); unstop() }}, nil
 }
 
 // backup ends the goroutine behind it when it is closed.

@@ -10,9 +10,11 @@ import (
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
-// runLeases is the goroutine that proposes what the lease clock says is due. It waits for no proposal: what gets lost is named again.
+// runLeases is the goroutine that proposes what the lease clock says is due, and the cluster version that is. It waits for no
+// proposal: what gets lost is named again.
 func (s *Store) runLeases() {
 	checkpointed := s.cfg.Now()
+	versioned := checkpointed
 	for {
 		select {
 		case <-s.stop:
@@ -30,6 +32,10 @@ func (s *Store) runLeases() {
 			}
 			s.metrics.leasesExpired(len(expired))
 			s.cfg.OnEvent(LeasesExpired{Count: len(expired)})
+		}
+		if now.Sub(versioned) >= versionInterval {
+			versioned = now
+			s.followVersion()
 		}
 		if now.Sub(checkpointed) < s.cfg.LeaseCheckpointInterval || s.spaceLow.Load() {
 			continue

@@ -43,6 +43,9 @@ const (
 	// noLeaderTimeouts is the number of election timeouts without a leader after which streams that asked for one end.
 	noLeaderTimeouts = 3
 
+	// versionInterval is etcd's monitorVersionInterval.
+	versionInterval = 4 * time.Second
+
 	housekeepingInterval = time.Second
 )
 

@@ -2,13 +2,13 @@ package raftstore
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
-	"github.com/kubeshim/shim/pkg/raftstore/backend"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
@@ -22,6 +22,7 @@ type metrics struct {
 	defragActive, walWritten, compactLast                          prometheus.Gauge
 	compactedRows                                                  prometheus.Counter
 	walWrite, hash, compactPause, compactTotal                     prometheus.Histogram
+	clusterVersion                                                 *prometheus.GaugeVec
 	compactBegan                                                   time.Time // owned by the apply goroutine
 	leaseTTL                                                       prometheus.Histogram
 	fsync, commit, snapshot, defrag, backupDuration                prometheus.Histogram
@@ -85,6 +86,8 @@ func newMetrics(r prometheus.Registerer, id identity, quotaBytes int64) (*metric
 		checkpoints:       counter("shim_checkpoints_total", "Checkpoints written to bbolt."),
 	}
 	m.quota.Set(float64(quotaBytes))
+	m.clusterVersion = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "etcd_cluster_version",
+		Help: "Which version is running. 1 for 'cluster_version' label with current cluster version"}, []string{"cluster_version"})
 	if r == nil {
 		return m, nil
 	}
@@ -95,11 +98,8 @@ func (m *metrics) register(r prometheus.Registerer, id identity) error {
 	serverID := prometheus.NewGauge(prometheus.GaugeOpts{Name: "etcd_server_id", Help: "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.",
 		ConstLabels: prometheus.Labels{"server_id": fmt.Sprintf("%x", id.member)}})
 	serverID.Set(1)
-	clusterVersion := prometheus.NewGauge(prometheus.GaugeOpts{Name: "etcd_cluster_version", Help: "Which version is running. 1 for 'cluster_version' label with current cluster version",
-		ConstLabels: prometheus.Labels{"cluster_version": backend.StorageVersion[:3]}})
-	clusterVersion.Set(1)
 	learner := prometheus.NewGauge(prometheus.GaugeOpts{Name: "etcd_server_is_learner", Help: "Whether or not this member is a learner. 1 if is, 0 otherwise."})
-	for _, c := range []prometheus.Collector{serverID, clusterVersion, learner, m.hasLeader, m.isLeader, m.leaderChanges, m.committedIndex, m.appliedIndex,
+	for _, c := range []prometheus.Collector{serverID, m.clusterVersion, learner, m.hasLeader, m.isLeader, m.leaderChanges, m.committedIndex, m.appliedIndex,
 		m.proposalsPending, m.failed, m.leaseExpired, m.leaseGrants, m.leaseRevokes, m.leaseRenews, m.leaseTTL, m.ranges, m.puts, m.deletes, m.txns,
 		m.fsync, m.commit, m.snapshot, m.defrag, m.backupDuration, m.dbSize, m.dbInUse, m.quota, m.revision, m.compacted, m.keys,
 		m.walBytes, m.checkpoints, m.slowApplies, m.readsFailed, m.readsSlow, m.heartbeatFailures, m.defragActive, m.walWritten, m.walWrite,
@@ -109,6 +109,14 @@ func (m *metrics) register(r prometheus.Registerer, id identity) error {
 		}
 	}
 	return nil
+}
+
+// clusterVersionIs takes a version as "3.7.0", or "" for none; etcd's label is "3.7".
+func (m *metrics) clusterVersionIs(v string) {
+	m.clusterVersion.Reset()
+	if i := strings.LastIndexByte(v, '.'); i > 0 {
+		m.clusterVersion.WithLabelValues(v[:i]).Set(1)
+	}
 }
 
 func (m *metrics) leaderChanged(leader uint64, self bool) {

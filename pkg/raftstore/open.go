@@ -384,10 +384,10 @@ func (s *Store) settle() {
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.requestTimeout())
 	defer cancel()
 	// Neither is needed to serve, and a full disk must not keep the operator out; the next start tries again.
-	if s.View().ClusterVersion() != backend.StorageVersion {
-		_ = s.proposeOwn(ctx, Command{Kind: mvcc.KindClusterVersion, Request: &pb.InternalRaftRequest{
-			ClusterVersionSet: &membershippb.ClusterVersionSetRequest{Ver: backend.StorageVersion}}})
+	if wanted := clusterVersionWanted(s.View().Downgrade()); s.View().ClusterVersion() != wanted {
+		_ = s.proposeOwn(ctx, clusterVersionSet(wanted))
 	}
+	s.metrics.clusterVersionIs(s.View().ClusterVersion())
 	if m, ok := s.cluster.Load().Member(types.ID(s.id.member)); ok && (m.Name != s.cfg.Name || !slices.Equal(m.ClientURLs, s.cfg.ClientURLs)) {
 		_ = s.proposeOwn(ctx, Command{Kind: mvcc.KindMemberAttr, Request: &pb.InternalRaftRequest{
 			ClusterMemberAttrSet: &membershippb.ClusterMemberAttrSetRequest{Member_ID: s.id.member,

@@ -142,7 +142,7 @@ func (s *Store) Status() Status {
 		Leader: lead.leader, Term: lead.term,
 		Committed: max(s.committed.Load(), s.applied.Load()), Applied: s.applied.Load(), Revision: view.Revision(),
 		DBSize: s.checkpoint.db.Size(), DBSizeInUse: s.checkpoint.db.SizeInUse(), QuotaBytes: s.cfg.Quota.Ceiling(),
-		ClusterVersion: view.ClusterVersion(), StorageVersion: backend.StorageVersion,
+		ClusterVersion: view.ClusterVersion(), StorageVersion: backend.StorageVersionOf(view.ClusterVersion()),
 		SpaceLow:  s.spaceLow.Load(),
 		Downgrade: DowngradeInfo{TargetVersion: view.Downgrade().Target, Enabled: view.Downgrade().Enabled},
 	}

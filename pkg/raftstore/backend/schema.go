@@ -39,8 +39,16 @@ var (
 	shimFacts            = []byte("facts")
 )
 
-// StorageVersion is the version of the schema that is written.
+// StorageVersion is the newest version of the schema that is written.
 const StorageVersion = "3.7.0"
+
+// StorageVersionOf is the version of the schema under a cluster version: the same, or ours while the cluster has none.
+func StorageVersionOf(clusterVersion string) string {
+	if clusterVersion == "" {
+		return StorageVersion
+	}
+	return clusterVersion
+}
 
 // Readable is true for the schemas of etcd 3.x up to ours. A file without a version is empty or of etcd 3.5.
 func Readable(version string) bool {

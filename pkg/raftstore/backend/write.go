@@ -200,7 +200,7 @@ func (w *writer) meta(b Batch) error {
 		string(metaIndex):          binary.BigEndian.AppendUint64(nil, b.Index),
 		string(metaTerm):           binary.BigEndian.AppendUint64(nil, b.Term),
 		string(metaConfState):      b.ConfState,
-		string(metaStorageVersion): []byte(StorageVersion),
+		string(metaStorageVersion): []byte(StorageVersionOf(b.ClusterVersion)),
 	}
 	if b.CompactScheduled >= 0 {
 		meta[string(metaScheduledCompact)] = encodeRevision(b.CompactScheduled)
