@@ -74,21 +74,17 @@ func NewClientHandler(o HTTPOptions) http.Handler {
 	o.ensureDefaults()
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/vars", getOnly(serveVars))
-	mux.HandleFunc("/version", getOnly(o.serveVersion))
-	o.handleMetrics(mux)
-	newHealth(o).install(mux)
-	if o.Pprof {
-		handlePprof(mux)
-	}
+	o.handleCommon(mux)
 	return &access{mux: mux, log: o.Log, cors: allowSet(o.CORS), hosts: allowSet(o.Hosts)}
 }
 
-// NewMetricsHandler is what --listen-metrics-urls serve.
+// NewMetricsHandler is what --listen-metrics-urls serve: metrics and health as
+// in etcd, and also the version and, if asked for, profiles, so that the address
+// that operators can reach tells them all.
 func NewMetricsHandler(o HTTPOptions) http.Handler {
 	o.ensureDefaults()
 	mux := http.NewServeMux()
-	o.handleMetrics(mux)
-	newHealth(o).install(mux)
+	o.handleCommon(mux)
 	return mux
 }
 
@@ -103,8 +99,14 @@ func NewPeerHandler(o HTTPOptions) http.Handler {
 	return mux
 }
 
-func (o HTTPOptions) handleMetrics(mux *http.ServeMux) {
+// handleCommon installs what client and metrics addresses both serve.
+func (o HTTPOptions) handleCommon(mux *http.ServeMux) {
 	mux.Handle("/metrics", promhttp.HandlerFor(o.Gatherer, promhttp.HandlerOpts{}))
+	mux.HandleFunc("/version", getOnly(o.serveVersion))
+	newHealth(o).install(mux)
+	if o.Pprof {
+		handlePprof(mux)
+	}
 }
 
 func (o HTTPOptions) serveVersion(w http.ResponseWriter, _ *http.Request) {

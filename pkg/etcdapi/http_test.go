@@ -140,7 +140,8 @@ func TestHTTPPlaces(t *testing.T) {
 	}{
 		{"client", NewClientHandler(plain.o), "/metrics /version /debug/vars", "/members /debug/pprof/ /debug/pprof/heap /nosuch"},
 		{"client with pprof", NewClientHandler(pprof.o), "/debug/pprof/ /debug/pprof/heap /debug/pprof/cmdline", "/nosuch"},
-		{"metrics", NewMetricsHandler(pprof.o), "/metrics", "/version /debug/vars /debug/pprof/ /members"},
+		{"metrics", NewMetricsHandler(plain.o), "/metrics /version", "/debug/vars /debug/pprof/ /members"},
+		{"metrics with pprof", NewMetricsHandler(pprof.o), "/metrics /version /debug/pprof/", "/debug/vars /members"},
 		{"peer", NewPeerHandler(pprof.o), "/version /members", "/metrics /debug/vars /debug/pprof/"},
 	} {
 		for _, path := range strings.Fields(tc.found) {
