@@ -93,15 +93,6 @@ func (g featureGates) enabled(f feature) bool {
 	return f.def
 }
 
-// all is every gate and what it is set to.
-func (g featureGates) all() map[string]bool {
-	all := make(map[string]bool, len(allFeatures))
-	for _, f := range allFeatures {
-		all[f.name] = g.enabled(f)
-	}
-	return all
-}
-
 // warnings has a line for each gate that was switched on and changes nothing.
 func (g featureGates) warnings() []string {
 	var lines []string

@@ -94,10 +94,6 @@ func noDuration(def time.Duration) binder {
 	return func(fs *flag.FlagSet, _ *Config, n, u string) { fs.Duration(n, def, u) }
 }
 
-func noList() binder {
-	return func(fs *flag.FlagSet, _ *Config, n, u string) { fs.Var(listValue{new([]string)}, n, u) }
-}
-
 func gone() binder {
 	return func(fs *flag.FlagSet, _ *Config, n, u string) { fs.Var(goneValue{}, n, u) }
 }

@@ -43,9 +43,6 @@ func CheckDelete(r *pb.DeleteRangeRequest) error {
 	return nil
 }
 
-// CheckCompact checks the shape of a compaction, of which nothing can be wrong.
-func CheckCompact(*pb.CompactionRequest) error { return nil }
-
 // CheckTxn checks the shape of a txn and of what is in it. The longest of its
 // compares, success and failure operations may have maxTxnOps entries; a txn
 // in it may have what is left of that. Errors: those of the other checks,
