@@ -185,7 +185,8 @@ func TestFlippedBitInDatabase(t *testing.T) {
 	if at < 0 {
 		t.Fatal("the value is not in the file")
 	}
-	page := at / 4096 * 4096
+	const pageBytes = 16 << 10 // of the backend
+	page := at / pageBytes * pageBytes
 	for name, flip := range map[string]int{"value": at + 7, "page id": page, "page flags": page + 8, "page count": page + 10,
 		"element": page + 16 + 5, "row key": at - 30} {
 		t.Run(name, func(t *testing.T) {
@@ -208,7 +209,7 @@ func TestFlippedBitInDatabase(t *testing.T) {
 				t.Fatalf("open: %v", err)
 			}
 			t.Logf("flip at %d: %v", flip, err)
-			if c.Offset < 0 || c.Offset > int64(flip) && c.Offset-int64(flip) > 4096 {
+			if c.Offset < 0 || c.Offset > int64(flip) && c.Offset-int64(flip) > pageBytes {
 				t.Errorf("flip at %d reported at %d", flip, c.Offset)
 			}
 		})

@@ -20,7 +20,7 @@ import (
 
 // machine is a state machine that checkpoints into a file.
 type machine struct {
-	t     *testing.T
+	t     testing.TB
 	db    *DB
 	state *mvcc.State
 	index uint64
@@ -206,6 +206,7 @@ func TestFlips(t *testing.T) {
 	m.checkpoint()
 	want := m.state.Publish()
 	path, size := m.db.Path(), int(m.db.Size()) // bbolt makes the file larger than what it uses
+	metas := 2 * m.db.pageSize()                // each with a checksum, the older one for when the newer is wrong
 	if err := m.db.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -216,7 +217,7 @@ func TestFlips(t *testing.T) {
 	found := 0
 	const flips = 200
 	for range flips {
-		at := rng.IntN(size-2*os.Getpagesize()) + 2*os.Getpagesize() // bbolt keeps two meta pages, with checksums
+		at := rng.IntN(size-metas) + metas
 		damaged := slices.Clone(whole)
 		damaged[at] ^= 1 << rng.IntN(8)
 		if err := os.WriteFile(path, damaged[:size], 0o600); err != nil {
@@ -239,6 +240,47 @@ func TestFlips(t *testing.T) {
 	t.Logf("%d of %d flips were in what the file holds", found, flips)
 	if found == 0 {
 		t.Error("no flip was found")
+	}
+}
+
+// TestPageSize: a file keeps the size of its pages until it is defragmented, and holds the same under each.
+func TestPageSize(t *testing.T) {
+	for size := 4 << 10; size <= pageBytesMax; size *= 2 {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			m := &machine{t: t, state: mvcc.New(mvcc.Options{})}
+			path := filepath.Join(t.TempDir(), "snap", "db")
+			db, err := Open(path, Options{MapBytes: 1 << 24, PageBytes: size})
+			if err != nil {
+				t.Fatal(err)
+			}
+			m.db = db
+			rng := rand.New(rand.NewPCG(3, uint64(size)))
+			holds := func(pageSize int) {
+				t.Helper()
+				for range 200 {
+					m.step(rng)
+				}
+				m.checkpoint()
+				got, err := load(m.db)
+				if err != nil {
+					t.Fatal(err)
+				}
+				sameState(t, got.Publish(), m.state.Publish())
+				if got := m.db.pageSize(); got != pageSize {
+					t.Errorf("pages of %d bytes, want %d", got, pageSize)
+				}
+			}
+			holds(size)
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			m.open(path)
+			holds(size)
+			if err := m.db.Defragment(); err != nil {
+				t.Fatal(err)
+			}
+			holds(pageBytes)
+		})
 	}
 }
 

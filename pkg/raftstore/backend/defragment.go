@@ -45,7 +45,7 @@ func (db *DB) copyTo(path string) error {
 	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
 		return err
 	}
-	dst, err := bbolt.Open(path, fileMode, &bbolt.Options{OpenFile: db.opts.OpenFile, FreelistType: bbolt.FreelistMapType, NoSync: true})
+	dst, err := bbolt.Open(path, fileMode, &bbolt.Options{OpenFile: db.opts.OpenFile, FreelistType: bbolt.FreelistMapType, PageSize: db.opts.PageBytes, NoSync: true})
 	if err != nil {
 		return err
 	}

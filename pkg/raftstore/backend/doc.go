@@ -28,6 +28,12 @@
 // then the sums say nothing and are made anew by the next Write. raftstore
 // refuses such a file, since nobody else writes to the one it owns.
 //
+// # Pages
+//
+// Pages have 16 KiB and are filled to the last row that fits: rows are appended and never grow. bbolt puts at least two rows on a page and
+// writes each run of pages by a call of its own, so that objects of 3 kB would leave a quarter of 4 KiB pages empty. The size stands
+// in the file; a file that was made with another one keeps it until it is defragmented.
+//
 // # Goroutines
 //
 // A DB starts none. Write, Defragment and Close belong to one goroutine (the checkpoint goroutine of raftstore); Begin and the

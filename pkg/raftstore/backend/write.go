@@ -114,7 +114,7 @@ func (w *writer) rows(b Batch) error {
 			return err
 		}
 	}
-	bucket.FillPercent = 0.9 // rows are appended, as revisions grow
+	bucket.FillPercent = 1 // rows are appended, as revisions grow, and never become larger
 	for v := range b.Puts {
 		key := v.RowKey().Append(nil)
 		s, err := w.group(key)
