@@ -12,6 +12,11 @@ type CheckpointPolicy struct {
 	// WALBytes since the last checkpoint, from which on one is due. More saves
 	// writes and makes the start after a crash longer.
 	WALBytes int64
+	// BurstBytes since the last checkpoint, from which on one is due if the
+	// log grows so fast that it would reach WALBytes within a minute. Less
+	// makes checkpoints smaller, so that a write waits less for the disk beside
+	// one and a checkpoint needs less memory; more leaves more of them out.
+	BurstBytes int64
 	// Entries applied since the last checkpoint, from which on one is due
 	// (--snapshot-count). More saves writes and makes the start longer.
 	Entries uint64
@@ -24,6 +29,9 @@ type CheckpointPolicy struct {
 func (p *CheckpointPolicy) EnsureDefaults() {
 	if p.WALBytes == 0 {
 		p.WALBytes = DefaultCheckpointWALBytes
+	}
+	if p.BurstBytes == 0 {
+		p.BurstBytes = DefaultCheckpointBurstBytes
 	}
 	if p.Entries == 0 {
 		p.Entries = DefaultCheckpointEntries
@@ -39,6 +47,9 @@ func (p *CheckpointPolicy) Validate() error {
 	if p.WALBytes < 0 {
 		errs = append(errs, fmt.Errorf("checkpoint after %d bytes of wal", p.WALBytes))
 	}
+	if p.BurstBytes < 0 {
+		errs = append(errs, fmt.Errorf("checkpoint after %d bytes of wal in a burst", p.BurstBytes))
+	}
 	if p.Age < 0 {
 		errs = append(errs, fmt.Errorf("checkpoint after %v", p.Age))
 	}
@@ -49,6 +60,7 @@ func (p *CheckpointPolicy) Validate() error {
 type CheckpointStats struct {
 	Entries      uint64        // applied since the last checkpoint
 	WALBytes     int64         // written to the WAL since then
+	WALRate      int64         // bytes a second that the WAL has grown by lately
 	Age          time.Duration // since then
 	Failures     int           // in a row
 	SinceFailure time.Duration // since the last of them
@@ -60,6 +72,7 @@ type CheckpointReason string
 // The reasons for a checkpoint, by rank, and those against one.
 const (
 	CheckpointWAL     CheckpointReason = "log size"
+	CheckpointBurst   CheckpointReason = "log growth"
 	CheckpointEntries CheckpointReason = "log entries"
 	CheckpointAge     CheckpointReason = "age"
 	CheckpointClean   CheckpointReason = "nothing was applied since the last one"
@@ -91,6 +104,8 @@ func (p CheckpointPolicy) Decide(s CheckpointStats) CheckpointDecision {
 		return CheckpointDecision{false, CheckpointPause}
 	case s.WALBytes >= p.WALBytes:
 		return CheckpointDecision{true, CheckpointWAL}
+	case s.WALBytes >= p.BurstBytes && s.WALRate*int64(burstAhead/time.Second) >= p.WALBytes-s.WALBytes:
+		return CheckpointDecision{true, CheckpointBurst}
 	case s.Entries >= p.Entries:
 		return CheckpointDecision{true, CheckpointEntries}
 	case s.Age >= p.Age:

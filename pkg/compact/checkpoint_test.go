@@ -6,7 +6,7 @@ import (
 )
 
 func TestCheckpointPolicy(t *testing.T) {
-	p := CheckpointPolicy{WALBytes: 1000, Entries: 500, Age: time.Minute}
+	p := CheckpointPolicy{WALBytes: 1000, BurstBytes: 100, Entries: 500, Age: time.Minute}
 	for _, c := range []struct {
 		name  string
 		stats CheckpointStats
@@ -16,6 +16,10 @@ func TestCheckpointPolicy(t *testing.T) {
 		{"one entry", CheckpointStats{Entries: 1}, CheckpointDecision{false, CheckpointNotDue}},
 		{"wal below", CheckpointStats{Entries: 1, WALBytes: 999}, CheckpointDecision{false, CheckpointNotDue}},
 		{"wal at", CheckpointStats{Entries: 1, WALBytes: 1000}, CheckpointDecision{true, CheckpointWAL}},
+		{"burst below", CheckpointStats{Entries: 1, WALBytes: 99, WALRate: 1e6}, CheckpointDecision{false, CheckpointNotDue}},
+		{"burst at", CheckpointStats{Entries: 1, WALBytes: 100, WALRate: 15}, CheckpointDecision{true, CheckpointBurst}},
+		{"burst that is none", CheckpointStats{Entries: 1, WALBytes: 100, WALRate: 14}, CheckpointDecision{false, CheckpointNotDue}},
+		{"burst that ended", CheckpointStats{Entries: 1, WALBytes: 900}, CheckpointDecision{false, CheckpointNotDue}},
 		{"entries below", CheckpointStats{Entries: 499}, CheckpointDecision{false, CheckpointNotDue}},
 		{"entries at", CheckpointStats{Entries: 500}, CheckpointDecision{true, CheckpointEntries}},
 		{"age below", CheckpointStats{Entries: 1, Age: time.Minute - 1}, CheckpointDecision{false, CheckpointNotDue}},

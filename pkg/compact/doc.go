@@ -42,7 +42,9 @@
 // Everything that is in the WAL only must be replayed at the start and be kept
 // in memory; on the other hand whatever is superseded and compacted before the
 // next checkpoint never has to be written. A checkpoint is due when the WAL
-// behind the last one, the number of its entries, or its age reaches its bound;
+// behind the last one, the number of its entries, or its age reaches its bound,
+// and at a quarter of the first of these when the log grows so fast that waiting
+// would leave nothing out: the fsync of a large checkpoint holds up the log's;
 // a failed one is followed by a pause that doubles up to a minute.
 //
 // # Quota

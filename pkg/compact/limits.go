@@ -16,9 +16,15 @@ const periodMin = 10 * time.Millisecond
 // tenth of a second; ten minutes let two compactions of an apiserver go by, so
 // that most versions of a heartbeat die in memory.
 const (
-	DefaultCheckpointWALBytes = 64 << 20
-	DefaultCheckpointEntries  = 100_000
-	DefaultCheckpointAge      = 10 * time.Minute
+	DefaultCheckpointWALBytes   = 64 << 20
+	DefaultCheckpointBurstBytes = 16 << 20
+	DefaultCheckpointEntries    = 100_000
+	DefaultCheckpointAge        = 10 * time.Minute
+
+	// burstAhead is how far the growth of the log is looked ahead: what would
+	// be written within it anyway, before the compaction of an apiserver can
+	// make any of it dead, is better written in parts.
+	burstAhead = time.Minute
 
 	checkpointRetryMin = time.Second
 	checkpointRetryMax = time.Minute

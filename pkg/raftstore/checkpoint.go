@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -25,12 +26,14 @@ type checkpointer struct {
 	db    *backend.DB
 	tasks chan checkpointTask // callers wait for room
 	poke  chan struct{}       // capacity 1: look at the policy
+	burst atomic.Int64        // the size of the WAL from which on it is poked with each tick
 
 	// All below belongs to the goroutine.
 	last     mark
 	lastAt   time.Time
 	walSize  int64 // after the last checkpoint
-	failures int   // in a row
+	growth   growth
+	failures int // in a row
 	failedAt time.Time
 }
 
@@ -89,13 +92,30 @@ func (c *checkpointer) call(ctx context.Context, do func() error) error {
 
 // due asks the policy.
 func (c *checkpointer) due() compact.CheckpointDecision {
-	now := c.s.cfg.Now()
+	now, size := c.s.cfg.Now(), c.s.log.wal.Size()
 	return c.s.cfg.Checkpoints.Decide(compact.CheckpointStats{
 		Entries:  c.s.View().Index() - c.last.index,
-		WALBytes: c.s.log.wal.Size() - c.walSize,
+		WALBytes: size - c.walSize,
+		WALRate:  c.growth.look(size, now),
 		Age:      now.Sub(c.lastAt),
 		Failures: c.failures, SinceFailure: now.Sub(c.failedAt),
 	})
+}
+
+// growth is how fast the WAL grows.
+type growth struct {
+	size int64 // of the WAL
+	at   time.Time
+	rate int64 // bytes a second, between the last two looks that were growthInterval apart
+}
+
+// look takes the size of now and answers the rate.
+func (g *growth) look(size int64, now time.Time) int64 {
+	if d := now.Sub(g.at); d >= growthInterval {
+		g.rate = int64(float64(size-g.size) / d.Seconds())
+		g.size, g.at = size, now
+	}
+	return g.rate
 }
 
 // write makes a checkpoint.
@@ -124,11 +144,14 @@ func (c *checkpointer) write(reason string) error {
 	}
 	c.last = mark{index: at, term: got.state.Term, conf: got.cluster.ConfState()}
 	c.lastAt, c.failures = c.s.cfg.Now(), 0
+	walSize := c.s.log.wal.Size()
 	if err := c.markLog(); err != nil {
 		c.s.cfg.OnEvent(CheckpointFailed{Reason: reason, Err: err})
 		return fmt.Errorf("checkpoint: %w", err)
 	}
 	c.walSize = c.s.log.wal.Size()
+	c.growth.size += c.walSize - walSize // what was given back
+	c.burst.Store(c.walSize + c.s.cfg.Checkpoints.BurstBytes)
 	took := c.lastAt.Sub(start)
 	c.s.metrics.checkpointed(took)
 	c.s.metrics.rowsCompacted(len(batch.Dead))

@@ -47,6 +47,9 @@ const (
 	versionInterval = 4 * time.Second
 
 	housekeepingInterval = time.Second
+
+	// growthInterval is the least over which the growth of the log is measured.
+	growthInterval = 500 * time.Millisecond
 )
 
 // entryOverhead is about what raftpb adds to the data of an entry.

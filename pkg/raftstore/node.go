@@ -267,6 +267,8 @@ func (n *node) tick() {
 		}
 		n.s.metrics.housekept(n.s.waiters.len(), n.s.committed.Load(), n.s.log.wal.Size())
 		poke(n.s.checkpoint.poke)
+	} else if n.s.log.wal.Size() >= n.s.checkpoint.burst.Load() {
+		poke(n.s.checkpoint.poke)
 	}
 	if n.s.spaceLow.Load() {
 		poke(n.s.log.wake)

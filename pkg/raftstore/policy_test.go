@@ -50,6 +50,32 @@ func TestCheckpointPolicy(t *testing.T) {
 	}
 }
 
+// TestCheckpointInBurst: a log that grows fast is checkpointed in parts, one that grows slowly is not.
+func TestCheckpointInBurst(t *testing.T) {
+	h := newHarness(t)
+	h.adjust = func(c *Config) { c.Checkpoints.WALBytes, c.Checkpoints.BurstBytes = 4<<20, 64<<10 }
+	s := h.open()
+	defer closeStore(t, s)
+	for range 60 {
+		put(t, s, "k", strings.Repeat("v", 1500))
+	}
+	h.pass(3 * time.Second) // less than a proposal may take
+	put(t, s, "k", "v") // the tick was seen
+	if got := h.reasons(); len(got) != 0 {
+		t.Errorf("checkpoints %v after 90 kB in three seconds", got)
+	}
+	for round := range 3 {
+		for range 60 {
+			put(t, s, "k", strings.Repeat("v", 1500))
+		}
+		h.pass(time.Second)
+		await(t, "checkpoint", func() bool { return len(h.reasons()) == round+1 })
+		if got := h.reasons()[round]; got != "log growth" {
+			t.Errorf("checkpoint because of %s", got)
+		}
+	}
+}
+
 // TestLogGivesSegmentsBack: after checkpoints the log does not grow with what was written.
 func TestLogGivesSegmentsBack(t *testing.T) {
 	h := newHarness(t)
