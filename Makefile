@@ -38,11 +38,19 @@ conformance:
 e2e:
 	$(GO) test -tags e2e -count=1 -timeout 30m -v ./test/e2e
 
-# shim beside etcd and the floor; SERVERS=floor,etcd,kine,shim adds kine.
+# shim beside etcd, kine and the floor: about 20 minutes. QUICK=1 leaves out
+# kine and what takes long: under three.
+ifdef QUICK
 SERVERS ?= floor,etcd,shim
-PODS ?= 20000
+BENCH := -quick -json bin/bench-quick.json
+else
+SERVERS ?= floor,etcd,kine,shim
+BENCH := -json bin/bench.json -svg docs/bench.svg
+endif
+ROWS ?=
 bench:
-	$(GO) run ./test/bench -servers $(SERVERS) -pods $(PODS) -json bin/bench.json
+	@mkdir -p bin docs
+	$(GO) run ./test/bench -servers $(SERVERS) -rows '$(ROWS)' $(BENCH)
 
 # Builds the real programs ahead of the tests that need them.
 peers:

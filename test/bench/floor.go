@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"math"
 	"net"
@@ -24,12 +25,14 @@ import (
 type floor struct {
 	pb.UnimplementedKVServer
 	pb.UnimplementedWatchServer
-	pods  atomic.Int64
+	pods  atomic.Int64 // created so far
+	size  atomic.Int64 // of the value of the last one created
 	rev   atomic.Int64
-	lists sync.Map // count -> canned, for whole lists and for pages
+	lists sync.Map // shape -> what is sent for it
 
-	mu      sync.Mutex
-	streams map[chan canned]bool // guarded by mu
+	mu       sync.Mutex
+	watchers map[string]map[floorWatcher]bool // key -> its watchers; guarded by mu
+	ranges   map[floorWatcher]bool            // those of more than a key; guarded by mu
 }
 
 // canned is an encoded message that the codec sends as it is.
@@ -53,7 +56,7 @@ func serveFloor(addr string) error {
 	if err != nil {
 		return err
 	}
-	f := &floor{streams: map[chan canned]bool{}}
+	f := &floor{watchers: map[string]map[floorWatcher]bool{}, ranges: map[floorWatcher]bool{}}
 	g := grpc.NewServer(grpc.ForceServerCodecV2(floorCodec{encoding.GetCodecV2("proto")}),
 		grpc.MaxSendMsgSize(math.MaxInt32), grpc.MaxConcurrentStreams(math.MaxUint32))
 	g.RegisterService(&grpc.ServiceDesc{
@@ -62,6 +65,7 @@ func serveFloor(addr string) error {
 			{MethodName: "Range", Handler: unary(f.doRange)},
 			{MethodName: "Txn", Handler: unary(f.doTxn)},
 		},
+		Streams: []grpc.StreamDesc{{StreamName: "RangeStream", Handler: f.doRangeStream, ServerStreams: true}},
 	}, f)
 	g.RegisterService(&grpc.ServiceDesc{
 		ServiceName: "etcdserverpb.Watch", HandlerType: (*any)(nil),
@@ -86,15 +90,21 @@ func unary[T any](answer func(*T) canned) grpc.MethodHandler {
 	}
 }
 
+// doTxn takes a transaction without Failure for creates, and counts the pods.
 func (f *floor) doTxn(r *pb.TxnRequest) canned {
 	rev := f.rev.Add(1)
-	if len(r.Failure) == 0 && len(r.Success) == 1 && len(r.Success[0].GetRequestPut().GetValue()) == podBytes {
-		f.pods.Add(1)
+	resp := &pb.TxnResponse{Header: header(rev), Succeeded: true}
+	for _, op := range r.Success {
+		put := op.GetRequestPut()
+		if len(r.Failure) == 0 && bytes.HasPrefix(put.GetKey(), []byte(podPrefix)) {
+			f.pods.Add(1)
+			f.size.Store(int64(len(put.GetValue())))
+		}
+		f.fanOut(put, rev)
+		resp.Responses = append(resp.Responses, &pb.ResponseOp{Response: &pb.ResponseOp_ResponsePut{
+			ResponsePut: &pb.PutResponse{Header: &pb.ResponseHeader{Revision: rev}}}})
 	}
-	put := r.Success[0].GetRequestPut()
-	f.fanOut(put, rev)
-	return mustMarshal(&pb.TxnResponse{Header: header(rev), Succeeded: true, Responses: []*pb.ResponseOp{
-		{Response: &pb.ResponseOp_ResponsePut{ResponsePut: &pb.PutResponse{Header: &pb.ResponseHeader{Revision: rev}}}}}})
+	return mustMarshal(resp)
 }
 
 func (f *floor) doRange(r *pb.RangeRequest) canned {
@@ -113,22 +123,22 @@ func (f *floor) doRange(r *pb.RangeRequest) canned {
 	if len(r.Key) > len(podPrefix) {
 		page = int64(r.Key[len(r.Key)-2]) | int64(r.Key[len(r.Key)-3])<<8
 	}
-	left := n - page*r.Limit
-	return f.objects(min(left, r.Limit), page+1)
+	return f.objects(min(n-page*r.Limit, r.Limit), page+1)
 }
+
+// shape is what the floor's lists differ in: their objects, the number of the
+// page that comes next, and how many objects there are.
+type shape struct{ n, next, all int64 }
 
 // objects is a canned answer of n objects; its last key carries the number of
 // the page that comes next.
 func (f *floor) objects(n, next int64) canned {
-	type shape struct{ n, next, all int64 }
 	key := shape{n, next, f.pods.Load()}
 	if b, ok := f.lists.Load(key); ok {
 		return b.(canned)
 	}
-	resp := &pb.RangeResponse{Header: header(f.rev.Load() + 1), Count: key.all, More: next > 0 && next*pageKeys < key.all}
-	for i := range n {
-		resp.Kvs = append(resp.Kvs, &mvccpb.KeyValue{Key: podKey(int(i)), Value: payload(podBytes, uint64(i)), CreateRevision: 1 + i, ModRevision: 1 + i, Version: 1})
-	}
+	resp := &pb.RangeResponse{Header: header(f.rev.Load() + 1), Count: key.all, More: next > 0 && next*pageKeys < key.all,
+		Kvs: f.kvs(0, n)}
 	if n > 0 && next > 0 {
 		last := resp.Kvs[n-1]
 		last.Key = append(last.Key[:len(last.Key):len(last.Key)], byte(next>>8), byte(next))
@@ -138,46 +148,40 @@ func (f *floor) objects(n, next int64) canned {
 	return b
 }
 
-// doWatch registers the stream; each put is sent to all of them, encoded once.
-func (f *floor) doWatch(_ any, stream grpc.ServerStream) error {
-	if err := stream.RecvMsg(new(pb.WatchRequest)); err != nil {
-		return err
+func (f *floor) kvs(from, to int64) (kvs []*mvccpb.KeyValue) {
+	for i := from; i < to; i++ {
+		kvs = append(kvs, &mvccpb.KeyValue{Key: podKey(int(i)), Value: payload(int(f.size.Load()), uint64(i)),
+			CreateRevision: 1 + i, ModRevision: 1 + i, Version: 1})
 	}
-	events := make(chan canned, 1<<16)
-	f.mu.Lock()
-	f.streams[events] = true
-	f.mu.Unlock()
-	defer func() {
-		f.mu.Lock()
-		delete(f.streams, events)
-		f.mu.Unlock()
-	}()
-	if err := stream.SendMsg(mustMarshal(&pb.WatchResponse{Header: header(f.rev.Load()), Created: true})); err != nil {
-		return err
-	}
-	for {
-		select {
-		case <-stream.Context().Done():
-			return nil
-		case b := <-events:
-			if err := stream.SendMsg(b); err != nil {
-				return err
-			}
-		}
-	}
+	return kvs
 }
 
-func (f *floor) fanOut(put *pb.PutRequest, rev int64) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.streams) == 0 {
-		return
+// doRangeStream sends all pods in chunks of a page.
+func (f *floor) doRangeStream(_ any, stream grpc.ServerStream) error {
+	if err := stream.RecvMsg(new(pb.RangeRequest)); err != nil {
+		return err
 	}
-	kv := &mvccpb.KeyValue{Key: put.GetKey(), Value: put.GetValue(), ModRevision: rev, CreateRevision: 1, Version: 2}
-	b := mustMarshal(&pb.WatchResponse{Header: header(rev), Events: []*mvccpb.Event{{Kv: kv, PrevKv: kv}}})
-	for events := range f.streams {
-		events <- b
+	n := f.pods.Load()
+	key := shape{n, -1, n}
+	chunks, ok := f.lists.Load(key)
+	if !ok {
+		var all []canned
+		for from := int64(0); from < n; from += pageKeys {
+			part := &pb.RangeResponse{Kvs: f.kvs(from, min(from+pageKeys, n))}
+			if from+pageKeys >= n {
+				part.Header, part.Count = header(f.rev.Load()), n
+			}
+			all = append(all, mustMarshal(&pb.RangeStreamResponse{RangeResponse: part}))
+		}
+		chunks = all
+		f.lists.Store(key, chunks)
 	}
+	for _, b := range chunks.([]canned) {
+		if err := stream.SendMsg(b); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func header(rev int64) *pb.ResponseHeader {
@@ -191,6 +195,3 @@ func mustMarshal(m proto.Message) canned {
 	}
 	return b
 }
-
-// floorRows says which rows the floor can answer.
-var floorRows = map[string]bool{"create": true, "update": true, "get": true, "count": true, "pages": true, "list": true, "watch": true, "idle": true}

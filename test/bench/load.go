@@ -3,7 +3,8 @@ package main
 import (
 	"context"
 	"errors"
-	"slices"
+	"fmt"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -11,42 +12,55 @@ import (
 
 // figures are what one row measured of one server.
 type figures struct {
-	Ops     int           `json:"ops"`
-	Seconds float64       `json:"seconds"`
-	Rate    float64       `json:"rate_per_s"`
-	P50     time.Duration `json:"p50_ns"`
-	P99     time.Duration `json:"p99_ns"`
-	Max     time.Duration `json:"max_ns"`
-	CPU     time.Duration `json:"server_cpu_ns"`
-	Bytes   int64         `json:"payload_bytes,omitempty"`
-	Peak    int64         `json:"peak_rss_bytes,omitempty"`
-	Written int64         `json:"disk_write_bytes"`
 	// Value is the row's figure in the row's unit.
-	Value float64 `json:"value"`
+	Value     float64       `json:"value"`
+	Ops       int           `json:"ops,omitempty"`
+	Seconds   float64       `json:"seconds,omitempty"`
+	Rate      float64       `json:"rate_per_s,omitempty"`
+	P50       time.Duration `json:"p50_ns,omitempty"`
+	P99       time.Duration `json:"p99_ns,omitempty"`
+	Max       time.Duration `json:"max_ns,omitempty"`
+	CPU       time.Duration `json:"server_cpu_ns,omitempty"`
+	ClientCPU time.Duration `json:"client_cpu_ns,omitempty"`
+	Bytes     int64         `json:"payload_bytes,omitempty"`
+	RSS       int64         `json:"rss_bytes,omitempty"`
+	Peak      int64         `json:"peak_rss_bytes,omitempty"`
+	Written   int64         `json:"disk_write_bytes,omitempty"`
+	Switches  int64         `json:"context_switches,omitempty"`
+	Calls     int64         `json:"read_write_calls,omitempty"`
+	// Late is the 99th percentile of how late the client sent what was due at
+	// a steady rate.
+	Late time.Duration `json:"client_late_p99_ns,omitempty"`
+	// Before is the 99th percentile at the same rate before the work began.
+	Before time.Duration `json:"quiet_p99_ns,omitempty"`
+	Note   string        `json:"note,omitempty"`
 }
 
-// drive runs ops operations on workers goroutines in a closed loop and
+// limit bounds a closed loop: by operations and, for what may be slow, by
+// time. 0 is no limit.
+type limit struct {
+	ops     int
+	seconds float64
+}
+
+// drive runs up to l.ops operations on workers goroutines in a closed loop and
 // measures the server over it. The first error ends the load.
-func drive(ctx context.Context, s *server, workers, ops int, op func(ctx context.Context, worker, i int) error) (figures, error) {
+func drive(ctx context.Context, s *server, workers int, l limit, op func(ctx context.Context, worker, i int) error) (figures, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	cpu, err := s.cpu()
+	runtime.GC() // what an earlier row left in the client
+	before, err := s.usage()
 	if err != nil {
 		return figures{}, err
 	}
-	written, err := s.written()
-	if err != nil {
-		return figures{}, err
-	}
-	took := make([]time.Duration, ops)
-	var next atomic.Int64
+	took := make([]time.Duration, l.ops)
+	var next, done atomic.Int64
 	var wg sync.WaitGroup
-	begin := time.Now()
 	for w := range workers {
 		wg.Go(func() {
-			for ctx.Err() == nil {
+			for ctx.Err() == nil && (l.seconds == 0 || time.Since(before.at).Seconds() < l.seconds) {
 				i := int(next.Add(1)) - 1
-				if i >= ops {
+				if i >= l.ops {
 					return
 				}
 				at := time.Now()
@@ -55,40 +69,48 @@ func drive(ctx context.Context, s *server, workers, ops int, op func(ctx context
 					return
 				}
 				took[i] = time.Since(at)
+				done.Add(1)
 			}
 		})
 	}
 	wg.Wait()
-	elapsed := time.Since(begin)
 	if err := context.Cause(ctx); err != nil {
 		return figures{}, err
 	}
-	return finish(s, took, elapsed, cpu, written)
+	return finish(s, took[:done.Load()], before) // every number handed out was done
 }
 
-func finish(s *server, took []time.Duration, elapsed, cpu time.Duration, written int64) (figures, error) {
-	cpuAfter, err := s.cpu()
-	if err != nil {
-		return figures{}, err
-	}
-	writtenAfter, err := s.written()
+// finish makes figures of the latencies and of what was used since before.
+func finish(s *server, took []time.Duration, before usage) (figures, error) {
+	after, err := s.usage()
 	if err != nil {
 		return figures{}, err
 	}
 	if len(took) == 0 {
 		return figures{}, errors.New("nothing was measured")
 	}
-	slices.Sort(took)
-	return figures{
-		Ops: len(took), Seconds: elapsed.Seconds(), Rate: float64(len(took)) / elapsed.Seconds(),
-		P50: took[len(took)/2], P99: took[len(took)*99/100], Max: took[len(took)-1],
-		CPU: cpuAfter - cpu, Written: writtenAfter - written,
-	}, nil
+	f := figures{Ops: len(took)}
+	f.latencies(took)
+	f.used(after.since(before), after.at.Sub(before.at))
+	return f, nil
+}
+
+// used fills in what a usage says, over the time that it took, and notes when
+// client and server together had the machine full: latencies and rates are
+// then those of the machine.
+func (f *figures) used(u usage, elapsed time.Duration) {
+	f.CPU, f.ClientCPU, f.Written, f.Switches, f.Calls = u.cpu, u.client, u.written, u.switches, u.calls
+	f.Seconds = elapsed.Seconds()
+	f.Rate = float64(f.Ops) / f.Seconds
+	f.Note = ""
+	if cores := (u.cpu + u.client).Seconds() / f.Seconds; cores > 0.9*float64(runtime.NumCPU()) {
+		f.Note = fmt.Sprintf("machine full: server %.2f, client %.2f cores", u.cpu.Seconds()/f.Seconds, u.client.Seconds()/f.Seconds)
+	}
 }
 
 // perOp is the server's CPU per operation in microseconds.
 func (f figures) perOp() float64 {
-	return float64(f.CPU.Microseconds()) / float64(f.Ops)
+	return float64(f.CPU.Nanoseconds()) / 1e3 / float64(f.Ops)
 }
 
 // perMB is the server's CPU per megabyte of payload in milliseconds.

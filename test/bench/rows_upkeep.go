@@ -4,140 +4,125 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-const deadVersions = 78_000
+const (
+	deadVersions = 80_000
+	// upkeepRate is how many heartbeats a second go on beside the work.
+	upkeepRate = 500
+)
 
-// writeBeside runs work while one client updates node leases one after the
-// other, and returns the latencies of those updates.
-func writeBeside(ctx context.Context, d *dataset, work func() error) (took []time.Duration, err error) {
-	done := make(chan error, 1)
-	go func() { done <- work() }()
-	for i := 0; ; i++ {
-		select {
-		case err = <-done:
-			return took, err
-		default:
-		}
-		at := time.Now()
-		if err := d.update(ctx, 0, leaseKey(i%d.leases), payload(leaseBytes, uint64(i)), &d.beat[i%d.leases]); err != nil {
-			return took, errors.Join(err, <-done)
-		}
-		took = append(took, time.Since(at))
+// beside measures work while heartbeats go on at a steady rate, after the same
+// rate without the work; until a second after the work's answer, as some of it
+// may go on behind it. CPU is what the heartbeats do not account for.
+func (d *dataset) beside(ctx context.Context, work func() error) (figures, error) {
+	const behind = time.Second
+	quietFor := 4 * time.Second
+	if d.quick {
+		quietFor = 2 * time.Second
 	}
+	beat := func(ctx context.Context, worker, i int) error { return d.heartbeat(ctx, worker, i) }
+	quiet, err := openLoop(ctx, d.s, upkeepRate, closeAfter(quietFor), beat)
+	if err != nil {
+		return figures{}, err
+	}
+	stop, done := make(chan struct{}), make(chan error, 1)
+	var took time.Duration
+	go func() {
+		defer close(stop)
+		begin := time.Now()
+		err := work()
+		took = time.Since(begin)
+		time.Sleep(behind)
+		done <- err
+	}()
+	f, err := openLoop(ctx, d.s, upkeepRate, stop, beat)
+	err = errors.Join(err, <-done)
+	f.Before = quiet.P99
+	f.CPU -= time.Duration(float64(quiet.CPU) / float64(quiet.Ops) * float64(f.Ops))
+	f.Note = fmt.Sprintf("answered after %.0f ms; writes before it: p99 %.2f ms, max %.2f ms",
+		took.Seconds()*1e3, quiet.P99.Seconds()*1e3, quiet.Max.Seconds()*1e3)
+	return f, err
 }
 
-// rowCompact makes dead versions, compacts them away physically and measures
-// the CPU of it and the latency of writes meanwhile.
-func rowCompact(ctx context.Context, d *dataset) (figures, error) {
-	_, err := drive(ctx, d.s, inFlight, deadVersions, func(ctx context.Context, w, i int) error {
-		return d.update(ctx, w, leaseKey(i%d.leases), payload(leaseBytes, uint64(i)), &d.beat[i%d.leases])
-	})
+// rowCompact makes dead versions and compacts them away physically: the CPU of
+// it, and what writes see of it.
+func rowCompact(ctx context.Context, d *dataset) error {
+	made, err := drive(ctx, d.s, inFlight, limit{ops: d.few(deadVersions), seconds: 3 * kvSeconds}, d.heartbeat)
 	if err != nil {
-		return figures{}, err
+		return err
 	}
-	cpu, err := d.s.cpu()
-	if err != nil {
-		return figures{}, err
+	if err := d.s.settle(ctx); err != nil {
+		return err
 	}
-	written, err := d.s.written()
-	if err != nil {
-		return figures{}, err
-	}
-	begin := time.Now()
-	took, err := writeBeside(ctx, d, func() error {
+	f, err := d.beside(ctx, func() error {
 		_, err := d.s.kv(1).Compact(ctx, &pb.CompactionRequest{Revision: d.rev.Load(), Physical: true})
 		return err
 	})
-	if err != nil || len(took) == 0 {
-		return figures{}, errors.Join(err, orNothing(took))
-	}
-	f, err := finish(d.s, took, time.Since(begin), cpu, written)
-	f.Value = f.CPU.Seconds() * 1e3
-	return f, err
-}
-
-// rowDefrag measures the longest stall of a writer during a defragmentation.
-func rowDefrag(ctx context.Context, d *dataset) (figures, error) {
-	cpu, err := d.s.cpu()
 	if err != nil {
-		return figures{}, err
-	}
-	begin := time.Now()
-	took, err := writeBeside(ctx, d, func() error {
-		_, err := pb.NewMaintenanceClient(d.s.conn[1]).Defragment(ctx, &pb.DefragmentRequest{})
 		return err
-	})
-	if err != nil || len(took) == 0 {
-		return figures{}, errors.Join(err, orNothing(took))
 	}
-	written, err := d.s.written()
-	if err != nil {
-		return figures{}, err
-	}
-	f, err := finish(d.s, took, time.Since(begin), cpu, written)
-	f.Value = float64(slices.Max(took).Microseconds()) / 1e3
-	return f, err
-}
-
-func orNothing(took []time.Duration) error {
-	if len(took) == 0 {
-		return errors.New("the work was over before one write was")
-	}
+	f.Value = f.CPU.Seconds() * 1e3
+	f.Note = fmt.Sprintf("%d dead versions; %s", made.Ops, f.Note)
+	d.add("compaction", "ms CPU", f)
+	d.add("compaction, write p99", "ms", figures{Value: f.P99.Seconds() * 1e3, Before: f.Before, Max: f.Max})
 	return nil
 }
 
-// rowIdle is a quiet cluster: 20 heartbeats a second for ten seconds. The
-// figure is CPU milliseconds per second.
-func rowIdle(ctx context.Context, d *dataset) (figures, error) {
-	const beats = 200
-	cpu, err := d.s.cpu()
+// rowDefrag measures the longest stall of a writer during a defragmentation.
+func rowDefrag(ctx context.Context, d *dataset) error {
+	f, err := d.beside(ctx, func() error {
+		_, err := pb.NewMaintenanceClient(d.s.conn[1]).Defragment(ctx, &pb.DefragmentRequest{})
+		return err
+	})
 	if err != nil {
-		return figures{}, err
+		return err
 	}
-	written, err := d.s.written()
-	if err != nil {
-		return figures{}, err
-	}
-	begin := time.Now()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	var took []time.Duration
-	for i := range beats {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return figures{}, ctx.Err()
-		}
-		at := time.Now()
-		if err := d.update(ctx, i, leaseKey(i%d.leases), payload(leaseBytes, uint64(i)), &d.beat[i%d.leases]); err != nil {
-			return figures{}, err
-		}
-		took = append(took, time.Since(at))
-	}
-	f, err := finish(d.s, took, time.Since(begin), cpu, written)
-	f.Value = f.CPU.Seconds() * 1e3 / f.Seconds
-	return f, err
+	f.Value = f.Max.Seconds() * 1e3
+	d.add("defragmentation, longest stall", "ms", f)
+	return nil
 }
 
 // rowRestart kills the server and measures the time to its first answer.
-func rowRestart(ctx context.Context, d *dataset) (figures, error) {
+func rowRestart(ctx context.Context, d *dataset) error {
 	d.s.kill()
 	took, err := d.s.start()
 	if err != nil {
-		return figures{}, err
+		return err
 	}
 	resp, err := d.s.kv(0).Range(ctx, &pb.RangeRequest{Key: []byte(podPrefix), RangeEnd: prefixEnd(podPrefix), CountOnly: true})
 	if err != nil {
-		return figures{}, err
+		return err
 	}
 	if resp.Count != int64(d.pods) {
-		return figures{}, fmt.Errorf("after kill -9: %d pods, want %d", resp.Count, d.pods)
+		return fmt.Errorf("after kill -9: %d pods, want %d", resp.Count, d.pods)
 	}
-	cpu, err := d.s.cpu()
-	return figures{Ops: 1, Seconds: took.Seconds(), Max: took, CPU: cpu, Value: took.Seconds() * 1e3}, err
+	u, err := d.s.usage()
+	if err != nil {
+		return err
+	}
+	d.add("restart", "ms to first answer", figures{Ops: 1, Seconds: took.Seconds(), Max: took, CPU: u.cpu, Value: took.Seconds() * 1e3})
+	return nil
+}
+
+// rowMemory is what the server holds once the load has settled, over the bytes
+// of keys and values.
+func rowMemory(ctx context.Context, d *dataset) error {
+	rss, err := d.s.rss()
+	if err != nil {
+		return err
+	}
+	data := d.bytes() + int64(d.pods*len(podKey(0))) + int64(d.leases*(leaseBytes+len(leaseKey(0))))
+	d.add("memory", "x data", figures{Value: float64(rss) / float64(data), RSS: rss, Bytes: data})
+	return nil
+}
+
+// rowDisk is what the data dir takes on disk.
+func rowDisk(_ context.Context, d *dataset) error {
+	n, err := allocated(d.s.dir)
+	d.add("disk", "MB", figures{Value: float64(n) / 1e6, Bytes: d.bytes()})
+	return err
 }

@@ -1,17 +1,13 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -21,9 +17,6 @@ import (
 
 	"github.com/kubeshim/shim/test/internal/peers"
 )
-
-// clockTick is the unit of the CPU times in /proc/PID/stat.
-const clockTick = 10 * time.Millisecond
 
 // server is one program under measurement.
 type server struct {
@@ -69,6 +62,9 @@ func newServer(name, dir string) (*server, error) {
 		s.args = []string{"--listen-address=" + client, "--metrics-bind-address=0",
 			"--endpoint=sqlite://" + filepath.Join(s.dir, "db") + "?_journal=WAL&cache=shared&_busy_timeout=30000&_txlock=immediate"}
 	case "floor":
+		if err := os.MkdirAll(s.dir, 0o755); err != nil {
+			return nil, err
+		}
 		s.path, err = os.Executable()
 		s.args = []string{"-serve-floor=" + client}
 	default:
@@ -135,59 +131,49 @@ func (s *server) end(sig syscall.Signal) {
 	s.conn = nil
 	if s.cmd != nil {
 		_ = s.cmd.Process.Signal(sig)
+		_ = s.cmd.Process.Signal(syscall.SIGCONT) // a paused one would not see it
 		_ = s.cmd.Wait()
 		s.cmd = nil
 	}
 }
 
-// cpu is the processor time the server has used, user and system.
-func (s *server) cpu() (time.Duration, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", s.cmd.Process.Pid))
-	if err != nil {
-		return 0, err
-	}
-	fields := strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
-	if len(fields) < 13 {
-		return 0, errors.New("short /proc/PID/stat")
-	}
-	user, err := strconv.ParseInt(fields[11], 10, 64)
-	if err != nil {
-		return 0, err
-	}
-	system, err := strconv.ParseInt(fields[12], 10, 64)
-	return time.Duration(user+system) * clockTick, err
+// pause stops the process's threads while another server is measured, so that
+// its background work does not fall into the other's figures.
+func (s *server) pause() error { return s.signal(syscall.SIGSTOP) }
+
+// resume ends a pause, and leaves a moment for timers that fire at once.
+func (s *server) resume() error {
+	err := s.signal(syscall.SIGCONT)
+	time.Sleep(100 * time.Millisecond)
+	return err
 }
 
-// procField reads one number of a "name: number" file below /proc/PID.
-func (s *server) procField(file, name string) (int64, error) {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", s.cmd.Process.Pid, file))
-	if err != nil {
-		return 0, err
+func (s *server) signal(sig syscall.Signal) error {
+	if s.cmd == nil {
+		return fmt.Errorf("%s does not run", s.name)
 	}
-	for line := range strings.Lines(string(b)) {
-		if rest, ok := strings.CutPrefix(line, name+":"); ok {
-			return strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
+	return s.cmd.Process.Signal(sig)
+}
+
+// settle waits until the server has written nothing to disk for quiet, so that
+// work left over from a load does not fall into the next figures; at most for
+// settleMax. One that has never written anything (the floor) is still.
+func (s *server) settle(ctx context.Context) error {
+	const quiet, settleMax, poll = 2 * time.Second, 15 * time.Second, 100 * time.Millisecond
+	begin := time.Now()
+	have, err := s.written()
+	for still := begin; err == nil && have > 0 && time.Since(still) < quiet && time.Since(begin) < settleMax; {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(poll):
+		}
+		var now int64
+		if now, err = s.written(); now != have {
+			have, still = now, time.Now()
 		}
 	}
-	return 0, fmt.Errorf("no %s in /proc/PID/%s", name, file)
-}
-
-// written is how many bytes the server has caused to be written to disk.
-func (s *server) written() (int64, error) { return s.procField("io", "write_bytes") }
-
-// rss is the resident memory in bytes, peak the highest since resetPeak.
-func (s *server) rss() (int64, error) {
-	kb, err := s.procField("status", "VmRSS")
-	return kb << 10, err
-}
-
-func (s *server) peak() (int64, error) {
-	kb, err := s.procField("status", "VmHWM")
-	return kb << 10, err
-}
-
-func (s *server) resetPeak() error {
-	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.cmd.Process.Pid), []byte("5"), 0)
+	return err
 }
 
 func freeAddr() (string, error) {
