@@ -60,7 +60,7 @@ func TestCheckpointInBurst(t *testing.T) {
 		put(t, s, "k", strings.Repeat("v", 1500))
 	}
 	h.pass(3 * time.Second) // less than a proposal may take
-	put(t, s, "k", "v") // the tick was seen
+	put(t, s, "k", "v")     // the tick was seen
 	if got := h.reasons(); len(got) != 0 {
 		t.Errorf("checkpoints %v after 90 kB in three seconds", got)
 	}
