@@ -36,7 +36,8 @@
 //
 // # Goroutines
 //
-// A DB starts none. Write, Defragment and Close belong to one goroutine (the checkpoint goroutine of raftstore); Begin and the
+// A DB starts none but one in each Load, which reads ahead (at most batchesAhead of rowsPerBatch rows) and has ended when Load returns.
+// Write, Defragment and Close belong to one goroutine (the checkpoint goroutine of raftstore); Begin and the
 // readers it gives may be used from any.
 //
 // # Crash states

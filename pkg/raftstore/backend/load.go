@@ -8,6 +8,7 @@ import (
 	"iter"
 	"runtime/debug"
 	"slices"
+	"sync"
 
 	"go.etcd.io/bbolt"
 	"google.golang.org/protobuf/proto"
@@ -35,7 +36,7 @@ type Content struct {
 }
 
 // Load reads everything and checks it against the sums. build is given the content and the rows in the order of revisions; the
-// bytes of a row are valid until the next one. The error is a *CorruptError if the file does not hold what was written.
+// bytes of a row are valid until build returns. The error is a *CorruptError if the file does not hold what was written.
 func (db *DB) Load(build func(Content, iter.Seq2[mvcc.Row, error]) error) (err error) {
 	defer db.guard(debug.SetPanicOnFault(true), &err)
 	tx, err := db.Begin()
@@ -59,6 +60,12 @@ func (db *DB) Load(build func(Content, iter.Seq2[mvcc.Row, error]) error) (err e
 	return nil
 }
 
+// rowsPerBatch and batchesAhead bound how far the rows are read ahead.
+const (
+	rowsPerBatch = 128
+	batchesAhead = 8
+)
+
 // rowBytesMin is less than any row of bucket key takes.
 const rowBytesMin = elementBytes + 17
 
@@ -73,7 +80,9 @@ type loader struct {
 }
 
 // corrupt says where err was found: at the row at hand, unless the pages themselves are wrong before it.
-func (l *loader) corrupt(err error) error {
+func (l *loader) corrupt(err error) error { return l.corruptAt(l.at, err) }
+
+func (l *loader) corruptAt(offset int64, err error) error {
 	var c *CorruptError
 	if errors.As(err, &c) {
 		return err
@@ -81,7 +90,7 @@ func (l *loader) corrupt(err error) error {
 	if at, reason := locate(l.db.path); reason != "" {
 		return &CorruptError{File: l.db.path, Offset: at, Reason: reason}
 	}
-	return &CorruptError{File: l.db.path, Offset: l.at, Reason: err.Error()}
+	return &CorruptError{File: l.db.path, Offset: offset, Reason: err.Error()}
 }
 
 func (l *loader) content() (Content, error) {
@@ -173,83 +182,119 @@ func (c *Content) take(bucket, k, v []byte) (err error) {
 	return err
 }
 
-// rows yields the rows of bucket key and compares each group with its sum once it is complete.
+// rows yields the rows of bucket key. Another goroutine, which has ended when rows has, reads ahead and compares the sums.
 func (l *loader) rows() iter.Seq2[mvcc.Row, error] {
 	return func(yield func(mvcc.Row, error) bool) {
-		bucket := l.tx.Bucket(bucketKey)
-		if bucket == nil {
-			return
-		}
-		var group uint64
-		var have sum
-		var start int64
-		var seen []uint64
-		cursor := bucket.Cursor()
-		for k, v := cursor.First(); k != nil; k, v = cursor.Next() {
-			l.at = offset(l.handle, k)
-			if len(k) < 17 {
-				l.fail(yield, fmt.Errorf("row key of %d bytes", len(k)))
-				return
-			}
-			if g := groupOf(k); have.count == 0 || g != group {
-				if !l.checkGroup(yield, group, have, start) {
+		s := &scan{loader: l, batches: make(chan []mvcc.Row, batchesAhead), stop: make(chan struct{})}
+		var reading sync.WaitGroup
+		reading.Go(func() {
+			defer close(s.batches)
+			s.err = s.run()
+		})
+		defer reading.Wait()
+		defer close(s.stop)
+		for batch := range s.batches {
+			for _, row := range batch {
+				l.at = offset(l.handle, row.Key)
+				if !yield(row, nil) {
 					return
 				}
-				group, have, start = g, sum{}, l.at
-				seen = append(seen, g)
 			}
-			have.add(k, v)
-			if !yield(mvcc.Row{Key: k, Value: v}, nil) {
-				return
-			}
-		}
-		if l.checkGroup(yield, group, have, start) {
-			l.checkMissing(yield, seen)
 		}
 		l.at = -1
+		if s.err != nil {
+			l.failed = s.err
+			yield(mvcc.Row{}, s.err)
+		}
 	}
 }
 
-func (l *loader) fail(yield func(mvcc.Row, error) bool, err error) {
-	l.failed = l.corrupt(err)
-	yield(mvcc.Row{}, l.failed)
+// scan reads the rows of bucket key and compares each group with its sum once it is complete.
+type scan struct {
+	*loader
+	batches chan []mvcc.Row // complete once closed, unless err is set
+	stop    chan struct{}
+	err     error // a *CorruptError
+	batch   []mvcc.Row
 }
 
-// checkGroup is true if the rows of a group are those that were written.
-func (l *loader) checkGroup(yield func(mvcc.Row, error) bool, group uint64, have sum, start int64) bool {
-	if !l.trusted || have.count == 0 {
+// send hands out the rows so far; false: nobody wants more.
+func (s *scan) send() bool {
+	select {
+	case s.batches <- s.batch:
+		s.batch = make([]mvcc.Row, 0, rowsPerBatch)
 		return true
+	case <-s.stop:
+		return false
+	}
+}
+
+func (s *scan) run() (err error) {
+	defer s.db.guard(debug.SetPanicOnFault(true), &err)
+	bucket := s.tx.Bucket(bucketKey)
+	if bucket == nil {
+		return nil
+	}
+	var group uint64
+	var have sum
+	var start int64
+	var seen []uint64
+	cursor := bucket.Cursor()
+	for k, v := cursor.First(); k != nil; k, v = cursor.Next() {
+		if len(k) < 17 {
+			return s.corruptAt(offset(s.handle, k), fmt.Errorf("row key of %d bytes", len(k)))
+		}
+		if g := groupOf(k); have.count == 0 || g != group {
+			if err := s.checkGroup(group, have, start); err != nil {
+				return err
+			}
+			group, have, start = g, sum{}, offset(s.handle, k)
+			seen = append(seen, g)
+		}
+		have.add(k, v)
+		if s.batch = append(s.batch, mvcc.Row{Key: k, Value: v}); len(s.batch) >= rowsPerBatch && !s.send() {
+			return nil
+		}
+	}
+	if err := s.checkGroup(group, have, start); err != nil {
+		return err
+	}
+	s.send()
+	return s.checkMissing(seen)
+}
+
+// checkGroup is nil if the rows of a group are those that were written.
+func (s *scan) checkGroup(group uint64, have sum, start int64) error {
+	if !s.trusted || have.count == 0 {
+		return nil
 	}
 	var want sum
-	if v := l.tx.Bucket(bucketShim).Get(groupKey(group)); v != nil {
+	if v := s.tx.Bucket(bucketShim).Get(groupKey(group)); v != nil {
 		var err error
 		if want, err = decodeSum(v); err != nil {
-			l.fail(yield, err)
-			return false
+			return s.corruptAt(start, err)
 		}
 	}
 	if have != want {
-		l.at = start
-		l.fail(yield, fmt.Errorf("the %d rows of revisions %d to %d do not have the checksum they were written with (%d rows)",
+		return s.corruptAt(start, fmt.Errorf("the %d rows of revisions %d to %d do not have the checksum they were written with (%d rows)",
 			have.count, group*groupRevisions, (group+1)*groupRevisions-1, want.count))
-		return false
 	}
-	return true
+	return nil
 }
 
 // checkMissing looks for groups that have a sum and no rows.
-func (l *loader) checkMissing(yield func(mvcc.Row, error) bool, seen []uint64) {
-	if !l.trusted {
-		return
-	}
-	_ = l.tx.Bucket(bucketShim).ForEach(func(k, _ []byte) error {
-		if len(k) == 9 && k[0] == 'g' && l.failed == nil {
-			g := binary.BigEndian.Uint64(k[1:])
-			if _, ok := slices.BinarySearch(seen, g); !ok {
-				l.at = offset(l.handle, k)
-				l.fail(yield, fmt.Errorf("the rows of revisions %d to %d are missing", g*groupRevisions, (g+1)*groupRevisions-1))
-			}
-		}
+func (s *scan) checkMissing(seen []uint64) error {
+	if !s.trusted {
 		return nil
+	}
+	return s.tx.Bucket(bucketShim).ForEach(func(k, _ []byte) error {
+		if len(k) != 9 || k[0] != 'g' {
+			return nil
+		}
+		g := binary.BigEndian.Uint64(k[1:])
+		if _, ok := slices.BinarySearch(seen, g); ok {
+			return nil
+		}
+		return s.corruptAt(offset(s.handle, k), fmt.Errorf("the rows of revisions %d to %d are missing", g*groupRevisions, (g+1)*groupRevisions-1))
 	})
 }

@@ -34,6 +34,7 @@ const (
 	pageDepthMax    = 64
 	pageBytesMin    = 1 << 10
 	pageBytesMax    = 1 << 16
+	headBytes       = 4 << 10 // is read of a leaf, if that holds the elements
 )
 
 // pageWalker follows the pages from the root.
@@ -145,7 +146,7 @@ func (w *pageWalker) page(id uint64, depth int) bool {
 	if id < 2 || id >= w.highWater {
 		return w.wrong(at, "page %d is not within the %d pages", id, w.highWater)
 	}
-	b, ok := w.head(id, w.pageBytes, depth)
+	b, ok := w.head(id, min(w.pageBytes, headBytes), depth)
 	if !ok {
 		return false
 	}
@@ -166,6 +167,9 @@ func (w *pageWalker) page(id uint64, depth int) bool {
 	}
 	switch flags := binary.LittleEndian.Uint16(p.b[8:]); flags {
 	case flagBranch:
+		if p.b, ok = w.head(id, max(w.pageBytes, int64(len(p.b))), depth); !ok {
+			return false
+		}
 		return w.branch(p, depth)
 	case flagLeaf:
 		return w.leaf(p, depth)

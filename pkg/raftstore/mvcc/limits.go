@@ -19,6 +19,10 @@ const (
 	// the next checkpoint has to write.
 	pendingChunk = 1024
 
+	// loadKeysChunk is how many bytes of copies of keys Load allocates at a
+	// time.
+	loadKeysChunk = 64 << 10
+
 	// compactStepDefault is the number of units of work of one CompactStep
 	// whose caller does not say.
 	compactStepDefault = 1000

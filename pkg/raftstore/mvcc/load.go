@@ -1,10 +1,12 @@
 package mvcc
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"slices"
 	"strings"
+	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
@@ -48,25 +50,26 @@ func Load(l Loader, o Options) (*State, error) {
 	}
 	s.meta = meta{clusterVersion: l.ClusterVersion, downgrade: l.Downgrade, alarms: slices.Clone(l.Alarms)}
 	slices.SortFunc(s.meta.alarms, compareAlarms)
-	newest, err := s.loadRows(l)
+	rows, err := s.loadRows(l)
 	if err != nil {
 		return nil, err
 	}
 	s.revision = max(s.revision, s.compacted, l.Revision)
 	s.pending.begun = s.revision
-	s.loadIndex(newest)
+	s.loadIndex(rows)
 	s.startRemoval()
 	s.removeLoaded()
 	return s, nil
 }
 
-// loadRows links the versions of each key and answers the newest of each.
-func (s *State) loadRows(l Loader) (map[string]*Version, error) {
-	newest := make(map[string]*Version, l.RowsHint)
-	last := RowKey{Main: -1}
+// loadRows answers the versions in the order of revisions.
+func (s *State) loadRows(l Loader) ([]keyed, error) {
 	if l.Rows == nil {
-		return newest, nil
+		return nil, nil
 	}
+	rows := make([]keyed, 0, l.RowsHint)
+	var keys []byte
+	last := RowKey{Main: -1}
 	for row, err := range l.Rows {
 		if err != nil {
 			return nil, fmt.Errorf("read row: %w", err)
@@ -83,10 +86,36 @@ func (s *State) loadRows(l Loader) (map[string]*Version, error) {
 		if err != nil {
 			return nil, err
 		}
-		s.loadVersion(newest, v)
+		s.size += v.rowSize()
+		if v.Tombstone() {
+			s.compact.tombstones.push(v)
+		}
+		if v.mod >= s.compacted {
+			s.history.append(v)
+		}
+		if cap(keys)-len(keys) < len(v.Key()) {
+			keys = make([]byte, 0, max(loadKeysChunk, len(v.Key())))
+		}
+		from := len(keys)
+		keys = append(keys, v.Key()...)
+		rows = append(rows, keyed{aliasString(keys[from:]), v})
 	}
 	s.revision = max(s.revision, last.Main)
-	return newest, nil
+	return rows, nil
+}
+
+// keyed is a version beside a copy of its key. The copies lie side by side, so
+// that comparing them does not go through all of memory.
+type keyed struct {
+	key string
+	v   *Version
+}
+
+func (a keyed) compare(b keyed) int {
+	if c := strings.Compare(a.key, b.key); c != 0 {
+		return c
+	}
+	return cmp.Or(cmp.Compare(a.v.mod, b.v.mod), cmp.Compare(a.v.sub, b.v.sub))
 }
 
 func parseRow(k RowKey, value []byte) (*Version, error) {
@@ -96,37 +125,27 @@ func parseRow(k RowKey, value []byte) (*Version, error) {
 	return parsePut(k, value)
 }
 
-// loadVersion takes in the next version by revision.
-func (s *State) loadVersion(newest map[string]*Version, v *Version) {
-	// The map's key aliases the version, which is immutable and lives as long.
-	key := aliasString(v.Key())
-	prev := newest[key]
-	newest[key] = v
-	s.size += v.rowSize()
-	if prev != nil {
-		v.prev.Store(prev)
-		s.compact.superseded.push(v)
+// loadIndex links the versions of each key and builds the index from the
+// newest ones.
+func (s *State) loadIndex(rows []keyed) {
+	byKey := sortKeyed(slices.Clone(rows))
+	newest := make([]*Version, 0, len(rows))
+	for i, r := range byKey {
+		if i > 0 && byKey[i-1].key == r.key {
+			r.v.prev.Store(byKey[i-1].v)
+			newest[len(newest)-1] = r.v
+		} else {
+			newest = append(newest, r.v)
+		}
 	}
-	if v.Tombstone() {
-		s.compact.tombstones.push(v)
+	for _, r := range rows {
+		if r.v.Prev() != nil {
+			s.compact.superseded.push(r.v)
+		}
 	}
-	if v.mod >= s.compacted {
-		s.history.append(v)
-	}
-}
-
-// loadIndex builds the index from the newest versions.
-func (s *State) loadIndex(newest map[string]*Version) {
-	// Keys are sorted beside the versions: a comparison then goes to one place
-	// in memory and not to two.
-	type keyed struct {
-		key string
-		v   *Version
-	}
-	byKey := make([]keyed, 0, len(newest))
+	s.keys.Build(newest)
 	var leased []*Version
-	for key, v := range newest {
-		byKey = append(byKey, keyed{key, v})
+	for _, v := range newest {
 		if v.Tombstone() {
 			continue
 		}
@@ -139,14 +158,27 @@ func (s *State) loadIndex(newest map[string]*Version) {
 			}
 		}
 	}
-	slices.SortFunc(byKey, func(a, b keyed) int { return strings.Compare(a.key, b.key) })
-	sorted := make([]*Version, len(byKey))
-	for i := range byKey {
-		sorted[i] = byKey[i].v
-	}
-	s.keys.Build(sorted)
 	slices.SortFunc(leased, func(a, b *Version) int { return attachKeyOf(a).compare(attachKeyOf(b)) })
 	s.attached.Build(leased)
+}
+
+// sortKeyed sorts the halves at the same time and merges them.
+func sortKeyed(rows []keyed) []keyed {
+	low, high := rows[:len(rows)/2], rows[len(rows)/2:]
+	var sorting sync.WaitGroup
+	sorting.Go(func() { slices.SortFunc(low, keyed.compare) })
+	slices.SortFunc(high, keyed.compare)
+	sorting.Wait()
+	merged := make([]keyed, 0, len(rows))
+	for len(low) > 0 && len(high) > 0 {
+		from := &low
+		if high[0].compare(low[0]) < 0 {
+			from = &high
+		}
+		merged = append(merged, (*from)[0])
+		*from = (*from)[1:]
+	}
+	return append(append(merged, low...), high...)
 }
 
 // removeLoaded removes what the compaction had made dead before the
