@@ -73,7 +73,7 @@ func (s *State) CompactStep(budget int) (done bool) {
 			continue
 		}
 		s.pending.puts.dropEmpty()
-		s.pending.unput = nil
+		s.pending.unput = rowList{}
 		c.busy, c.finished = false, c.target
 		return true
 	}
@@ -106,9 +106,9 @@ func (s *State) kill(v *Version) {
 	v.flags |= flagDead
 	s.size -= v.rowSize()
 	if v.mod <= s.pending.begun {
-		s.pending.dead = append(s.pending.dead, v.RowKey())
+		s.pending.dead.append(v.RowKey())
 	} else {
-		s.pending.unput = append(s.pending.unput, v.RowKey())
+		s.pending.unput.append(v.RowKey())
 	}
 }
 

@@ -3,7 +3,9 @@ package mvcc
 import (
 	"fmt"
 	"iter"
+	"runtime"
 	"testing"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
@@ -156,6 +158,40 @@ func BenchmarkLoad(b *testing.B) {
 		}, Options{})
 		if err != nil || got.keys.Len() != len(rows) {
 			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkCompact80k is all steps of a compaction of 80,000 dead versions of 400 bytes, on few keys and on many, and what they cost with
+// the View that readers would get after each slice.
+func BenchmarkCompact80k(b *testing.B) {
+	for _, keys := range []int{5_000, 80_000} {
+		for _, checkpointed := range []bool{false, true} {
+			b.Run(fmt.Sprintf("keys=%d/checkpointed=%t", keys, checkpointed), func(b *testing.B) {
+				var slowest time.Duration
+				for range b.N {
+					b.StopTimer()
+					s := filled(keys, 400)
+					value := make([]byte, 400)
+					for i := range 80_000 {
+						s.Apply(Entry{Index: s.Index() + 1, Request: &pb.InternalRaftRequest{
+							Put: &pb.PutRequest{Key: benchKey(i * 7919 % keys), Value: value}}})
+					}
+					if checkpointed {
+						s.EndCheckpoint(s.BeginCheckpoint(), true)
+					}
+					runtime.GC()
+					b.StartTimer()
+					s.Apply(Entry{Index: s.Index() + 1, Request: &pb.InternalRaftRequest{
+						Compaction: &pb.CompactionRequest{Revision: int64(s.Revision())}}})
+					for done := false; !done; {
+						at := time.Now()
+						done = s.CompactStep(512)
+						slowest = max(slowest, time.Since(at))
+					}
+				}
+				b.ReportMetric(float64(slowest.Microseconds()), "slowest-slice-µs")
+			})
 		}
 	}
 }

@@ -10,8 +10,8 @@ import (
 // pending is what the next checkpoint has to write.
 type pending struct {
 	puts   versionList          // versions written since the last one, those that died since left out
-	dead   []RowKey             // rows that a checkpoint may have written and that are dead
-	unput  []RowKey             // dead ones that are still in puts
+	dead   rowList              // rows that a checkpoint may have written and that are dead
+	unput  rowList              // dead ones that are still in puts
 	leases map[LeaseID]struct{} // granted, revoked or changed
 	meta   bool
 	again  bool // puts holds rows of a checkpoint that failed
@@ -34,7 +34,7 @@ type Checkpoint struct {
 	CompactScheduled, CompactFinished Revision
 
 	puts   versionList
-	dead   []RowKey
+	dead   rowList
 	leases map[LeaseID]struct{}
 }
 
@@ -52,7 +52,7 @@ func (s *State) BeginCheckpoint() *Checkpoint {
 		puts: p.puts, dead: p.dead, leases: p.leases,
 	}
 	// What is dead in puts is written now and deleted by the next one.
-	p.puts, p.dead, p.unput = versionList{}, p.unput, nil
+	p.puts, p.dead, p.unput = versionList{}, p.unput, rowList{}
 	p.leases, p.meta = make(map[LeaseID]struct{}), false
 	p.begun = s.revision
 	// A sweep under way was of the list that has just been taken.
@@ -85,7 +85,7 @@ func (c *Checkpoint) PutCount() int { return c.puts.n }
 // Dead answers the rows to delete, in the order of revisions. None is among
 // Puts; some may not be there.
 func (c *Checkpoint) Dead() []RowKey {
-	dead := slices.Clone(c.dead)
+	dead := slices.Concat(c.dead...)
 	slices.SortFunc(dead, func(a, b RowKey) int {
 		return cmp.Or(cmp.Compare(a.Main, b.Main), cmp.Compare(a.Sub, b.Sub))
 	})
@@ -117,6 +117,19 @@ func (c *Checkpoint) LeasesDeleted() []LeaseID {
 // Empty tells that there is nothing to write but the index.
 func (c *Checkpoint) Empty() bool {
 	return c.puts.n == 0 && len(c.dead) == 0 && len(c.leases) == 0 && !c.MetaChanged
+}
+
+// rowList is a list of rows in chunks, so that the longest is not copied to
+// become longer.
+type rowList [][]RowKey
+
+func (l *rowList) append(k RowKey) {
+	last := len(*l) - 1
+	if last < 0 || len((*l)[last]) == cap((*l)[last]) {
+		*l = append(*l, make([]RowKey, 0, pendingChunk))
+		last++
+	}
+	(*l)[last] = append((*l)[last], k)
 }
 
 // versionList is a list of versions in chunks, in the order of revisions.
