@@ -243,7 +243,7 @@ func (m *member) build(l *listeners) error {
 		grpc.Creds(etcdapi.FrontCredentials()),
 		grpc.ChainStreamInterceptor(m.drain.Intercept),
 	)
-	front, err := etcdapi.NewFront(etcdapi.FrontOptions{OnRejected: m.logRejected}, l.endpoints(server, m.httpOptions()))
+	front, err := etcdapi.NewFront(etcdapi.FrontOptions{OnRejected: m.logRejected, MoreToSend: m.hub.Waking}, l.endpoints(server, m.httpOptions()))
 	if err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"net"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 
@@ -38,6 +39,7 @@ type conn struct {
 	raw     syscall.RawConn // nil if the connection has no descriptor
 	head    []byte          // looked at, not read yet
 	traffic *traffic        // nil: not counted
+	more    func() bool     // see FrontOptions.MoreToSend; nil: never
 	release func()          // gives the place back
 	closed  atomic.Bool
 
@@ -108,7 +110,13 @@ func (c *conn) count(n int) {
 	}
 }
 
+// Write lets goroutines that are about to send run first: grpc-go's writer is
+// scheduled right behind the first of many senders, and would make a system call
+// for each message.
 func (c *conn) Write(p []byte) (int, error) {
+	if c.more != nil && len(p) < connWriteYieldMax && c.more() {
+		runtime.Gosched()
+	}
 	n, err := c.Conn.Write(p)
 	if c.traffic != nil && n > 0 {
 		c.traffic.sent.Add(uint64(n))

@@ -33,6 +33,10 @@ const (
 	// idle, so the write buffer is shared between connections.
 	transportBufferBytesDefault = 32 * 1024
 
+	// connWriteYieldMax is the size from which a write does not wait for more to
+	// send: the transport's buffer was full.
+	connWriteYieldMax = transportBufferBytesDefault
+
 	// pinnedViewsMax bounds the Views kept alive for the later pages of a list.
 	pinnedViewsMax = 16
 	// pinnedViewAgeMax is how long an unused pinned View is kept. A client that

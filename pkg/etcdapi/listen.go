@@ -132,6 +132,11 @@ type FrontOptions struct {
 	// OnRejected is told of connections given up before they reached a server;
 	// it is called on the connection's goroutine. nil: nobody is told.
 	OnRejected func(Rejected)
+	// MoreToSend says that goroutines are about to run which will send on some gRPC
+	// connection. A write that does not fill the transport's buffer lets them run
+	// first, so that one system call carries the messages of many. It is called at
+	// each write and must be cheap. nil: writes never wait.
+	MoreToSend func() bool
 }
 
 // Rejected is a connection that never reached a server.
@@ -395,7 +400,7 @@ func (f *Front) route(r *route, c *conn) {
 	to := r.httpConns
 	if useGRPC {
 		to = r.grpcConns
-		c.traffic = &f.traffic
+		c.traffic, c.more = &f.traffic, f.o.MoreToSend
 	}
 	if !stop() { // Shutdown has begun, the connection is closed already
 		return

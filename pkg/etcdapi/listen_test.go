@@ -460,6 +460,23 @@ func TestConnReadOnReady(t *testing.T) {
 	}
 }
 
+// TestConnWriteAsksForMore: before a write that could be larger, and only then.
+func TestConnWriteAsksForMore(t *testing.T) {
+	client, server := net.Pipe()
+	defer client.Close()
+	defer server.Close()
+	asked := 0
+	c := newConn(server, nil)
+	c.more = func() bool { asked++; return asked < 3 }
+	go io.Copy(io.Discard, client)
+	for i, size := range []int{1, connWriteYieldMax, connWriteYieldMax - 1, 1} {
+		want := []int{1, 1, 2, 3}[i]
+		if n, err := c.Write(make([]byte, size)); n != size || err != nil || asked != want {
+			t.Fatalf("write of %d: %d, %v; asked %d times, want %d", size, n, err, asked, want)
+		}
+	}
+}
+
 // countingPool counts the buffers that are out.
 type countingPool struct{ out int }
 

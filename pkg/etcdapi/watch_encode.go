@@ -111,25 +111,40 @@ func (r *watchResponse) appendHead(b []byte) []byte {
 	return b
 }
 
-// encode makes the wire form: one pooled buffer for a small response; for a large
-// one the head, and the events as they are shared.
+// watchMessage is the wire form of a response with few events: everything that
+// sending it needs, but the events themselves, in one allocation.
+type watchMessage struct {
+	reply reply
+	bufs  [1 + watchMessageEvents]mem.Buffer
+	boxes [1 + watchMessageEvents]mem.SliceBuffer // where bufs point, see encoder.share
+	head  [watchMessageHeadBytes]byte
+}
+
+// encode makes the wire form. A short one is copied into one slice; otherwise it is
+// the head, and the events as they are shared with the other watchers.
 func (r *watchResponse) encode() *reply {
-	head, events := r.headSize(), r.eventsSize()
-	pool := mem.DefaultBufferPool()
-	if events >= watchShareBytesMin {
-		bufs := make(mem.BufferSlice, 0, 1+len(r.events))
-		bufs = append(bufs, mem.SliceBuffer(r.appendHead(make([]byte, 0, head))))
+	head := r.headSize()
+	if size := head + r.eventsSize(); size < watchShareBytesMin || len(r.events) == 0 {
+		b := r.appendHead(make([]byte, 0, size))
 		for _, e := range r.events {
-			bufs = append(bufs, mem.SliceBuffer(e))
+			b = append(b, e...)
 		}
-		return &reply{bufs: bufs}
+		return &reply{bufs: mem.BufferSlice{mem.SliceBuffer(b)}}
 	}
-	data := pool.Get(head + events)
-	b := r.appendHead((*data)[:0])
+	m := new(watchMessage)
+	bufs, boxes, b := m.bufs[:0], m.boxes[:0], m.head[:0]
+	if n := 1 + len(r.events); n > len(m.bufs) {
+		bufs, boxes = make([]mem.Buffer, 0, n), make([]mem.SliceBuffer, 0, n)
+	}
+	boxes = append(boxes, r.appendHead(b))
 	for _, e := range r.events {
-		b = append(b, e...)
+		boxes = append(boxes, e)
 	}
-	return &reply{bufs: mem.BufferSlice{mem.NewBuffer(data, pool)}}
+	for i := range boxes {
+		bufs = append(bufs, &boxes[i])
+	}
+	m.reply.bufs = bufs
+	return &m.reply
 }
 
 // cancelReason is the text of a refusal, as etcd's server words it.

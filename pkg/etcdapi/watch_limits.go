@@ -8,8 +8,11 @@ const (
 	// watchProgressIntervalMin is the shortest one: etcd raises what is below.
 	watchProgressIntervalMin = 100 * time.Millisecond
 	// watchShareBytesMin is the size from which a watch response shares its events
-	// with other responses; below, they are copied into one pooled buffer. (Sharing
-	// from 2 KiB on measured no better with events of 6 kB: the transport copies
-	// anyway, and copying leaves one slice to walk.)
-	watchShareBytesMin = 32 * 1024
+	// with other responses; below, they are copied. It is where copying begins to
+	// need the transport's buffer pool.
+	watchShareBytesMin = 1024
+	// watchMessageEvents and watchMessageHeadBytes are what a watchMessage has room
+	// for; more is allocated beside it.
+	watchMessageEvents    = 3
+	watchMessageHeadBytes = 48
 )

@@ -367,6 +367,35 @@ func TestWatchEncoding(t *testing.T) {
 	}
 }
 
+// TestWatchMessageShares: a message of some size has the events' own bytes, however
+// many they are; a small one is a single buffer.
+func TestWatchMessageShares(t *testing.T) {
+	for _, n := range []int{1, watchMessageEvents, watchMessageEvents + 1, 100} {
+		for _, size := range []int{watchShareBytesMin / n / 2, watchShareBytesMin} {
+			b := watchcache.Batch{Kind: watchcache.BatchEvents, Revision: 9}
+			for range n {
+				b.Events = append(b.Events, bytes.Repeat([]byte{1}, size))
+			}
+			r := watchResponse{header: wireHeader{rev: 9, term: 3}, batch: &b, events: b.Events}
+			bufs := r.encode().bufs
+			if n*size < watchShareBytesMin {
+				if len(bufs) != 1 {
+					t.Errorf("%d events of %d bytes: %d buffers", n, size, len(bufs))
+				}
+				continue
+			}
+			if len(bufs) != n+1 {
+				t.Fatalf("%d events of %d bytes: %d buffers", n, size, len(bufs))
+			}
+			for i, e := range b.Events {
+				if &bufs[i+1].ReadOnlyData()[0] != &e[0] {
+					t.Fatalf("event %d of %d was copied", i, n)
+				}
+			}
+		}
+	}
+}
+
 func (c *captured) keep(r *pb.WatchResponse) error {
 	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(r)
 	c.raw, c.got = append(c.raw, raw), append(c.got, r)

@@ -33,6 +33,10 @@
 //	sender    (the caller's, one per stream) Next. Blocks on the client in its own
 //	          time only.
 //
+// A stream's sender is signalled only while it is parked; one that is busy looks
+// again before it parks, which happens under Stream.mu. Hub.Waking tells whoever
+// writes to connections that such senders have yet to run.
+//
 // # Invariants
 //
 //  1. The log holds every event of the revisions [windowFrom, rev], whole revisions

@@ -23,6 +23,8 @@ type Hub struct {
 	rev atomic.Int64
 	// notified is the revision up to which every concerned watcher was woken.
 	notified atomic.Int64
+	// waking is how many senders were woken for events and have not run since.
+	waking atomic.Int64
 
 	mu        sync.Mutex
 	root      index
@@ -68,6 +70,11 @@ func New(o Options, env Env) *Hub {
 // Revision returns the last revision of the log: what a client may rely on being
 // watchable.
 func (h *Hub) Revision() mvcc.Revision { return mvcc.Revision(h.rev.Load()) }
+
+// Waking says that senders are about to run which were woken for events: whoever
+// is to write to a connection may let them run first, and write more at a time. A
+// sender that waits for its client is not among them.
+func (h *Hub) Waking() bool { return h.waking.Load() > 0 }
 
 func (h *Hub) notifiedRev() mvcc.Revision { return mvcc.Revision(h.notified.Load()) }
 

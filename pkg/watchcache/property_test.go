@@ -472,4 +472,7 @@ func (w *world) checkEmpty() {
 	if st.Streams != 0 || st.Watchers != 0 || st.Slow != 0 || st.Pending != 0 {
 		w.t.Fatalf("left: %+v", st)
 	}
+	if h.Waking() {
+		w.t.Fatalf("%d senders are said to wake", h.waking.Load())
+	}
 }

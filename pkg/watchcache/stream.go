@@ -37,6 +37,7 @@ type Stream struct {
 	progress []mvcc.Revision // one per request waiting: the revision it asks for
 	due      queue[*watcher] // watches owed a progress notification by Tick
 	sent     mvcc.Revision   // last revision of an event returned by Next
+	sender   senderState
 
 	// The sender's own.
 	out      readout
@@ -72,6 +73,7 @@ func (s *Stream) close(err error) {
 		return
 	}
 	s.closed, s.err = true, err
+	s.run()
 	var live []*watcher
 	for _, w := range s.watchers {
 		if w.state != stateCompacted && w.state != stateNew {
@@ -104,6 +106,26 @@ func (s *Stream) signal() {
 	}
 }
 
+// senderState is what the notifier knows of the goroutine that calls Next.
+type senderState uint8
+
+const (
+	senderBusy   senderState = iota // will look again by itself
+	senderParked                    // found nothing: waits, or is about to
+	senderWoken                     // signalled since, and counted in Hub.waking
+)
+
+// park notes that the sender found nothing to send. Caller holds mu.
+func (s *Stream) park() { s.sender = senderParked }
+
+// run notes that the sender is at work, or will never be again. Caller holds mu.
+func (s *Stream) run() {
+	if s.sender == senderWoken {
+		s.hub.waking.Add(-1)
+	}
+	s.sender = senderBusy
+}
+
 // wake is the notifier's: w has events in [from, to].
 func (s *Stream) wake(w *watcher, from, to mvcc.Revision) {
 	s.mu.Lock()
@@ -112,14 +134,18 @@ func (s *Stream) wake(w *watcher, from, to mvcc.Revision) {
 		return
 	}
 	w.wakeTo = max(w.wakeTo, to)
-	idle := w.state == stateIdle
-	if idle {
+	if w.state == stateIdle {
 		w.next = max(w.next, from)
 		w.state = stateReady
 		s.ready.push(w)
 	}
+	parked := s.sender == senderParked && s.ready.len() > 0
+	if parked {
+		s.sender = senderWoken
+		s.hub.waking.Add(1)
+	}
 	s.mu.Unlock()
-	if idle {
+	if parked {
 		s.signal()
 	}
 }

@@ -39,6 +39,7 @@ func (s *Stream) follow(ctx context.Context) {
 // step finds the next batch, or says that there is none.
 func (s *Stream) step() (Batch, bool, error) {
 	s.mu.Lock()
+	s.run()
 	for {
 		if s.closed {
 			err := s.err
@@ -71,6 +72,7 @@ func (s *Stream) step() (Batch, bool, error) {
 			continue
 		}
 		if limit == noLimit {
+			s.park()
 			s.mu.Unlock()
 			return Batch{}, false, nil
 		}
@@ -80,6 +82,7 @@ func (s *Stream) step() (Batch, bool, error) {
 			return b, true, nil
 		}
 		if await > 0 {
+			s.park()
 			s.mu.Unlock()
 			s.hub.awaitNotified(s, await)
 			return Batch{}, false, nil

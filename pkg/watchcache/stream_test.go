@@ -295,6 +295,45 @@ func TestNextEndsWithContext(t *testing.T) {
 	}
 }
 
+// TestWaking: a sender is about to run from when an event woke it until it looks,
+// and not while it waits for its client, or once its stream is closed.
+func TestWaking(t *testing.T) {
+	w := newWorld(t, Options{})
+	parked, busy, closed := w.hub.NewStream(), w.hub.NewStream(), w.hub.NewStream()
+	for _, s := range []*Stream{parked, busy, closed} {
+		s.Create(CreateRequest{Key: []byte("a")})
+		mustNext(t, s)
+		if _, ok, _ := s.step(); ok {
+			t.Fatal("there was something to send")
+		}
+		<-s.wakec // of Create
+	}
+	w.apply(putReq("a", "1"))
+	for _, s := range []*Stream{parked, busy, closed} {
+		<-s.wakec
+	}
+	if n := w.hub.waking.Load(); n != 3 {
+		t.Fatalf("%d senders wake, want 3", n)
+	}
+	mustNext(t, busy) // and is sending from here on
+	closed.Close()
+	w.apply(putReq("a", "2"))
+	w.awaitNotifier()
+	if n := w.hub.waking.Load(); n != 1 {
+		t.Fatalf("%d senders wake, want the one that has not looked", n)
+	}
+	parked.Close()
+	busy.Close()
+	w.checkEmpty()
+}
+
+// awaitNotifier returns once the watchers of all that was applied were woken.
+func (w *world) awaitNotifier() {
+	for w.hub.notifiedRev() != w.hub.Revision() {
+		runtime.Gosched()
+	}
+}
+
 // TestGapReadsHistory: a state which came from elsewhere is read from its history.
 func TestGapReadsHistory(t *testing.T) {
 	w := newWorld(t, Options{})
