@@ -2,8 +2,11 @@ package main
 
 import (
 	"log/slog"
+	"math"
 	"os"
+	"runtime"
 	"runtime/debug"
+	"runtime/metrics"
 	"strconv"
 	"strings"
 )
@@ -11,31 +14,116 @@ import (
 // The policy for the garbage collector, all of it:
 //
 //   - GOGC and GOMEMLIMIT of the environment win, as everywhere in Go.
-//   - Otherwise the collector runs when the heap has grown by gcPercent. The
-//     store is most of the heap and lives long: a smaller number costs CPU for
-//     marking it again and again, a larger one memory that is never used.
+//   - Otherwise the collector leaves the heap a headroom over what is alive,
+//     which gcHeadroom picks anew after each collection. The store is most of the
+//     heap and lives long: a fixed percentage is either much too little for a
+//     small store or, for a large one, memory that is never used.
+//   - Memory beyond that headroom, left by a burst, goes back to the system in the
+//     background: the memory limit is kept a little above what the heap will
+//     need, which is what Go's scavenger goes by. Without it, a tenth of the heap
+//     and what a burst has left would stay.
 //   - In a container with a memory limit the collector works harder from
 //     memoryLimitPercent of that limit on, rather than being killed at it.
 const (
-	gcPercent          = 100
 	memoryLimitPercent = 90
+
+	// A collection costs about as much as there is to mark, 0.3 µs per object of
+	// the store, and comes each time the headroom was allocated.
+	headroomBytesMin  = 4 << 20  // as Go itself has it
+	headroomBytesWide = 64 << 20 // up to here headroomSmallPercent of what is alive
+	// headroomSmallPercent leaves 30 MB of objects in 80 MB of memory.
+	headroomSmallPercent = 67
+	// headroomLargePercent is for heaps of which it is more than headroomBytesWide.
+	headroomLargePercent = 10
+
+	// slackPercent is how much more than its goal the heap may keep. The scavenger
+	// aims at scavengerPercent of the memory limit (runtime, reduceExtraPercent).
+	slackPercent     = 2
+	scavengerPercent = 95
 )
 
 // cgroupLimitFiles tell a container's memory limit: cgroup 2, cgroup 1.
 var cgroupLimitFiles = []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}
 
 func setMemoryPolicy(log *slog.Logger) {
+	p := policy{most: math.MaxInt64}
+	if os.Getenv("GOMEMLIMIT") == "" {
+		p.limit = func(bytes int64) { debug.SetMemoryLimit(bytes) }
+		if limit, ok := cgroupLimit(cgroupLimitFiles); ok {
+			p.most = limit / 100 * memoryLimitPercent
+			p.limit(p.most)
+			log.Info("memory limit of the container", "limit-bytes", limit, "soft-limit-bytes", p.most)
+		}
+	}
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+		p.percent = func(percent int) { debug.SetGCPercent(percent) }
+		go p.keep()
 	}
-	if os.Getenv("GOMEMLIMIT") != "" {
-		return
+}
+
+// policy follows the live heap.
+type policy struct {
+	percent func(int)   // sets GOGC
+	limit   func(int64) // sets the memory limit; nil if that is the user's
+	most    int64       // the limit is never above it
+}
+
+// keep sets GOGC and the limit at the beginning and after each collection. It
+// never returns.
+func (p *policy) keep() {
+	ended := make(chan struct{}, 1)
+	for {
+		live, other := heapUse()
+		p.percent(gcPercent(live))
+		if p.limit != nil {
+			p.limit(min(p.most, memoryLimit(live, other)))
+		}
+		runtime.AddCleanup(new(cycleMark), func(ended chan struct{}) { ended <- struct{}{} }, ended)
+		<-ended
 	}
-	if limit, ok := cgroupLimit(cgroupLimitFiles); ok {
-		soft := limit / 100 * memoryLimitPercent
-		debug.SetMemoryLimit(soft)
-		log.Info("memory limit of the container", "limit-bytes", limit, "soft-limit-bytes", soft)
+}
+
+// cycleMark is an object that nothing holds: its cleanup tells that a collection
+// has ended. It has a pointer, as Go packs small objects without one together.
+type cycleMark struct{ _ *cycleMark }
+
+// gcHeadroom is how many bytes the heap may grow beyond the live ones until the
+// next collection.
+func gcHeadroom(live uint64) uint64 {
+	small := min(live/100*headroomSmallPercent, headroomBytesWide)
+	return max(headroomBytesMin, small, live/100*headroomLargePercent)
+}
+
+// gcPercent is gcHeadroom as GOGC has it, bounded for a heap with next to
+// nothing in it.
+func gcPercent(live uint64) int {
+	const most = 400
+	return int(min(most, max(1, gcHeadroom(live)*100/max(1, live))))
+}
+
+// memoryLimit is the limit at which the scavenger leaves the heap its headroom
+// and a slack, beside other bytes of the runtime.
+func memoryLimit(live, other uint64) int64 {
+	goal := live + gcHeadroom(live)
+	return int64((goal + goal/100*slackPercent + other) / scavengerPercent * 100)
+}
+
+// heapUse is how many bytes the last collection has found alive, and how many
+// the runtime uses that are not heap objects: what cannot be returned.
+func heapUse() (live, other uint64) {
+	use := []metrics.Sample{
+		{Name: "/gc/heap/live:bytes"},
+		{Name: "/memory/classes/total:bytes"},
+		{Name: "/memory/classes/heap/objects:bytes"},
+		{Name: "/memory/classes/heap/free:bytes"},
+		{Name: "/memory/classes/heap/released:bytes"},
 	}
+	metrics.Read(use)
+	other = use[1].Value.Uint64()
+	for _, u := range use[2:] {
+		other -= min(other, u.Value.Uint64())
+	}
+	return use[0].Value.Uint64(), other
 }
 
 // cgroupLimit is the first limit that one of the files tells. No limit is

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"runtime"
 	"testing"
 )
 
@@ -30,4 +31,80 @@ func TestCgroupLimit(t *testing.T) {
 			t.Errorf("%v: %d %v", tc.files, got, ok)
 		}
 	}
+}
+
+func TestHeadroom(t *testing.T) {
+	for _, tc := range []struct{ live, headroom uint64 }{
+		{0, 4 << 20},
+		{4 << 20, 4 << 20},
+		{30e6, 20.1e6},
+		{64e6, 42.88e6},
+		{120e6, 64 << 20},
+		{500e6, 64 << 20},
+		{640e6, 64 << 20},
+		{8e9, 800e6},
+	} {
+		if got := gcHeadroom(tc.live); got != tc.headroom {
+			t.Errorf("headroom over %d live bytes: %d, want %d", tc.live, got, tc.headroom)
+		}
+	}
+	for _, tc := range []struct {
+		live    uint64
+		percent int
+	}{{0, 400}, {500_000, 400}, {30e6, 67}, {650e6, 10}} {
+		if got := gcPercent(tc.live); got != tc.percent {
+			t.Errorf("GOGC for %d live bytes: %d, want %d", tc.live, got, tc.percent)
+		}
+	}
+}
+
+// What is returned by the scavenger must leave the heap its headroom, and not
+// much more.
+func TestMemoryLimit(t *testing.T) {
+	for _, live := range []uint64{3e6, 30e6, 640e6, 20e9} {
+		const other = 20e6
+		need := int64(live+gcHeadroom(live)) + other
+		kept := memoryLimit(live, other) / 100 * scavengerPercent
+		if kept < need || kept > need+need/25 {
+			t.Errorf("%d live bytes, headroom included: need %d, %d are kept", live, need, kept)
+		}
+	}
+}
+
+// GOGC and the limit must follow the live heap up and down. A test that does not
+// end is one that has failed.
+func TestPolicyFollowsHeap(t *testing.T) {
+	type setting struct {
+		percent int
+		limit   int64
+	}
+	var now setting
+	settings := make(chan setting, 1)
+	p := policy{most: 1 << 30}
+	p.percent = func(percent int) { now.percent = percent }
+	p.limit = func(bytes int64) {
+		now.limit = bytes
+		settings <- now
+	}
+	go p.keep()
+	small := <-settings
+	collectUntil := func(ok func(setting) bool) {
+		for {
+			runtime.GC()
+			select {
+			case s := <-settings:
+				if ok(s) {
+					return
+				}
+			default:
+			}
+		}
+	}
+	ballast := make([]byte, 400<<20) // never written to: address space only
+	collectUntil(func(s setting) bool { return s.percent <= 16 && s.limit > 464<<20 && s.limit < 600<<20 })
+	more := make([]byte, 800<<20)
+	collectUntil(func(s setting) bool { return s.percent == headroomLargePercent && s.limit == p.most })
+	runtime.KeepAlive(ballast)
+	runtime.KeepAlive(more)
+	collectUntil(func(s setting) bool { return s.percent > 16 && s.limit < small.limit+64<<20 })
 }
