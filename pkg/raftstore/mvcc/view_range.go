@@ -63,6 +63,13 @@ func spanOf(key, end []byte) span {
 // Range answers a range with all options of etcd's. The checks of CheckRange
 // are the caller's. Errors: ErrFutureRev, ErrCompacted.
 func (v *View) Range(r *pb.RangeRequest) (*RangeResult, error) {
+	switch {
+	case r.Revision > 0:
+	case r.CountOnly:
+		return &RangeResult{Revision: v.revision, Count: v.countLive(spanOf(r.Key, r.RangeEnd))}, nil
+	case len(r.RangeEnd) == 0 && !RevisionFilters(r):
+		return v.get(r), nil
+	}
 	if v.overtaken(v.readRevision(r.Revision)) {
 		return nil, ErrCompacted
 	}
@@ -71,6 +78,23 @@ func (v *View) Range(r *pb.RangeRequest) (*RangeResult, error) {
 		return nil, ErrCompacted
 	}
 	return res, err
+}
+
+// get answers a range of one key at the view's own revision: one search, one
+// allocation, and a few hundred bytes of stack less than a range of many, which
+// keeps a call on the stack it begins with.
+func (v *View) get(r *pb.RangeRequest) *RangeResult {
+	found := &struct {
+		RangeResult
+		one [1]*Version
+	}{RangeResult: RangeResult{
+		Revision: v.revision, KeysOnly: r.KeysOnly, KeysLease: r.SortTarget == pb.RangeRequest_VALUE,
+	}}
+	res := &found.RangeResult
+	if found.one[0] = v.Get(r.Key); found.one[0] != nil {
+		res.Versions, res.Count = found.one[:], 1
+	}
+	return res
 }
 
 // readRevision is the revision that a request with this one reads at.
