@@ -60,7 +60,7 @@ func (d *dataset) gets(ctx context.Context, workers, ops int) (figures, error) {
 }
 
 func rowCount(ctx context.Context, d *dataset) error {
-	f, err := drive(ctx, d.s, 16, limit{ops: d.few(20_000), seconds: 3}, func(ctx context.Context, w, _ int) error {
+	f, err := drive(ctx, d.s, 16, limit{ops: d.few(60_000), seconds: 3}, func(ctx context.Context, w, _ int) error {
 		resp, err := d.s.kv(w).Range(ctx, &pb.RangeRequest{Key: []byte(podPrefix), RangeEnd: prefixEnd(podPrefix), CountOnly: true})
 		if err == nil && resp.Count != int64(d.pods) {
 			err = fmt.Errorf("count: %d, want %d", resp.Count, d.pods)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -48,7 +49,7 @@ func runGroup(ctx context.Context, rep *report, g group, o options) (err error) 
 	}
 	for _, r := range g.rows {
 		for _, d := range sets {
-			if d.s.name == "floor" && r.stores {
+			if slices.Contains(r.skip, d.s.name) {
 				continue
 			}
 			if err := runRow(ctx, d, r, o.profile); err != nil {
