@@ -300,6 +300,35 @@ func TestGolden(t *testing.T) {
 	}
 }
 
+// TestReadme: what the README shows is the run whose figures are beside it.
+func TestReadme(t *testing.T) {
+	r, err := readReport("../../docs/bench.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := r.putTable(readme)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(readme, want) {
+		t.Error("the README's table is not that of docs/bench.json; go run ./test/bench -from docs/bench.json -readme README.md")
+	}
+	picture, err := os.ReadFile("../../docs/bench.svg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(picture, r.svg()) {
+		t.Error("docs/bench.svg is not that of docs/bench.json; go run ./test/bench -from docs/bench.json -svg docs/bench.svg")
+	}
+	if _, err := r.putTable([]byte("no marks")); err == nil {
+		t.Error("a text without marks was written to")
+	}
+}
+
 func TestNumber(t *testing.T) {
 	for v, want := range map[float64]string{0: "0.00", 1.006: "1.01", 2.04: "2.0", 19.96: "20.0", 20.4: "20", 999: "999", 1234.5: "1,234", 1e6: "1,000,000", -1234: "-1,234", -0.25: "-0.25"} {
 		if got := number(v); got != want {

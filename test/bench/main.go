@@ -20,6 +20,7 @@ func main() {
 		from     = flag.String("from", "", "measure nothing: report what this file of -json holds")
 		picture  = flag.String("svg", "", "draw the comparison into this file")
 		markdown = flag.Bool("markdown", false, "print the README's table instead of the full one")
+		readme   = flag.String("readme", "", "replace the table in this file")
 		profile  = flag.String("profile", "", "write a CPU profile of shim's first seconds of each row into this folder")
 		floorAt  = flag.String("serve-floor", "", "internal: serve as the floor on this address")
 	)
@@ -35,18 +36,21 @@ func main() {
 	if rep == nil {
 		exitOn(err)
 	}
-	if *out != "" {
-		exitOn(rep.write(*out))
-	}
 	if *markdown {
 		rep.markdown(os.Stdout)
 	} else {
 		rep.print(os.Stdout)
 	}
+	if *out != "" {
+		exitOn(rep.write(*out))
+	}
+	exitOn(err) // part of a run is printed and kept, not shown to the world
 	if *picture != "" {
 		exitOn(os.WriteFile(*picture, rep.svg(), 0o644))
 	}
-	exitOn(err)
+	if *readme != "" {
+		exitOn(rep.writeTable(*readme))
+	}
 }
 
 // measureOrRead answers a report even with an error, if there is something in

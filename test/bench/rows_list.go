@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"sync/atomic"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
@@ -30,7 +29,7 @@ func (d *dataset) page(ctx context.Context, w int, key []byte, rev int64) (*pb.R
 // the head, and those behind them, at the first one's revision. A walk before
 // is not counted: the floor makes its answers then.
 func rowPages(ctx context.Context, d *dataset) error {
-	if err := d.walk(ctx, 0, true); err != nil {
+	if err := d.walk(ctx, 0); err != nil {
 		return err
 	}
 	first, err := drive(ctx, d.s, 2, limit{ops: d.few(400), seconds: listSeconds}, func(ctx context.Context, w, _ int) error {
@@ -79,14 +78,13 @@ func rowPages(ctx context.Context, d *dataset) error {
 	later.Bytes = got.Load() * podBytes // the first page of each walk is in it
 	later.Value = later.perMB()
 	d.add("later pages", "ms CPU/MB", later)
-	return d.walk(ctx, 0, false)
+	return nil
 }
 
-// walk lists all pods in pages and looks whether it got all of them; with some
-// set it ends after a few seconds.
-func (d *dataset) walk(ctx context.Context, w int, some bool) error {
+// walk lists all pods in pages and looks whether it got all of them.
+func (d *dataset) walk(ctx context.Context, w int) error {
 	got, key, rev := 0, []byte(podPrefix), int64(0)
-	for begin := time.Now(); ; {
+	for {
 		resp, next, err := d.page(ctx, w, key, rev)
 		if err != nil {
 			return err
@@ -94,9 +92,6 @@ func (d *dataset) walk(ctx context.Context, w int, some bool) error {
 		got, key = got+len(resp.Kvs), next
 		if rev == 0 {
 			rev = resp.Header.Revision
-		}
-		if some && time.Since(begin).Seconds() > listSeconds {
-			return nil
 		}
 		if !resp.More {
 			break

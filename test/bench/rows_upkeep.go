@@ -51,7 +51,7 @@ func (d *dataset) beside(ctx context.Context, work func() error) (figures, error
 // rowCompact makes dead versions and compacts them away physically: the CPU of
 // it, and what writes see of it.
 func rowCompact(ctx context.Context, d *dataset) error {
-	made, err := drive(ctx, d.s, inFlight, limit{ops: d.few(deadVersions), seconds: 3 * kvSeconds}, d.heartbeat)
+	made, err := drive(ctx, d.s, inFlight, limit{ops: d.few(deadVersions), seconds: 2 * kvSeconds}, d.heartbeat)
 	if err != nil {
 		return err
 	}
