@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"syscall"
 )
 
 func main() {
@@ -29,7 +30,7 @@ func main() {
 		exitOn(serveFloor(*floorAt))
 		return
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	o := options{servers: list(*servers), only: list(*only), pods: *pods, leases: *leases, quick: *quick, profile: *profile}
 	rep, err := measureOrRead(ctx, o, *from)
