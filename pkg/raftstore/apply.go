@@ -3,6 +3,9 @@ package raftstore
 import (
 	"encoding/binary"
 	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -16,14 +19,18 @@ import (
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
-// applier is the goroutine that owns the state machine and the membership. Per batch of committed entries: apply them all, publish
+// applier owns the state machine and the membership. Whoever holds its mutex may use them: the apply goroutine, or with one voter the
+// node's turn, which applies in place what is committed; the goroutine is then left with the removal of compacted versions and what
+// the checkpoint wants. Per batch of committed entries: apply them all, publish
 // one View, append the events, answer the calls, tell raft (I4). Between batches it removes compacted versions in bounded slices.
 type applier struct {
 	s     *Store
 	inbox *mailbox[applyTask]
 	wake  chan struct{}
 
-	// All below belongs to the goroutine (and to Open before it starts).
+	mu     sync.Mutex   // All below belongs to who holds it (and to Open before anything starts).
+	wanted atomic.Int32 // turns that wait for mu
+
 	state          *mvcc.State
 	cluster        *membership.Cluster
 	compacting     bool
@@ -33,6 +40,7 @@ type applier struct {
 	ids     []uint64
 	waiting []*waiter
 	results []mvcc.Result
+	inputs  []nodeInput
 }
 
 // applyTask is a message of raft's with committed entries, or something to do with the state between two batches.
@@ -54,36 +62,60 @@ func newApplier(s *Store) *applier {
 // run is the event loop.
 func (a *applier) run() {
 	for {
-		if !a.compacting {
-			select {
-			case <-a.s.stop:
-				return
-			case <-a.wake:
-			}
-		}
-		tasks := a.inbox.take()
-		for _, t := range tasks {
-			if t.do != nil {
-				t.do()
-				continue
-			}
-			start := time.Now()
-			a.batch(t.msg.GetEntries())
-			a.s.metrics.appliedBatch(time.Since(start))
-			inputs := make([]nodeInput, 0, len(t.msg.GetResponses()))
-			for _, r := range t.msg.GetResponses() {
-				inputs = append(inputs, nodeInput{msg: r})
-			}
-			a.s.node.inbox.put(inputs...)
-		}
-		a.inbox.recycle(tasks)
-		a.compactStep()
 		select {
 		case <-a.s.stop:
 			return
-		default:
+		case <-a.wake:
+		}
+		for a.work() {
+			select {
+			case <-a.s.stop:
+				return
+			default:
+			}
+			if a.wanted.Load() > 0 { // else the mutex would be ours again before the turn is awake
+				runtime.Gosched()
+			}
 		}
 	}
+}
+
+// work does what is in the inbox and removes one slice of what compaction left. It is true while there is more to remove.
+func (a *applier) work() (more bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	tasks := a.inbox.take()
+	for _, t := range tasks {
+		if t.do != nil {
+			t.do()
+			continue
+		}
+		inputs := a.message(t.msg)
+		a.s.node.inbox.put(append(inputs, nodeInput{done: posted{applies: 1}})...)
+	}
+	a.inbox.recycle(tasks)
+	a.compactStep()
+	return a.compacting
+}
+
+// inPlace applies on the goroutine of the turn, and answers what raft is to be told.
+func (a *applier) inPlace(m *raftpb.Message) []nodeInput {
+	a.wanted.Add(1)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.wanted.Add(-1)
+	return a.message(m)
+}
+
+func (a *applier) message(m *raftpb.Message) []nodeInput {
+	start := time.Now()
+	a.batch(m.GetEntries())
+	a.s.metrics.appliedBatch(time.Since(start))
+	a.inputs = a.inputs[:0]
+	for _, r := range m.GetResponses() {
+		a.inputs = append(a.inputs, nodeInput{msg: r})
+	}
+	return a.inputs
 }
 
 // batch applies committed entries.
@@ -191,6 +223,7 @@ func (a *applier) sideEffects(r *pb.InternalRaftRequest, res mvcc.Result) {
 		}
 	case r.Compaction != nil:
 		a.compacting = true
+		poke(a.wake)
 	case r.Alarm != nil && r.Alarm.GetAction() != pb.AlarmRequest_GET:
 		if res, ok := res.Response.(*mvcc.AlarmResult); ok {
 			for _, m := range res.Alarms {

@@ -11,34 +11,50 @@
 //	apply     2 State.Apply each, 3 publish one View, 4 Config.OnApply(view, events), 5 answer the waiters, tell raft
 //	checkpoint (later) State -> bbolt
 //
-// While the log goroutine writes one batch, one more may wait behind it; what comes in meanwhile gathers in the queue. So the batch
-// grows with the load, and with 64 calls in flight there is about one fsync per 64 entries.
+// node, log and apply are parts, each with a mutex over its state, and who runs a part holds it. One method, node.flush, decides who:
+//
+//   - With one voter the node goroutine runs all three, in place: a turn goes from the proposals to their answers, and while the disk
+//     works the next batch gathers in the queue. A call costs two wakes, that of the node goroutine and its own.
+//   - With several voters raft has others to talk to while the disk works. Then flush posts what is to be written or applied to the
+//     inboxes of the log and apply goroutines. While one batch is written, one more may wait behind it.
+//
+// A message is handled in place only if none before it is still posted. So a voter more or less needs no handshake, and neither does
+// a full disk: the turn does not wait for room, it posts the message to the log goroutine, which does. Either way the batch grows with
+// the load: with 64 calls in flight there is about one fsync per 64 entries.
 //
 // # Goroutines
 //
-//	name        owns                             receives                            bound, and what happens at it
-//	node        raft.RawNode, its flow control   proposals, answers of log and       proposalsQueuedMax: Propose answers ErrTooManyRequests.
-//	                                             apply, ticks                        entries-, bytes-, appendsInFlightMax: proposals wait
-//	log         wal.WAL, the hard state on disk  appends, marks of checkpoints       what node lets in; on a full disk it serves marks only
-//	apply       mvcc.State, membership           committed entries, captures for     committedBytesMax: raft hands out no more;
-//	                                             the checkpoint                      applyLagMax: Propose answers ErrTooManyRequests
+//	name        runs                             receives                            bound, and what happens at it
+//	node        the node's turns; in place also  proposals, answers of log and       proposalsQueuedMax: Propose answers ErrTooManyRequests.
+//	            those of log and apply           apply, ticks                        entries-, bytes-, appendsInFlightMax: proposals wait
+//	log         appends that are posted, waits   appends, marks of checkpoints       what node lets in; on a full disk it serves marks only
+//	            for room, marks in the WAL
+//	apply       entries that are posted, slices  committed entries, captures for     committedBytesMax: raft hands out no more;
+//	            of compaction, captures          the checkpoint                      applyLagMax: Propose answers ErrTooManyRequests
 //	checkpoint  backend.DB (bbolt)               calls, the policy's poke            one at a time: callers wait
-//	leases      when to look at the lease clock  a poke each 500 ms                  leaseRevokeBatchMax per look; the rest at the next
+//	ticker      time: raft's clock, timeouts of  ticks                               leaseRevokeBatchMax per look; the rest at the next
+//	            calls, leases, policies
+//
+// The node owns raft.RawNode and its flow control, the log wal.WAL and the hard state on disk, apply mvcc.State and the membership. The
+// ticker waits for none of them: calls time out while a disk hangs under a turn. Where this member leads alone raft needs no clock, and
+// the ticker is slow.
 //
 // A Backup has a goroutine that copies until its reader is closed, and the WAL one that keeps a spare segment. Everything a goroutine
 // owns that others read is published: the View, the membership, leadership, indexes (atomics in Store). Mailboxes never block the
-// sender, so no two goroutines can wait for each other.
+// sender, and the mutexes are taken in the order node, log or apply; so no two goroutines can wait for each other.
 //
 // # Invariants
 //
-//	I2  Nothing is answered, or handed to apply, before the fsync it depends on: raft gives out committed entries only once the log
-//	    goroutine has said that they are durable.
+//	I2  Nothing is answered, or applied, before the fsync it depends on: raft gives out committed entries only once it was told that
+//	    they are durable.
 //	I3  A checkpoint is the state at exactly one applied index: apply captures it between two batches.
 //	I4  View, then events, then answers.
 //	I9  The state's rolling hash is in the checkpoint, and the replay continues it.
 //	A1  Exactly one of apply, the sweep of timeouts, failure and the caller takes a waiter out of the table, and only the first three
 //	    finish it.
 //	A2  bbolt is never ahead of the durable WAL, and the WAL holds every entry above the index that bbolt names.
+//	A3  Messages of raft's are appended in its order, and applied in its order, whoever does it.
+//	A4  No hard state in the WAL stands before the entries that it counts on.
 //
 // # On disk: DataDir/member
 //

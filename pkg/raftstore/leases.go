@@ -10,44 +10,34 @@ import (
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
-// runLeases is the goroutine that proposes what the lease clock says is due, and the cluster version that is. It waits for no
-// proposal: what gets lost is named again.
-func (s *Store) runLeases() {
-	checkpointed := s.cfg.Now()
-	versioned := checkpointed
-	for {
-		select {
-		case <-s.stop:
-			return
-		case <-s.leasePoke:
+// lookAtLeases proposes what the lease clock says is due, and the cluster version that is. It waits for no proposal: what gets lost is
+// named again.
+func (k *ticker) lookAtLeases(now time.Time) {
+	s, lead := k.s, k.s.lead.Load()
+	if lead.leader != s.id.member {
+		return
+	}
+	if expired := s.leases.expired(now, leaseRevokeBatchMax); len(expired) > 0 {
+		for _, id := range expired {
+			s.proposeUnwatched(mvcc.FrameLeaseExpiry(nil, s.nextID(), id, lead.term))
 		}
-		lead := s.lead.Load()
-		if lead.leader != s.id.member {
-			continue
+		s.metrics.leasesExpired(len(expired))
+		s.cfg.OnEvent(LeasesExpired{Count: len(expired)})
+	}
+	if now.Sub(k.versioned) >= versionInterval {
+		k.versioned = now
+		s.followVersion()
+	}
+	if now.Sub(k.checkpointed) < s.cfg.LeaseCheckpointInterval || s.spaceLow.Load() {
+		return
+	}
+	k.checkpointed = now
+	for _, batch := range s.leases.checkpoints(now, s.cfg.LeaseCheckpointInterval) {
+		body, err := marshalBody(leaseCheckpoint(batch))
+		if err != nil {
+			panic(fmt.Sprintf("marshal lease checkpoint: %v", err))
 		}
-		now := s.cfg.Now()
-		if expired := s.leases.expired(now, leaseRevokeBatchMax); len(expired) > 0 {
-			for _, id := range expired {
-				s.proposeUnwatched(mvcc.FrameLeaseExpiry(nil, s.nextID(), id, lead.term))
-			}
-			s.metrics.leasesExpired(len(expired))
-			s.cfg.OnEvent(LeasesExpired{Count: len(expired)})
-		}
-		if now.Sub(versioned) >= versionInterval {
-			versioned = now
-			s.followVersion()
-		}
-		if now.Sub(checkpointed) < s.cfg.LeaseCheckpointInterval || s.spaceLow.Load() {
-			continue
-		}
-		checkpointed = now
-		for _, batch := range s.leases.checkpoints(now, s.cfg.LeaseCheckpointInterval) {
-			body, err := marshalBody(leaseCheckpoint(batch))
-			if err != nil {
-				panic(fmt.Sprintf("marshal lease checkpoint: %v", err))
-			}
-			s.proposeUnwatched(mvcc.Frame(nil, s.nextID(), mvcc.KindLeaseCheckpoint, body))
-		}
+		s.proposeUnwatched(mvcc.Frame(nil, s.nextID(), mvcc.KindLeaseCheckpoint, body))
 	}
 }
 

@@ -48,6 +48,9 @@ const (
 
 	housekeepingInterval = time.Second
 
+	// quietBytesMax is how much the log of a member that leads alone may grow between two ticks for them to be slow.
+	quietBytesMax = 1 << 20
+
 	// growthInterval is the least over which the growth of the log is measured.
 	growthInterval = 500 * time.Millisecond
 )

@@ -3,6 +3,7 @@ package raftstore
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -10,8 +11,9 @@ import (
 	"github.com/kubeshim/shim/pkg/raftstore/wal"
 )
 
-// logWriter is the goroutine that owns the WAL: one append and one fsync for everything that waits, then the answers that depend
-// on it. A hard state in which only the commit index moved rides with the next entries; losing it costs nothing, as raft finds out
+// logWriter owns the WAL: one append and one fsync for everything that waits, then the answers that depend on it. Whoever holds its
+// mutex may write: the log goroutine, or with one voter the node's turn, which appends in place; the goroutine is then left with the
+// marks of checkpoints, and with waiting for room on a full disk, while nothing is appended in place. A hard state in which only the commit index moved rides with the next entries; losing it costs nothing, as raft finds out
 // again what is committed.
 type logWriter struct {
 	s     *Store
@@ -20,13 +22,14 @@ type logWriter struct {
 	inbox *mailbox[logTask]
 	wake  chan struct{}
 
-	// All below belongs to the goroutine.
+	mu        sync.Mutex // All below, and the WAL's appender, belong to who holds it.
 	mark      mark
-	hardState *raftpb.HardState // the newest
+	hardState *raftpb.HardState // the newest whose entries are written
 	written   *raftpb.HardState // the one in the WAL
 	segments  segmentStarts
 	records   []wal.RecordV
 	headers   []byte
+	inputs    []nodeInput
 	later     []logTask // came in while the disk was full
 }
 
@@ -46,9 +49,10 @@ func newLogWriter(s *Store, log *raftLog) *logWriter {
 	}
 }
 
-// header is what each segment begins with. The WAL calls it within Append, and so on this goroutine.
+// header is what each segment begins with. The WAL calls it within Append. The hard state is the written one: what the newest counts on
+// may be about to be written, behind this.
 func (l *logWriter) header() []wal.Record {
-	return []wal.Record{l.s.id.record(), l.mark.record(), hardStateRecord(l.hardState)}
+	return []wal.Record{l.s.id.record(), l.mark.record(), hardStateRecord(l.written)}
 }
 
 // run is the event loop.
@@ -56,23 +60,51 @@ func (l *logWriter) run() {
 	for {
 		select {
 		case <-l.s.stop:
-			l.finish()
 			return
 		case <-l.wake:
 		}
-		tasks := l.inbox.take()
-		if len(l.later) > 0 {
-			tasks, l.later = append(l.later, tasks...), nil
-		}
-		if err := l.process(tasks); err != nil {
-			l.s.fail(fmt.Errorf("write the log: %w", err))
+		if err := l.work(); err != nil {
+			if !errors.Is(err, wal.ErrNoSpace) { // that is: stopping
+				l.s.fail(fmt.Errorf("write the log: %w", err))
+			}
 			return
 		}
-		l.inbox.recycle(tasks)
 	}
 }
 
-// finish leaves the newest commit index, so that the next start need not wait for raft to find it.
+// work does what is in the inbox.
+func (l *logWriter) work() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	tasks := l.inbox.take()
+	if len(l.later) > 0 {
+		tasks, l.later = append(l.later, tasks...), nil
+	}
+	inputs, err := l.process(tasks, l.awaitSpace)
+	if err != nil {
+		return err
+	}
+	for _, t := range tasks {
+		if t.msg != nil {
+			inputs = append(inputs, nodeInput{done: posted{appends: 1, batches: min(1, len(t.msg.GetEntries()))}})
+		}
+	}
+	if len(inputs) > 0 {
+		l.s.node.inbox.put(inputs...)
+	}
+	l.inbox.recycle(tasks)
+	return nil
+}
+
+// inPlace appends on the goroutine of the turn, and answers what raft is to be told. It does not wait for room: with wal.ErrNoSpace the
+// log goroutine has to write the message again, whole.
+func (l *logWriter) inPlace(m *raftpb.Message) ([]nodeInput, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.process([]logTask{{msg: m}}, func() bool { return false })
+}
+
+// finish leaves the newest commit index, so that the next start need not wait for raft to find it. Nobody else writes any more.
 func (l *logWriter) finish() {
 	if l.hardState.GetCommit() == l.written.GetCommit() {
 		return
@@ -82,39 +114,35 @@ func (l *logWriter) finish() {
 	}
 }
 
-func (l *logWriter) process(tasks []logTask) error {
+// process answers what raft is to be told. await waits for room, as awaitSpace; if it is false, so is the outcome wal.ErrNoSpace.
+func (l *logWriter) process(tasks []logTask, await func() bool) ([]nodeInput, error) {
 	for _, t := range tasks { // first, as the segments they give back may be the only room for the entries
 		if t.mark != nil {
 			t.done <- l.release(*t.mark)
 		}
 	}
-	if err := l.append(tasks); err != nil {
-		return err
+	if err := l.append(tasks, await); err != nil {
+		l.hardState = l.written // it may count on what was not written
+		return nil, err
 	}
-	inputs := make([]nodeInput, 0, 2*len(tasks))
+	l.inputs = l.inputs[:0]
 	for _, t := range tasks {
 		if t.msg == nil {
 			continue
 		}
 		l.log.append(t.msg.GetEntries())
-		if len(t.msg.GetEntries()) > 0 {
-			inputs = append(inputs, nodeInput{appendDone: true})
-		}
 		for _, r := range t.msg.GetResponses() {
 			if r.GetTo() == l.s.id.member {
-				inputs = append(inputs, nodeInput{msg: r})
+				l.inputs = append(l.inputs, nodeInput{msg: r})
 			}
 		}
 	}
-	if len(inputs) > 0 {
-		l.s.node.inbox.put(inputs...)
-	}
 	l.watchSpace()
-	return nil
+	return l.inputs, nil
 }
 
 // append makes the entries and hard states of all tasks durable.
-func (l *logWriter) append(tasks []logTask) error {
+func (l *logWriter) append(tasks []logTask, await func() bool) error {
 	l.records, l.headers = l.records[:0], l.headers[:0]
 	var first uint64
 	size, limit := 0, int(l.wal.BatchBytesMax())-walBatchReserve
@@ -127,7 +155,7 @@ func (l *logWriter) append(tasks []logTask) error {
 		}
 		for _, e := range t.msg.GetEntries() {
 			if size > 0 && size+len(e.GetData())+walEntryOverhead > limit {
-				if err := l.write(first, true); err != nil {
+				if err := l.write(first, true, await); err != nil {
 					return err
 				}
 				first, size = 0, 0
@@ -141,7 +169,7 @@ func (l *logWriter) append(tasks []logTask) error {
 			size += len(e.GetData()) + walEntryOverhead
 		}
 	}
-	return l.write(first, false)
+	return l.write(first, false, await)
 }
 
 // messageHardState is the hard state a MsgStorageAppend carries, empty if none.
@@ -151,7 +179,7 @@ func messageHardState(m *raftpb.Message) *raftpb.HardState {
 
 // write appends the gathered records with the hard state behind them, and syncs. more says that the batch goes on, so that the
 // hard state, which may count on entries that are still to come, must not be written yet.
-func (l *logWriter) write(first uint64, more bool) error {
+func (l *logWriter) write(first uint64, more bool, await func() bool) error {
 	voted := l.hardState.GetTerm() != l.written.GetTerm() || l.hardState.GetVote() != l.written.GetVote()
 	if len(l.records) == 0 && (!voted || more) {
 		return nil
@@ -164,8 +192,8 @@ func (l *logWriter) write(first uint64, more bool) error {
 	}
 	pos, err := l.wal.AppendV(l.records...)
 	for errors.Is(err, wal.ErrNoSpace) {
-		if !l.awaitSpace() {
-			return ErrStopped
+		if !await() {
+			return err
 		}
 		pos, err = l.wal.AppendV(l.records...)
 	}

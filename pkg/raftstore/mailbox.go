@@ -18,17 +18,21 @@ func newMailbox[T any](limit int, wake chan struct{}) *mailbox[T] {
 
 // put is false when the mailbox is full.
 func (m *mailbox[T]) put(items ...T) bool {
+	ok := m.leave(items...)
+	if ok {
+		poke(m.wake)
+	}
+	return ok
+}
+
+// leave is put without waking the owner: it is about to look by itself.
+func (m *mailbox[T]) leave(items ...T) bool {
 	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.limit > 0 && len(m.items)+len(items) > m.limit {
-		m.mu.Unlock()
 		return false
 	}
 	m.items = append(m.items, items...)
-	m.mu.Unlock()
-	select {
-	case m.wake <- struct{}{}:
-	default:
-	}
 	return true
 }
 

@@ -2,15 +2,23 @@ package raftstore
 
 import (
 	"errors"
-	"time"
+	"fmt"
+	"sync"
+	"sync/atomic"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/kubeshim/shim/pkg/raftstore/wal"
 )
 
-// node is the goroutine that owns the raft state machine. It never touches a disk and never waits for one: what is to be written
-// goes to the log goroutine, what is committed to the apply goroutine, and both answer through the inbox.
+// node owns the raft state machine. Whoever holds its mutex has the turn: takes what waits, steps raft, and hands out what raft has
+// ready. That is the node goroutine, woken for it.
+//
+// With several voters a turn never touches a disk and never waits for one: what is to be written goes to the log goroutine, what is
+// committed to the apply goroutine, and both answer through the inbox. With one voter there is nobody to keep waiting, and the turn
+// does both by itself, in place; a batch then costs one goroutine to be woken instead of five (see flush).
 type node struct {
 	s    *Store
 	raft *raft.RawNode
@@ -19,24 +27,27 @@ type node struct {
 	wake      chan struct{}
 	inbox     *mailbox[nodeInput]
 	proposals *mailbox[proposal]
+	ticked    atomic.Bool // raft's clock is to be moved; ticks that nobody had time for are lost, as with a time.Ticker
 
-	// All below belongs to the goroutine.
+	mu sync.Mutex // the turn. All below belongs to who holds it.
+
 	batch           []proposal
 	entries         []*raftpb.Entry // of the batch; reused, see propose
-	appendsInFlight int             // batches with entries at the log goroutine
-	entriesInFlight int             // entries proposed here and not applied
-	bytesInFlight   int             // their sizes
+	posted          posted
+	entriesInFlight int // entries proposed here and not applied
+	bytesInFlight   int // their sizes
 	campaigned      bool
-	leaderless      int // ticks without a leader
-	housekept       time.Time
-	leasesChecked   time.Time
+	dead            bool // the log failed: nothing may come of anything any more
 }
 
-// nodeInput is one of: a message to step, appends that are done, something to do with the raft state machine.
+// posted counts the messages of raft's at other goroutines: at the log goroutine (batches: those with entries), at the apply goroutine.
+type posted struct{ appends, batches, applies int }
+
+// nodeInput is one of: a message to step, messages posted that are done with, something to do with the raft state machine.
 type nodeInput struct {
-	msg        *raftpb.Message
-	appendDone bool
-	do         func(*raft.RawNode)
+	msg  *raftpb.Message
+	done posted
+	do   func(*raft.RawNode)
 }
 
 // proposal is an entry on its way into the log.
@@ -77,35 +88,52 @@ func newNode(s *Store, log *raftLog, applied uint64) (*node, error) {
 }
 
 // run is the event loop.
-func (n *node) run(ticks <-chan time.Time) {
+func (n *node) run() {
 	for {
-		n.propose()
-		n.flush()
-		if n.campaignAtOnce() {
-			continue
-		}
+		n.mu.Lock()
+		n.turn()
+		n.mu.Unlock()
 		select {
 		case <-n.s.stop:
 			return
 		case <-n.wake:
-		case <-ticks:
-			n.tick()
 		}
-		inputs := n.inbox.take()
-		for _, in := range inputs {
-			n.input(in)
-		}
-		n.inbox.recycle(inputs)
 	}
 }
 
+// turn goes on until nothing waits that could go on. What came in goes before what is new: so the calls of one batch have their answers
+// before the disk works on the next.
+func (n *node) turn() {
+	for {
+		for n.receive() || n.flush() {
+		}
+		if !n.propose() && !n.campaignAtOnce() {
+			return
+		}
+	}
+}
+
+// receive steps what is in the inbox.
+func (n *node) receive() (any bool) {
+	if n.ticked.Swap(false) {
+		n.raft.Tick()
+	}
+	inputs := n.inbox.take()
+	for _, in := range inputs {
+		n.input(in)
+	}
+	n.inbox.recycle(inputs)
+	return len(inputs) > 0
+}
+
 func (n *node) input(in nodeInput) {
+	n.posted.appends -= in.done.appends
+	n.posted.batches -= in.done.batches
+	n.posted.applies -= in.done.applies
 	if in.do != nil {
 		in.do(n.raft)
-		return
 	}
-	if in.appendDone {
-		n.appendsInFlight--
+	if in.msg == nil {
 		return
 	}
 	// A message of a former term, or of a member that left, is of no interest; raft says so with an error.
@@ -128,14 +156,14 @@ func (n *node) input(in nodeInput) {
 
 // propose turns what waits in the queue into one step of raft. It holds back while there is no leader, and while enough is in
 // flight: then proposals gather in the queue, and the next batch is larger.
-func (n *node) propose() {
-	if n.appendsInFlight >= appendsInFlightMax || n.entriesInFlight >= entriesInFlightMax || n.bytesInFlight >= bytesInFlightMax ||
+func (n *node) propose() (any bool) {
+	if n.dead || n.posted.batches >= appendsInFlightMax || n.entriesInFlight >= entriesInFlightMax || n.bytesInFlight >= bytesInFlightMax ||
 		n.s.lead.Load().leader == 0 {
-		return
+		return false
 	}
 	n.batch = n.proposals.takeBatch(n.batch[:0], batchEntriesMax, batchBytesMax, proposal.size)
 	if len(n.batch) == 0 {
-		return
+		return false
 	}
 	entries := n.entries[:0]
 	for i, p := range n.batch {
@@ -161,6 +189,7 @@ func (n *node) propose() {
 	}
 	n.reclaim(entries)
 	clear(n.batch)
+	return true
 }
 
 // reclaim takes the entries and payloads of the batch back. A leader's raft clones what it appends; a follower's passes the entries
@@ -179,29 +208,62 @@ func (n *node) reclaim(entries []*raftpb.Entry) {
 	}
 }
 
-// flush hands out what raft has ready.
-func (n *node) flush() {
-	for n.raft.HasReady() {
-		rd := n.raft.Ready()
-		if rd.HardState != nil && !raft.IsEmptyHardState(rd.HardState) {
-			n.s.committed.Store(rd.GetCommit())
-		}
-		if rd.SoftState != nil || rd.HardState != nil {
-			n.observeLeader()
-		}
-		for _, m := range rd.Messages {
-			switch m.GetTo() {
-			case raft.LocalAppendThread:
-				if len(m.GetEntries()) > 0 {
-					n.appendsInFlight++
-				}
-				n.s.log.inbox.put(logTask{msg: m})
-			case raft.LocalApplyThread:
-				n.s.apply.inbox.put(applyTask{msg: m})
-			}
-			// Messages to other members have nowhere to go yet.
+// flush hands out what raft has ready. It decides who appends and applies: this turn, in place, if this member is the only voter and
+// nothing of the kind is at the goroutine whose work it is otherwise; so each message finds the ones before it done, and becoming the
+// only voter, or ceasing to be, needs no more than that. What is committed goes before what is to be appended: it is durable already.
+func (n *node) flush() (any bool) {
+	if n.dead || !n.raft.HasReady() {
+		return false
+	}
+	rd := n.raft.Ready()
+	if rd.HardState != nil && !raft.IsEmptyHardState(rd.HardState) {
+		n.s.committed.Store(rd.GetCommit())
+	}
+	if rd.SoftState != nil || rd.HardState != nil {
+		n.observeLeader()
+	}
+	for _, m := range rd.Messages {
+		if m.GetTo() == raft.LocalApplyThread {
+			n.apply(m)
 		}
 	}
+	for _, m := range rd.Messages {
+		if m.GetTo() == raft.LocalAppendThread {
+			n.append(m)
+		}
+	}
+	// Messages to other members have nowhere to go yet.
+	return true
+}
+
+func (n *node) apply(m *raftpb.Message) {
+	if n.soleVoter() && n.posted.applies == 0 {
+		n.inbox.leave(n.s.apply.inPlace(m)...)
+		return
+	}
+	n.posted.applies++
+	n.s.apply.inbox.put(applyTask{msg: m})
+}
+
+// append falls back to the log goroutine when the disk is full: that one can wait for room.
+func (n *node) append(m *raftpb.Message) {
+	if n.soleVoter() && n.posted.appends == 0 {
+		inputs, err := n.s.log.inPlace(m)
+		if err == nil {
+			n.inbox.leave(inputs...)
+			return
+		}
+		if !errors.Is(err, wal.ErrNoSpace) {
+			n.dead = true
+			n.s.fail(fmt.Errorf("write the log: %w", err))
+			return
+		}
+	}
+	n.posted.appends++
+	if len(m.GetEntries()) > 0 {
+		n.posted.batches++
+	}
+	n.s.log.inbox.put(logTask{msg: m})
 }
 
 // observeLeader publishes leader and term when one of them is new.
@@ -224,7 +286,6 @@ func (n *node) observeLeader() {
 	}
 	n.s.metrics.leaderChanged(now.leader, self)
 	if now.leader != 0 {
-		n.leaderless = 0
 		n.s.regainLeader()
 	}
 	n.s.cfg.OnEvent(LeaderChanged{Leader: types.ID(now.leader), Term: now.term, Self: self})
@@ -245,35 +306,6 @@ func (n *node) campaignAtOnce() bool {
 }
 
 func (n *node) soleVoter() bool { return n.s.soleVoter.Load() }
-
-// tick is raft's clock, and everything that is done every so often is called from it.
-func (n *node) tick() {
-	n.raft.Tick()
-	if n.s.lead.Load().leader == 0 {
-		if n.leaderless++; n.leaderless == noLeaderTimeouts*n.s.cfg.ElectionTicks {
-			n.s.loseLeader()
-		}
-	}
-	now := n.s.cfg.Now()
-	n.s.clock.Store(now.UnixNano())
-	if now.Sub(n.leasesChecked) >= leaseCheckInterval {
-		n.leasesChecked = now
-		poke(n.s.leasePoke)
-	}
-	if now.Sub(n.housekept) >= housekeepingInterval {
-		n.housekept = now
-		if failed := n.s.waiters.sweep(now); failed > 0 {
-			n.s.metrics.proposalsFailed(failed)
-		}
-		n.s.metrics.housekept(n.s.waiters.len(), n.s.committed.Load(), n.s.log.wal.Size())
-		poke(n.s.checkpoint.poke)
-	} else if n.s.log.wal.Size() >= n.s.checkpoint.burst.Load() {
-		poke(n.s.checkpoint.poke)
-	}
-	if n.s.spaceLow.Load() {
-		poke(n.s.log.wake)
-	}
-}
 
 // poke wakes a goroutine that looks by itself for what to do.
 func poke(c chan struct{}) {

@@ -80,13 +80,14 @@ func (o *opening) open(cfg Config) (*Store, error) {
 }
 
 func newStore(cfg Config) *Store {
-	s := &Store{cfg: cfg, leases: newLeaseClock(), waiters: newWaiters(), leasePoke: make(chan struct{}, 1),
+	s := &Store{cfg: cfg, leases: newLeaseClock(), waiters: newWaiters(),
 		ready: make(chan struct{}), lost: make(chan struct{}), drained: make(chan struct{}, 1),
 		stop: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.lead.Store(&leadership{})
 	s.clock.Store(cfg.Now().UnixNano())
 	s.apply = newApplier(s)
+	s.ticker = &ticker{s: s}
 	return s
 }
 

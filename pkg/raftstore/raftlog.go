@@ -8,8 +8,8 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 )
 
-// raftLog is raft's Storage: the tail of the log that is durable in the WAL and may still be asked for. The log goroutine appends
-// after the fsync, the node goroutine reads and drops what is applied; hence the mutex.
+// raftLog is raft's Storage: the tail of the log that is durable in the WAL and may still be asked for. The log appends after
+// the fsync, the node reads and drops what is applied; hence the mutex.
 //
 // With one voter nothing asks for applied entries again, so they leave memory at once; with more members
 // Config.SnapshotCatchupEntries of them stay for those that lag.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"go.etcd.io/raft/v3"
 
@@ -29,7 +28,7 @@ type Store struct {
 	checkpoint *checkpointer
 	leases     *leaseClock
 	waiters    *waiters
-	leasePoke  chan struct{} // capacity 1
+	ticker     *ticker
 
 	// Published by their owners, read by anybody.
 	view               atomic.Pointer[mvcc.View]          // apply
@@ -38,7 +37,7 @@ type Store struct {
 	committed, applied atomic.Uint64                      // node, apply
 	soleVoter          atomic.Bool                        // apply
 	spaceLow, logFull  atomic.Bool                        // log
-	clock              atomic.Int64                       // node: unix nanoseconds at the last tick
+	clock              atomic.Int64                       // ticker: unix nanoseconds at the last tick
 
 	idPrefix      uint64
 	idSuffix      atomic.Uint64
@@ -252,6 +251,7 @@ func (s *Store) halt() error {
 	close(s.stopped)
 	s.waiters.failAll(ErrStopped)
 	s.backups.Wait()
+	s.log.finish()
 	var errs []error
 	if err := s.log.wal.Close(); err != nil && s.Err() == nil {
 		errs = append(errs, fmt.Errorf("close the log: %w", err))
@@ -267,14 +267,9 @@ func (s *Store) halt() error {
 
 // start starts the goroutines.
 func (s *Store) start() {
-	ticks, stopTicks := s.cfg.Ticks, func() {}
-	if ticks == nil {
-		t := time.NewTicker(s.cfg.TickInterval)
-		ticks, stopTicks = t.C, t.Stop
-	}
-	s.running.Go(func() { defer stopTicks(); s.node.run(ticks) })
+	s.running.Go(s.ticker.run)
+	s.running.Go(s.node.run)
 	s.running.Go(s.log.run)
 	s.running.Go(s.apply.run)
 	s.running.Go(s.checkpoint.run)
-	s.running.Go(s.runLeases)
 }

@@ -130,21 +130,3 @@ func TestPutSurvivesRestart(t *testing.T) {
 		t.Errorf("ids %s are not those that etcd computes", id)
 	}
 }
-
-func BenchmarkPut64(b *testing.B) {
-	h := newHarness(b)
-	h.fs, h.dir, h.db = vfs.OS, b.TempDir(), ""
-	h.adjust = func(c *Config) { c.WALSegmentBytes = 0 }
-	s := h.open()
-	defer closeStore(b, s)
-	value := make([]byte, 400)
-	b.SetParallelism(32)
-	b.RunParallel(func(p *testing.PB) {
-		key := fmt.Sprintf("k%p", p)
-		for p.Next() {
-			if _, err := tryPut(s, key, string(value), 0); err != nil {
-				b.Error(err)
-			}
-		}
-	})
-}

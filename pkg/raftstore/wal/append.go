@@ -51,6 +51,9 @@ func (w *WAL) append(size int64, encode func(*encoder)) (Position, error) {
 	if size > w.BatchBytesMax() {
 		return Position{}, fmt.Errorf("append %d bytes, at most %d: %w", size, w.BatchBytesMax(), ErrTooLarge)
 	}
+	if w.reserving.Load() && w.tail > w.header.bytes/2 {
+		_ = w.TryReserve() // SpaceLow keeps the outcome: the caller has to learn of a full disk while there is room in the segment
+	}
 	if w.tail+size > w.header.bytes-sealBytes {
 		if err := w.rotate(); err != nil {
 			return Position{}, err

@@ -20,11 +20,12 @@
 //
 // # Goroutines
 //
-//   - The appender: the caller's one goroutine for Append, AppendV, Sync and Close. It owns the current segment, the tail and
+//   - The appender: who calls Append, AppendV, Sync or Close, one at a time. It owns the current segment, the tail and
 //     the chain. It takes dirMu only to rotate.
 //   - The reserve goroutine, started last by Open, ended and waited for by Close. It owns nothing: when a rotation has used
 //     the spare it is kicked (a channel of one; a second kick is the same kick), takes dirMu and makes the next spare. An
-//     append which needs the spare before it is made waits for dirMu. With Options.ReserveInline it does not exist.
+//     append to the second half of a segment waits until it is known whether there is a spare: so SpaceLow turns true while
+//     half a segment is left, however fast the appender is. With Options.ReserveInline it does not exist.
 //   - Any goroutine: Release, TryReserve (both take dirMu and do I/O), Size and SpaceLow (two atomics).
 //
 // # Invariants

@@ -29,6 +29,7 @@ func (w *WAL) reserve() error {
 	}
 	err := w.makeSpare()
 	w.spaceLow.Store(err != nil)
+	w.reserving.Store(false)
 	if err != nil {
 		return noSpaceOr("make a spare segment", err)
 	}
@@ -69,6 +70,7 @@ func (w *WAL) startReserve() {
 		return
 	}
 	w.kick, w.stop, w.stopped = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
+	w.reserving.Store(true)
 	w.kick <- struct{}{}
 	go func() {
 		defer close(w.stopped)
@@ -89,6 +91,7 @@ func (w *WAL) wantReserve() {
 		_ = w.reserve() // SpaceLow keeps the outcome
 		return
 	}
+	w.reserving.Store(true)
 	select {
 	case w.kick <- struct{}{}:
 	default: // asked already, or not started yet

@@ -9,7 +9,7 @@ import (
 	"github.com/kubeshim/shim/pkg/raftstore/vfs"
 )
 
-// WAL is an open log. Append, AppendV, Sync and Close belong to one goroutine, the appender; the other methods may be
+// WAL is an open log. Append, AppendV, Sync and Close belong to the appender, one goroutine at a time; the other methods may be
 // called from any.
 type WAL struct {
 	fs  vfs.FS
@@ -34,6 +34,7 @@ type WAL struct {
 	dirErr   error // sticky: SyncDir failed
 
 	spaceLow  atomic.Bool
+	reserving atomic.Bool  // the reserve goroutine was asked for a spare, and it is not known what came of it
 	fullBytes atomic.Int64 // sum of the sizes of all segments but the current one
 	tailBytes atomic.Int64 // tail
 

@@ -1,0 +1,93 @@
+package raftstore
+
+import "time"
+
+// ticker is the goroutine that sees time pass: it moves raft's clock, and calls everything that is done every so often. It never waits
+// for a disk nor for the node, so calls time out and leases are looked at while either hangs.
+type ticker struct {
+	s *Store
+
+	// All below belongs to the goroutine.
+	leaderless    int // ticks without a leader
+	housekept     time.Time
+	leasesChecked time.Time
+	checkpointed  time.Time // remaining times of leases, to the log
+	versioned     time.Time // the cluster version
+	walSize       int64     // at the last tick
+}
+
+// run is the event loop.
+func (k *ticker) run() {
+	now := k.s.cfg.Now()
+	k.checkpointed, k.versioned = now, now
+	ticks, pace := k.s.cfg.Ticks, func() {}
+	if ticks == nil {
+		interval := k.interval()
+		t := time.NewTicker(interval)
+		defer t.Stop()
+		ticks, pace = t.C, func() {
+			if now := k.interval(); now != interval {
+				interval = now
+				t.Reset(interval)
+			}
+		}
+	}
+	for {
+		select {
+		case <-k.s.stop:
+			return
+		case <-ticks:
+			k.tick()
+			pace()
+		}
+	}
+}
+
+// leadsAlone: raft has nobody to send heartbeats to, and no election to call.
+func (k *ticker) leadsAlone() bool {
+	return k.s.soleVoter.Load() && k.s.lead.Load().leader == k.s.id.member
+}
+
+// interval is raft's, unless raft needs none and the log does not grow fast enough to look at it so often. To wake a machine that
+// sleeps costs more than the tick.
+func (k *ticker) interval() time.Duration {
+	size := k.s.log.wal.Size()
+	grown := size - k.walSize
+	k.walSize = size
+	if k.leadsAlone() && grown < quietBytesMax {
+		return max(k.s.cfg.TickInterval, leaseCheckInterval)
+	}
+	return k.s.cfg.TickInterval
+}
+
+func (k *ticker) tick() {
+	s := k.s
+	if !k.leadsAlone() {
+		s.node.ticked.Store(true)
+		poke(s.node.wake)
+	}
+	if s.lead.Load().leader != 0 {
+		k.leaderless = 0
+	} else if k.leaderless++; k.leaderless == noLeaderTimeouts*s.cfg.ElectionTicks {
+		s.loseLeader()
+	}
+	now := s.cfg.Now()
+	s.clock.Store(now.UnixNano())
+	if now.Sub(k.leasesChecked) >= leaseCheckInterval {
+		k.leasesChecked = now
+		k.lookAtLeases(now)
+	}
+	if now.Sub(k.housekept) >= housekeepingInterval {
+		k.housekept = now
+		if failed := s.waiters.sweep(now); failed > 0 {
+			s.metrics.proposalsFailed(failed)
+		}
+		s.metrics.housekept(s.waiters.len(), s.committed.Load(), s.log.wal.Size())
+		poke(s.checkpoint.poke)
+	} else if s.log.wal.Size() >= s.checkpoint.burst.Load() {
+		poke(s.checkpoint.poke)
+	}
+	if s.spaceLow.Load() {
+		poke(s.log.wake)
+	}
+}
