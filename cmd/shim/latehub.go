@@ -34,7 +34,7 @@ func (l *lateHub) open(o watchcache.Options, env watchcache.Env) *watchcache.Hub
 	return h
 }
 
-// append is called on the apply goroutine.
+// append is called by who applies.
 func (l *lateHub) append(v *mvcc.View, events []mvcc.Event) {
 	h := l.hub.Load()
 	if h == nil {

@@ -19,16 +19,16 @@ const (
 )
 
 // Resources counts the live objects of each /registry resource, their bytes and
-// the writes to them. The events of the apply goroutine come in at the cost of
-// one map access each. What was there before them is counted once, off that
-// goroutine, on the first View that was seen: counts of both are sums, so it does
+// the writes to them. The events of each batch come in at the cost of
+// one map access each. What was there before them is counted once, beside
+// them, on the first View that was seen: counts of both are sums, so it does
 // not matter that writes go on meanwhile.
 //
 // The number of resources is bounded by pkg/registry, which gives what is beyond
 // its bound one common name; keys outside of /registry are counted under "".
 //
-// Ownership: everything is under mu, for which only a scrape competes with the
-// apply goroutine.
+// Ownership: everything is under mu, for which only a scrape competes with
+// who applies.
 type Resources struct {
 	mu      sync.Mutex
 	begun   bool       // base was set
@@ -102,7 +102,7 @@ func (r *Resources) setBase(v *mvcc.View) {
 }
 
 // Apply adds the events of one batch; v is the View they lead to. It is called
-// on the apply goroutine.
+// by who applies.
 func (r *Resources) Apply(v *mvcc.View, events []mvcc.Event) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

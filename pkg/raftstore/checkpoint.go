@@ -19,7 +19,7 @@ import (
 )
 
 // checkpointer is the goroutine that owns the bbolt file. It writes the state at one applied index into it (I3), off the path of
-// writes and reads: the apply goroutine only captures what has changed. A failure loses nothing, since the WAL keeps what bbolt
+// writes and reads: applying only captures what has changed. A failure loses nothing, since the WAL keeps what bbolt
 // lacks; the next attempt covers it again.
 type checkpointer struct {
 	s     *Store

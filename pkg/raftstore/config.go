@@ -48,7 +48,7 @@ type Config struct {
 	// WALSegmentBytes is the size of one WAL file. Default that of package wal.
 	WALSegmentBytes int64
 
-	// OnApply is called on the apply goroutine after the View is published and before the callers are answered.
+	// OnApply is called by who applies, after the View is published and before the callers are answered.
 	// It must not block and must not call into the Store, except View.
 	OnApply func(v *mvcc.View, events []mvcc.Event)
 	// OnEvent is told what happens inside, for a log. It is called from several goroutines and must not block.

@@ -17,7 +17,7 @@ var (
 	ErrNotLeader = errors.New("not leader")
 	// ErrLeaderChanged: the leader changed while the call waited.
 	ErrLeaderChanged = errors.New("leader changed")
-	// ErrTooManyRequests: the proposal queue is full, or the apply goroutine lags too far behind the log.
+	// ErrTooManyRequests: the proposal queue is full, or applying lags too far behind the log.
 	ErrTooManyRequests = errors.New("too many requests")
 	// ErrRequestTooLarge: the log entry would be larger than Config.MaxRequestBytes.
 	ErrRequestTooLarge = errors.New("request is too large")

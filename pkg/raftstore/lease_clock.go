@@ -12,10 +12,10 @@ import (
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
-// leaseClock knows when leases end. It decides nothing by itself: the lease goroutine asks what has expired and proposes the
+// leaseClock knows when leases end. It decides nothing by itself: the ticker asks what has expired and proposes the
 // revocation, which takes effect when it is applied. Only the leader's clock runs; on the other members every lease is endless.
 //
-// The deadlines have three users (apply tells of grants, calls renew, the lease goroutine asks for what is due), each of which
+// The deadlines have three users (apply tells of grants, calls renew, the ticker asks for what is due), each of which
 // needs the answer at once, so the table has a mutex of its own instead of a goroutine. No call under it does more than a heap
 // operation, promote and the periodic checkpoint aside.
 type leaseClock struct {

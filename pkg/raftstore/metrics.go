@@ -23,7 +23,7 @@ type metrics struct {
 	compactedRows                                                  prometheus.Counter
 	walWrite, hash, compactPause, compactTotal                     prometheus.Histogram
 	clusterVersion                                                 *prometheus.GaugeVec
-	compactBegan                                                   time.Time // owned by the apply goroutine
+	compactBegan                                                   time.Time // owned by who applies
 	leaseTTL                                                       prometheus.Histogram
 	fsync, commit, snapshot, defrag, backupDuration                prometheus.Histogram
 	dbSize, dbInUse, quota, revision, compacted, keys              prometheus.Gauge

@@ -32,7 +32,7 @@ func (w *waiter) finish(o outcome) {
 
 var waiterPool = sync.Pool{New: func() any { return &waiter{done: make(chan struct{}, 1)} }}
 
-// waiters are the calls in flight by request ID. Callers add, the apply goroutine takes a batch under one lock.
+// waiters are the calls in flight by request ID. Callers add, who applies takes a batch under one lock.
 type waiters struct {
 	mu   sync.Mutex
 	byID map[uint64]*waiter

@@ -3,7 +3,7 @@
 //
 // # Data flow
 //
-//	apply goroutine -- Append --> log (all events of the window, bounded)
+//	who applies -- Append --> log (all events of the window, bounded)
 //	                                |-- sub-log per topic (references)
 //	                                '-- marks the groups an event concerns
 //	notifier -- wakes the watchers of marked groups: a cursor is put on its

@@ -14,7 +14,7 @@ import (
 //
 // Lock order: Hub.mu, Hub.logMu; and apart from these group.mu, Stream.mu. No
 // goroutine holds Hub.mu or Hub.logMu while it takes one of the other two, so
-// neither the apply goroutine nor a reader waits for a stream.
+// neither who applies nor a reader waits for a stream.
 type Hub struct {
 	opts Options
 	env  Env
@@ -93,7 +93,7 @@ func (h *Hub) Close() {
 
 // Append takes over the events up to v in (mod, sub) order; those the hub has are
 // skipped. v must be what env.View() returns by now. One goroutine at a time calls
-// it, the apply goroutine. It never waits for a watcher: it writes the log, marks the concerned groups
+// it, that of who applies. It never waits for a watcher: it writes the log, marks the concerned groups
 // and leaves waking to the notifier. If the events do not connect to the log's end
 // (the state came from a snapshot), the log starts over and cursors read history.
 func (h *Hub) Append(v *mvcc.View, events []mvcc.Event) {

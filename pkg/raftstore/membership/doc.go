@@ -1,5 +1,5 @@
 // Package membership is who belongs to the cluster: members, their URLs and names, learners, IDs that are gone for good, and
-// the cluster's version. It is pure: the apply goroutine of raftstore feeds it committed configuration changes and attribute
+// the cluster's version. It is pure: raftstore feeds it, where it applies, committed configuration changes and attribute
 // updates in log order and publishes the result; nothing here does I/O, takes a lock or reads a clock.
 //
 // A Cluster is immutable. Apply... methods return a new one that shares what did not change, so a reader may keep any Cluster
