@@ -21,3 +21,10 @@ func lockFile(f *os.File) error {
 	}
 	return nil
 }
+
+func unlockFile(f *os.File) error {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_UN); err != nil {
+		return fmt.Errorf("unlock %s: %w", f.Name(), err)
+	}
+	return nil
+}

@@ -111,7 +111,15 @@ func (osFS) Lock(name string) (io.Closer, error) {
 		f.Close()
 		return nil, err
 	}
-	return f, nil // closing the descriptor ends the lock
+	return fileLock{f}, nil
+}
+
+// fileLock is a lock that ends with Close, and not later: a process that is just being started may hold a copy of the descriptor until
+// it has become another program.
+type fileLock struct{ *os.File }
+
+func (l fileLock) Close() error {
+	return errors.Join(unlockFile(l.File), l.File.Close())
 }
 
 func (f osFile) Size() (int64, error) {
