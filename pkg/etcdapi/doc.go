@@ -13,7 +13,8 @@
 // writing request and keeps its bytes, nothing is marshalled a second time. A
 // response of the KV service is built as bytes: the store keeps versions as
 // encoded key-values, and the encoder writes headers, tags and lengths around
-// them. In a large response the values are shared with the store, not copied.
+// them. A large list is encoded in chunks as the transport comes to them, and holds
+// pointers to versions until then (encode_list.go).
 // All other messages are plain proto in both directions.
 //
 // # Stack
@@ -79,7 +80,7 @@
 // --max-request-bytes by the store ("request is too large"). Responses have no
 // limit. The Views kept for lists by pages are bounded in number and age; when
 // there are more lists the least recently used one reads old versions instead.
-// A slow reader of a large list holds the bytes of that list, no more.
+// A slow reader of a large list holds the versions of that list and one chunk.
 //
 // Not there yet: users and roles (Auth), changing the members (Cluster), and the
 // Lock and Election services, which are not registered.

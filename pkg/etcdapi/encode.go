@@ -1,19 +1,17 @@
 package etcdapi
 
 import (
-	"slices"
-
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
-// encoder builds a response out of pooled chunks and of byte slices that belong
-// to the store.
+// encoder builds a response out of pooled chunks, of byte slices that belong to
+// the store, and of lists that are encoded as they are sent (listChunk).
 //
 // Bytes are appended to the current chunk, which becomes one buffer of the
-// response when it is full and goes back to the pool when it was sent. A
+// response when it is full and goes back to the pool when it was sent. A lone
 // key-value of shareMin bytes or more is not copied: what the chunk has gathered
 // becomes a buffer, then the value's own bytes do. A chunk cut up in this way is
 // left to the garbage collector: reference counts for its pieces, a tag and a
@@ -26,14 +24,26 @@ type encoder struct {
 	start    int        // first byte of chunk that is not in bufs yet
 	cut      bool       // pieces of the chunk are in bufs
 	shareMin int
+	whole    bool              // the response fits into one chunk
 	boxes    []mem.SliceBuffer // where shared buffers live, see share
+}
+
+// newListEncoder starts a response that is mostly a list, of size bytes or of
+// unknown size if it is negative: what is around the list of a large one takes a
+// small chunk.
+func newListEncoder(size int) *encoder {
+	e := newEncoder(size)
+	if !e.whole {
+		e.newChunk(encodeListHeadBytes)
+	}
+	return e
 }
 
 // newEncoder starts a response of size bytes, or of unknown size if it is negative.
 func newEncoder(size int) *encoder {
 	e := &encoder{shareMin: encodeShareBytesMin}
 	if size >= 0 && size <= encodeWholeBytesMax {
-		e.shareMin = size + 1
+		e.whole, e.shareMin = true, size+1
 		e.newChunk(size)
 	}
 	return e
@@ -69,14 +79,6 @@ func (e *encoder) share(b []byte) {
 	}
 	e.boxes = append(e.boxes, b)
 	e.bufs = append(e.bufs, &e.boxes[len(e.boxes)-1])
-}
-
-// expect makes room for key-values that look as if they will be shared: two
-// buffers each.
-func (e *encoder) expect(vs []*mvcc.Version, shape kvShape) {
-	if len(vs) > 1 && shape == kvWhole && len(vs[0].KV()) >= e.shareMin {
-		e.bufs = slices.Grow(e.bufs, 2*len(vs)+2)
-	}
 }
 
 // cutChunk adds what the chunk gathered since the last cut.
@@ -146,9 +148,7 @@ func (e *encoder) keyValue(num protowire.Number, v *mvcc.Version, s kvShape) {
 		return
 	}
 	e.reserve(sizeBytesField(num, n))
-	e.chunk = protowire.AppendTag(e.chunk, num, protowire.BytesType)
-	e.chunk = protowire.AppendVarint(e.chunk, uint64(n))
-	e.chunk = s.append(e.chunk, v)
+	e.chunk = appendKeyValue(e.chunk, num, v, s)
 }
 
 // kvShape says which fields of a key-value a response carries.

@@ -48,7 +48,7 @@ func encodeRange(h wireHeader, res *mvcc.RangeResult) *reply {
 	if len(res.Versions) <= encodeSizePassKeysMax {
 		size = sizeRange(h, res)
 	}
-	e := newEncoder(size)
+	e := newListEncoder(size)
 	e.rangeFields(h, res)
 	return e.finish()
 }
@@ -64,12 +64,8 @@ func sizeRange(h wireHeader, res *mvcc.RangeResult) int {
 }
 
 func (e *encoder) rangeFields(h wireHeader, res *mvcc.RangeResult) {
-	shape := rangeShape(res)
 	e.header(respHeader, h)
-	e.expect(res.Versions, shape)
-	for _, v := range res.Versions {
-		e.keyValue(rangeKVs, v, shape)
-	}
+	e.keyValues(rangeKVs, res.Versions, rangeShape(res))
 	e.boolField(rangeMore, res.More)
 	e.uintField(rangeCount, uint64(res.Count))
 }
@@ -82,16 +78,13 @@ func encodeStreamChunk(h wireHeader, page *mvcc.Page) *reply {
 	if page.Last {
 		inner = sizeRange(h, res)
 	}
-	e := newEncoder(sizeBytesField(streamRangeResponse, inner))
+	e := newListEncoder(sizeBytesField(streamRangeResponse, inner))
 	e.openField(streamRangeResponse, inner)
 	if page.Last {
 		e.rangeFields(h, res)
 		return e.finish()
 	}
-	e.expect(res.Versions, shape)
-	for _, v := range res.Versions {
-		e.keyValue(rangeKVs, v, shape)
-	}
+	e.keyValues(rangeKVs, res.Versions, shape)
 	return e.finish()
 }
 
@@ -133,9 +126,7 @@ func sizeDelete(h wireHeader, res *mvcc.DeleteResult) int {
 func (e *encoder) deleteFields(h wireHeader, res *mvcc.DeleteResult) {
 	e.header(respHeader, h)
 	e.uintField(deleteDeleted, uint64(res.Deleted))
-	for _, v := range res.Prev {
-		e.keyValue(deletePrevKVs, v, kvWhole)
-	}
+	e.keyValues(deletePrevKVs, res.Prev, kvWhole)
 }
 
 // encodeTxn encodes a TxnResponse.

@@ -247,11 +247,9 @@ func (w *world) checkReads(info headerInfo) {
 	}
 }
 
-// TestEncodeLargeListShares checks that a large list holds the store's own bytes
-// and few others, and that it has the right length when it is not sized first.
-func TestEncodeLargeListShares(t *testing.T) {
+// largeList is a world's list of keys with values of valueBytes, and its header.
+func largeList(t *testing.T, keys, valueBytes int) (wireHeader, *mvcc.RangeResult) {
 	w := newWorld(t, 1)
-	const keys, valueBytes = encodeSizePassKeysMax + 100, 3000
 	for i := range keys {
 		w.apply(&pb.InternalRaftRequest{Put: &pb.PutRequest{Key: fmt.Appendf(nil, "k%05d", i), Value: make([]byte, valueBytes)}})
 	}
@@ -260,26 +258,75 @@ func TestEncodeLargeListShares(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := wireHeader{rev: v.Revision(), term: 1}
+	return wireHeader{rev: v.Revision(), term: 1}, res
+}
+
+// TestEncodeLargeListAsItIsSent checks that a large list, of which the transport
+// asks the length at once, takes a hundredth of its size until it is read, and
+// that it is right when it is not sized first.
+func TestEncodeLargeListAsItIsSent(t *testing.T) {
+	h, res := largeList(t, encodeSizePassKeysMax+100, 3000)
 	r := encodeRange(h, res)
 	if got, want := r.bufs.Len(), sizeRange(h, res); got != want {
 		t.Fatalf("encoded %d bytes, sized %d", got, want)
 	}
-	shared := map[*byte]bool{}
+	if most := sizeRange(h, res)/(encodeChunkBytes-3100) + 3; len(r.bufs) > most {
+		t.Fatalf("%d buffers, want %d at most", len(r.bufs), most)
+	}
 	for _, b := range r.bufs {
-		shared[&b.ReadOnlyData()[0]] = true
-	}
-	own := r.bufs.Len()
-	for _, x := range res.Versions {
-		if !shared[&x.KV()[0]] {
-			t.Fatalf("key %s was copied", x.Key())
+		if c, ok := b.(*listChunk); ok && c.data != nil {
+			t.Fatal("a chunk was encoded before it was read")
+		} else if !ok && b.Len() > encodeListHeadBytes {
+			t.Fatalf("%d bytes were encoded before they were read", b.Len())
 		}
-		own -= len(x.KV())
 	}
-	if own > 16*keys {
-		t.Fatalf("%d bytes beside the values of %d keys", own, keys)
+	wantEncoding(t, r, rangeMessage(t, &pb.ResponseHeader{Revision: int64(res.Revision), RaftTerm: 1}, res))
+}
+
+// TestEncodeLargeValuesInList checks a list in which some values are too large
+// for a chunk: those are the store's own bytes.
+func TestEncodeLargeValuesInList(t *testing.T) {
+	h, res := largeList(t, 5, encodeChunkBytes)
+	_, few := largeList(t, 5, 10)
+	res.Versions = []*mvcc.Version{few.Versions[0], few.Versions[1], res.Versions[2], few.Versions[3], res.Versions[4]}
+	r := encodeRange(h, res)
+	shared := 0
+	for _, b := range r.bufs {
+		if p := &b.ReadOnlyData()[0]; p == &res.Versions[2].KV()[0] || p == &res.Versions[4].KV()[0] {
+			shared++
+		}
 	}
-	wantEncoding(t, r, rangeMessage(t, &pb.ResponseHeader{Revision: int64(v.Revision()), RaftTerm: 1}, res))
+	if shared != 2 {
+		t.Fatalf("%d large values are shared, want 2", shared)
+	}
+	wantEncoding(t, r, rangeMessage(t, &pb.ResponseHeader{Revision: int64(res.Revision), RaftTerm: 1}, res))
+}
+
+// TestListChunkIsGivenBack checks that the encoding goes with the last user and
+// not before.
+func TestListChunkIsGivenBack(t *testing.T) {
+	h, res := largeList(t, 100, 3000)
+	r := encodeRange(h, res)
+	var c *listChunk
+	for _, b := range r.bufs {
+		if l, ok := b.(*listChunk); ok {
+			c = l
+			break
+		}
+	}
+	if c == nil {
+		t.Fatal("no chunk in a list of 300 kB")
+	}
+	c.Ref()
+	before := c.ReadOnlyData()
+	c.Free()
+	if after := c.ReadOnlyData(); &before[0] != &after[0] {
+		t.Fatal("a chunk in use was encoded anew")
+	}
+	c.Free()
+	if c.data != nil {
+		t.Fatal("a chunk that nobody uses holds its encoding")
+	}
 }
 
 // TestEncodeSmallIsOneBuffer checks the shape of the usual answer.
