@@ -3,7 +3,8 @@
 //
 // The floor (floor.go, floor_watch.go) is a grpc-go server that decodes
 // requests and answers with canned, pre-encoded bytes: nothing built on grpc-go
-// can be faster. Each server is started on a fresh data dir with its default
+// can be faster. Its watches join what waits for a stream into one message, and
+// let senders with a message run before a small write, as shim's do. Each server is started on a fresh data dir with its default
 // flags, driven over raw gRPC stubs in the shapes that kube-apiservers send, and
 // ended by its process ID.
 //

@@ -30,6 +30,8 @@ type floor struct {
 	rev   atomic.Int64
 	lists sync.Map // shape -> what is sent for it
 
+	queued atomic.Int64 // messages in the queues of watch streams
+
 	mu       sync.Mutex
 	watchers map[string]map[floorWatcher]bool // key -> its watchers; guarded by mu
 	ranges   map[floorWatcher]bool            // those of more than a key; guarded by mu
@@ -37,6 +39,9 @@ type floor struct {
 
 // canned is an encoded message that the codec sends as it is.
 type canned []byte
+
+// joined are canned messages that are sent as one.
+type joined []canned
 
 type floorCodec struct{ proto encoding.CodecV2 }
 
@@ -46,6 +51,13 @@ func (c floorCodec) Unmarshal(b mem.BufferSlice, v any) error { return c.proto.U
 func (c floorCodec) Marshal(v any) (mem.BufferSlice, error) {
 	if b, ok := v.(canned); ok {
 		return mem.BufferSlice{mem.SliceBuffer(b)}, nil
+	}
+	if all, ok := v.(joined); ok {
+		bufs := make(mem.BufferSlice, len(all))
+		for i, b := range all {
+			bufs[i] = mem.SliceBuffer(b)
+		}
+		return bufs, nil
 	}
 	return c.proto.Marshal(v)
 }
@@ -77,7 +89,7 @@ func serveFloor(addr string) error {
 		<-stop
 		g.Stop()
 	}()
-	return g.Serve(l)
+	return g.Serve(floorListener{l, f})
 }
 
 func unary[T any](answer func(*T) canned) grpc.MethodHandler {

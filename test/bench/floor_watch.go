@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"net"
+	"runtime"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -12,6 +14,9 @@ import (
 // full.
 const floorQueue = 1024
 
+// floorWriteBuffer is the size of grpc-go's write buffer.
+const floorWriteBuffer = 32 * 1024
+
 // floorWatcher is one watch on a stream.
 type floorWatcher struct {
 	stream   *floorStream
@@ -21,12 +26,43 @@ type floorWatcher struct {
 
 type floorStream struct {
 	ctx    context.Context
-	events chan canned
+	events chan floorEvent
+	floor  *floor
+}
+
+// floorEvent is a message for one stream. Those of events to one watch can be
+// joined: encoded messages one behind the other are the message of both.
+type floorEvent struct {
+	b       canned
+	id      int64
+	created bool
+}
+
+// floorBatchMax bounds the messages that are joined.
+const floorBatchMax = 64
+
+// batch is e and what waits behind it for the same watch; held is a message that
+// was taken from the queue and belongs to another.
+func (s *floorStream) batch(e floorEvent) (all joined, held *floorEvent) {
+	all = append(all, e.b)
+	for !e.created && len(all) < floorBatchMax {
+		select {
+		case next := <-s.events:
+			s.floor.queued.Add(-1)
+			if next.created || next.id != e.id {
+				return all, &next
+			}
+			all = append(all, next.b)
+		default:
+			return all, nil
+		}
+	}
+	return all, nil
 }
 
 // doWatch registers the watches that a stream asks for, and sends to it.
 func (f *floor) doWatch(_ any, stream grpc.ServerStream) error {
-	s := &floorStream{ctx: stream.Context(), events: make(chan canned, floorQueue)}
+	s := &floorStream{ctx: stream.Context(), events: make(chan floorEvent, floorQueue), floor: f}
 	gone := make(chan struct{})
 	go func() {
 		defer close(gone)
@@ -37,9 +73,14 @@ func (f *floor) doWatch(_ any, stream grpc.ServerStream) error {
 		select {
 		case <-s.ctx.Done():
 			return nil
-		case b := <-s.events:
-			if err := stream.SendMsg(b); err != nil {
-				return err
+		case e := <-s.events:
+			f.queued.Add(-1)
+			for next := &e; next != nil; {
+				var all joined
+				all, next = s.batch(*next)
+				if err := stream.SendMsg(all); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -77,14 +118,17 @@ func (f *floor) register(s *floorStream, stream grpc.ServerStream) {
 			f.watchers[w.key][w] = true
 		}
 		f.mu.Unlock()
-		w.send(mustMarshal(&pb.WatchResponse{Header: header(f.rev.Load()), WatchId: w.id, Created: true}))
+		w.send(floorEvent{mustMarshal(&pb.WatchResponse{Header: header(f.rev.Load()), WatchId: w.id, Created: true}), w.id, true})
 	}
 }
 
-func (w floorWatcher) send(b canned) {
+func (w floorWatcher) send(e floorEvent) {
+	queued := &w.stream.floor.queued
+	queued.Add(1)
 	select {
-	case w.stream.events <- b:
+	case w.stream.events <- e:
 	case <-w.stream.ctx.Done():
+		queued.Add(-1)
 	}
 }
 
@@ -104,7 +148,7 @@ func (f *floor) fanOut(put *pb.PutRequest, rev int64) {
 			b = mustMarshal(&pb.WatchResponse{Header: header(rev), WatchId: w.id, Events: []*mvccpb.Event{{Kv: kv, PrevKv: kv}}})
 			encoded[w.id] = b
 		}
-		w.send(b)
+		w.send(floorEvent{b: b, id: w.id})
 	}
 	for w := range f.watchers[key] {
 		send(w)
@@ -114,4 +158,32 @@ func (f *floor) fanOut(put *pb.PutRequest, rev int64) {
 			send(w)
 		}
 	}
+}
+
+// floorListener's connections let streams with a message in their queue run
+// before a write of less than a full buffer, as shim's do: many messages then
+// share a system call.
+type floorListener struct {
+	net.Listener
+	floor *floor
+}
+
+func (l floorListener) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return floorConn{c.(*net.TCPConn), l.floor}, nil
+}
+
+type floorConn struct {
+	*net.TCPConn
+	floor *floor
+}
+
+func (c floorConn) Write(b []byte) (int, error) {
+	if len(b) < floorWriteBuffer && c.floor.queued.Load() > 0 {
+		runtime.Gosched()
+	}
+	return c.TCPConn.Write(b)
 }
