@@ -5,7 +5,8 @@
 // The log needs about a dozen file calls. They stand here as two interfaces, FS and File, with three users behind them:
 //
 //   - OS: the real file system. File.Sync is fdatasync where the kernel has it, Preallocate is fallocate, and where either
-//     is missing a portable form with the same promise (fsync; writing zeros) takes its place.
+//     is missing a portable form with the same promise (fsync; writing zeros) takes its place. OpenDirect is O_DIRECT on Linux,
+//     and an ordinary file elsewhere or where the file system refuses it; the alignment is asked for in all cases.
 //   - Mem: a full twin in memory which knows what is durable and what is not. Mem.Crash gives the file system that a power
 //     cut would leave.
 //   - Hooked: a wrapper around any FS whose hooks see each call before it (to fail it, cut it short, or block it) and after

@@ -1,11 +1,13 @@
 package vfs
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"io/fs"
 	"path"
 	"reflect"
+	"syscall"
 	"testing"
 )
 
@@ -28,6 +30,7 @@ func testFS(t *testing.T, fsys FS, root string) {
 	check("mkdir again", fsys.MkdirAll(dir), nil)
 	testMissing(check, fsys, root, path.Join(dir, "f"))
 	testFile(t, check, fsys, path.Join(dir, "f"))
+	testDirect(t, check, fsys, path.Join(dir, "f"))
 	testNames(t, check, fsys, dir)
 
 	lock, err := fsys.Lock(path.Join(dir, "lock"))
@@ -89,6 +92,43 @@ func testFile(t *testing.T, check checker, fsys FS, name string) {
 		t.Error("a read-only file was written")
 	}
 	check("close", ro.Close(), nil)
+}
+
+// testDirect writes a block past the page cache into a file of which a reader has seen the old one, and leaves its size.
+func testDirect(t *testing.T, check checker, fsys FS, name string) {
+	_, err := fsys.OpenDirect(name + "2")
+	check("open direct", err, fs.ErrNotExist)
+	reader, err := fsys.Open(name)
+	check("open", err, nil)
+	seen := make([]byte, 4)
+	if _, err := reader.ReadAt(seen, 2); err != nil || string(seen) != "\x00\x00\x00\x00" {
+		t.Errorf("read: %q, %v", seen, err)
+	}
+	f, err := fsys.OpenDirect(name)
+	check("open direct", err, nil)
+	block := append(AlignedBuffer(10), bytes.Repeat([]byte("abcd"), DirectBytes/4)...)
+	if n, err := f.WriteAt(block, 0); n != DirectBytes || err != nil {
+		t.Errorf("write: %d, %v", n, err)
+	}
+	check("sync", f.Sync(), nil)
+	if _, err := reader.ReadAt(seen, 2); err != nil || string(seen) != "cdab" {
+		t.Errorf("read: %q, %v", seen, err)
+	}
+	clear(block)
+	if n, err := f.ReadAt(block, 0); n != DirectBytes || err != nil || string(block[:4]) != "abcd" {
+		t.Errorf("read: %d, %v", n, err)
+	}
+	for _, c := range []struct {
+		p   []byte
+		off int64
+	}{{block, 512}, {block[:512], 0}, {append(AlignedBuffer(2*DirectBytes), make([]byte, DirectBytes+8)...)[8:], 0}} {
+		_, err := f.WriteAt(c.p, c.off)
+		check("write what is not aligned", err, syscall.EINVAL)
+		_, err = f.ReadAt(c.p, c.off)
+		check("read what is not aligned", err, syscall.EINVAL)
+	}
+	check("close", f.Close(), nil)
+	check("close", reader.Close(), nil)
 }
 
 // testNames begins with the file f in dir.

@@ -70,7 +70,8 @@ type Hooks struct {
 }
 
 // ShortWrite, given by Hooks.Before for a write, lets Bytes of it happen and fails it with Err. As with a kernel, which runs
-// out of blocks, not of bytes, the written part ends at a sector: Bytes is rounded down to that.
+// out of blocks, not of bytes, the written part ends at a sector: Bytes is rounded down to that. For a file from
+// OpenDirect it is rounded down to a block, and the call says, as the kernel does, that nothing was written.
 type ShortWrite struct {
 	Bytes int64
 	Err   error
@@ -96,8 +97,9 @@ type hookedFS struct {
 }
 
 type hookedFile struct {
-	fs    *hookedFS
-	inner File
+	fs     *hookedFS
+	inner  File
+	direct bool
 }
 
 func (h *hookedFS) do(op Op, call func() error) error {
@@ -114,7 +116,7 @@ func (h *hookedFS) do(op Op, call func() error) error {
 	return err
 }
 
-func (h *hookedFS) openFile(kind OpKind, name string, call func(string) (File, error)) (File, error) {
+func (h *hookedFS) openFile(kind OpKind, name string, call func(string) (File, error), direct bool) (File, error) {
 	var f File
 	err := h.do(Op{Kind: kind, Path: name}, func() (err error) {
 		f, err = call(name)
@@ -123,7 +125,7 @@ func (h *hookedFS) openFile(kind OpKind, name string, call func(string) (File, e
 	if err != nil {
 		return nil, err
 	}
-	opened := &hookedFile{fs: h, inner: f}
+	opened := &hookedFile{fs: h, inner: f, direct: direct}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.open[opened] = name
@@ -131,13 +133,19 @@ func (h *hookedFS) openFile(kind OpKind, name string, call func(string) (File, e
 }
 
 func (h *hookedFS) Create(name string) (File, error) {
-	return h.openFile(OpCreate, name, h.inner.Create)
+	return h.openFile(OpCreate, name, h.inner.Create, false)
 }
 
-func (h *hookedFS) Open(name string) (File, error) { return h.openFile(OpOpen, name, h.inner.Open) }
+func (h *hookedFS) Open(name string) (File, error) {
+	return h.openFile(OpOpen, name, h.inner.Open, false)
+}
+
+func (h *hookedFS) OpenDirect(name string) (File, error) {
+	return h.openFile(OpOpen, name, h.inner.OpenDirect, true)
+}
 
 func (h *hookedFS) OpenReadOnly(name string) (File, error) {
-	return h.openFile(OpOpen, name, h.inner.OpenReadOnly)
+	return h.openFile(OpOpen, name, h.inner.OpenReadOnly, false)
 }
 
 func (h *hookedFS) MkdirAll(dir string) error {
@@ -208,8 +216,14 @@ func (f *hookedFile) WriteAt(p []byte, off int64) (n int, err error) {
 	})
 	var short *ShortWrite
 	if errors.As(err, &short) && n == 0 {
-		end := (off + min(short.Bytes, int64(len(p)))) / SectorBytes * SectorBytes
-		n, _ = f.inner.WriteAt(p[:max(end-off, 0)], off)
+		unit := int64(SectorBytes)
+		if f.direct {
+			unit = DirectBytes
+		}
+		end := (off + min(short.Bytes, int64(len(p)))) / unit * unit
+		if n, _ = f.inner.WriteAt(p[:max(end-off, 0)], off); f.direct {
+			n = 0
+		}
 	}
 	return n, err
 }

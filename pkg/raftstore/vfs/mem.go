@@ -97,11 +97,14 @@ func (m *Mem) Create(name string) (File, error) {
 	return &memFile{fs: m, name: name, node: n}, nil
 }
 
-func (m *Mem) Open(name string) (File, error) { return m.open(name, false) }
+func (m *Mem) Open(name string) (File, error) { return m.open(name, memFile{}) }
 
-func (m *Mem) OpenReadOnly(name string) (File, error) { return m.open(name, true) }
+func (m *Mem) OpenDirect(name string) (File, error) { return m.open(name, memFile{direct: true}) }
 
-func (m *Mem) open(name string, readOnly bool) (File, error) {
+func (m *Mem) OpenReadOnly(name string) (File, error) { return m.open(name, memFile{readOnly: true}) }
+
+// open gives the file with the properties of as.
+func (m *Mem) open(name string, as memFile) (File, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	name = path.Clean(name)
@@ -112,7 +115,8 @@ func (m *Mem) open(name string, readOnly bool) (File, error) {
 	if n.dir {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EISDIR}
 	}
-	return &memFile{fs: m, name: name, node: n, readOnly: readOnly}, nil
+	as.fs, as.name, as.node = m, name, n
+	return &as, nil
 }
 
 func (m *Mem) MkdirAll(dir string) error {
@@ -225,7 +229,7 @@ func (m *Mem) SyncDir(dir string) error {
 }
 
 func (m *Mem) Lock(name string) (io.Closer, error) {
-	f, err := m.open(name, false)
+	f, err := m.Open(name)
 	if err != nil {
 		f, err = m.Create(name)
 	}

@@ -11,6 +11,7 @@ type memFile struct {
 	name     string
 	node     *memNode
 	readOnly bool
+	direct   bool // takes aligned reads and writes only
 	closed   bool
 }
 
@@ -19,6 +20,9 @@ func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
 	defer f.fs.mu.Unlock()
 	if f.closed {
 		return 0, f.fail("read", fs.ErrClosed)
+	}
+	if f.direct && !aligned(p, off) {
+		return 0, f.fail("read", syscall.EINVAL)
 	}
 	if off >= int64(len(f.node.data)) {
 		return 0, io.EOF
@@ -35,6 +39,9 @@ func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 	defer f.fs.mu.Unlock()
 	if err := f.writable("write"); err != nil {
 		return 0, err
+	}
+	if f.direct && !aligned(p, off) {
+		return 0, f.fail("write", syscall.EINVAL)
 	}
 	if end := off + int64(len(p)); end > int64(len(f.node.data)) {
 		if err := f.grow("write", end); err != nil {

@@ -22,6 +22,20 @@ func fallocate(f *os.File, size int64) (bool, error) {
 	return true, err
 }
 
+// openDirectFlag makes reads and writes of the file pass the page cache.
+const openDirectFlag = unix.O_DIRECT
+
+// setBuffered takes openDirectFlag back.
+func setBuffered(f *os.File) error {
+	return ignoringEINTR(f, "fcntl", func(fd int) error {
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+		if err == nil {
+			_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags&^unix.O_DIRECT)
+		}
+		return err
+	})
+}
+
 func ignoringEINTR(f *os.File, op string, call func(fd int) error) error {
 	conn, err := f.SyscallConn()
 	if err != nil {

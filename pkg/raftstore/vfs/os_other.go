@@ -2,7 +2,15 @@
 
 package vfs
 
-import "os"
+import (
+	"errors"
+	"os"
+)
+
+// openDirectFlag: what other systems have in its place is not used.
+const openDirectFlag = 0
+
+func setBuffered(*os.File) error { return errors.ErrUnsupported }
 
 // fdatasync is a full fsync here: os.File.Sync also asks the drive to empty its cache on darwin.
 func fdatasync(f *os.File) error { return f.Sync() }

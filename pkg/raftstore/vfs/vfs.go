@@ -13,6 +13,11 @@ type FS interface {
 	Create(name string) (File, error)
 	// Open opens an existing file for reading and writing.
 	Open(name string) (File, error)
+	// OpenDirect opens an existing file for reading and writing past the page cache, where the file system can; where it
+	// cannot, the file is an ordinary one. In both cases reads and writes are of whole blocks from aligned memory: offset,
+	// length and address are multiples of DirectBytes (AlignedBuffer), else they fail with EINVAL. A written block still
+	// needs Sync to be durable. Of a write that fails any blocks may be written, whatever number it answers. Who reads the file otherwise sees what is written.
+	OpenDirect(name string) (File, error)
 	// OpenReadOnly opens an existing file; writing to it fails.
 	OpenReadOnly(name string) (File, error)
 	// MkdirAll makes a directory and those above it, mode 0700. Each name that is new is durable when it returns.

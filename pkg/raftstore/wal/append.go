@@ -3,6 +3,8 @@ package wal
 import (
 	"fmt"
 	"time"
+
+	"github.com/kubeshim/shim/pkg/raftstore/vfs"
 )
 
 // Append writes records behind the last one, with one write call, and gives the position of the first. They are not
@@ -64,51 +66,44 @@ func (w *WAL) append(size int64, encode func(*encoder)) (Position, error) {
 		return pos, nil
 	}
 	e := w.enc
-	e.buf = e.buf[:0]
+	e.reserve(size)
 	encode(&e)
-	end := w.tail + size
-	if int64(len(e.buf)) != size {
-		panic(fmt.Sprintf("wal: records of %d bytes were encoded to %d", size, len(e.buf)))
+	if got := int64(len(e.buf) - len(w.enc.buf)); got != size {
+		panic(fmt.Sprintf("wal: records of %d bytes were encoded to %d", size, got))
 	}
-	if end > w.filled {
-		e.buf = append(e.buf, make([]byte, roundUp(end, pageBytes)-end)...)
-	}
-	if err := w.write(e.buf); err != nil {
+	if err := w.write(e.pages()); err != nil {
 		return Position{}, err
 	}
-	w.filled = max(w.filled, roundUp(end, pageBytes))
+	e.written()
 	w.enc = e
-	if cap(e.buf) > bufferKeepBytes {
-		w.enc.buf = nil
-	}
-	w.tail = end
-	w.tailBytes.Store(end)
+	w.tail += size
+	w.tailBytes.Store(w.tail)
 	w.marked = false
 	return pos, nil
 }
 
-// write puts buf at the tail. If the disk is full in the middle of it, zeros take the place of what was written, durably,
-// so that it cannot be taken for records later.
-func (w *WAL) write(buf []byte) error {
+// write puts pages, the first of which is the one of the tail, into the file. If the disk is full in the middle of it, zeros
+// take the place of what is behind the tail, durably, so that it cannot be taken for records later.
+func (w *WAL) write(pages []byte) error {
 	began := time.Now()
-	n, err := w.file.WriteAt(buf, w.tail)
+	begun := int64(len(w.enc.buf))
+	n, err := w.file.WriteAt(pages, w.tail-begun)
 	if err == nil {
 		w.o.OnWrite(n, time.Since(began))
 		return nil
 	}
 	name := segmentName(w.dir, w.header.number)
-	err = noSpaceOr(fmt.Sprintf("write %d bytes to %s at offset %d", len(buf), name, w.tail), err)
+	err = noSpaceOr(fmt.Sprintf("write %d bytes to %s at offset %d", len(pages), name, w.tail-begun), err)
 	if !isNoSpace(err) {
 		return w.fail(err)
 	}
-	if n > 0 {
-		clear(buf)
-		if _, zerr := w.file.WriteAt(buf[:n], w.tail); zerr != nil {
-			return w.fail(fmt.Errorf("undo a write that found the disk full: %w", zerr))
-		}
-		if serr := w.syncFile(); serr != nil {
-			return serr
-		}
+	// All of it, as nobody says how far the write came. Where there is no room for the zeros, there was none for the records.
+	clear(pages[begun:])
+	if _, zerr := w.file.WriteAt(pages, w.tail-begun); zerr != nil && !vfs.IsNoSpace(zerr) {
+		return w.fail(fmt.Errorf("undo a write that found the disk full: %w", zerr))
+	}
+	if serr := w.syncFile(); serr != nil {
+		return serr
 	}
 	return err
 }

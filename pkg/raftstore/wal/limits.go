@@ -1,5 +1,7 @@
 package wal
 
+import "github.com/kubeshim/shim/pkg/raftstore/vfs"
+
 const (
 	// headerBytes is the size of a segment's header block; the first record stands behind it. It is a page, so that no
 	// later write touches the page of the header.
@@ -12,8 +14,10 @@ const (
 	alignBytes = 8
 	// sectorBytes is the unit a crash keeps or loses.
 	sectorBytes = 512
-	// pageBytes is the unit in which the kernel writes files back.
-	pageBytes = 4096
+	// pageBytes is the block in which the log is written: each write is of whole pages.
+	pageBytes = vfs.DirectBytes
+	// bufferBytesMin is the write buffer's first size.
+	bufferBytesMin = 16 << 10
 	// bufferKeepBytes is up to which size the write buffer is kept from one Append to the next.
 	bufferKeepBytes = 8 << 20
 	// readBytes is how much replay reads at once.

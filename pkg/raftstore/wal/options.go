@@ -18,7 +18,7 @@ type Options struct {
 	// segments. It is called by Append on the caller's goroutine, and by Open if there is no segment yet. Replay sees
 	// these records like all others. It must not call the log. Default none.
 	Header func() []Record
-	// OnWrite is told how many bytes each write of Append had, and how long it took. Default none.
+	// OnWrite is told how many bytes each write of Append had, whole pages, and how long it took. Default none.
 	OnWrite func(bytes int, took time.Duration)
 	// OnFsync is told how long each fdatasync of Sync took. Default none.
 	OnFsync func(time.Duration)

@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+
+	"github.com/kubeshim/shim/pkg/raftstore/vfs"
 )
 
 // TypeReserved is the type of the log's own records (the mark that Close leaves, and the seal); callers use 1 to 255.
@@ -87,7 +89,7 @@ func (h recordHeader) durable() uint64 {
 	return h.number - 1 - uint64(h.unsynced)
 }
 
-// encoder appends records to a buffer and carries the chain.
+// encoder appends records to a buffer, which begins where a page does and is aligned for the disk, and carries the chain.
 type encoder struct {
 	buf    []byte
 	seed   uint32
@@ -115,6 +117,29 @@ func (e *encoder) add(typ uint8, durable uint64, pieces ...[]byte) {
 	binary.LittleEndian.PutUint32(h[20:], e.chain)
 	var pad [alignBytes]byte
 	e.buf = append(e.buf, pad[:recordBytes(int64(length))-recordHeaderBytes-int64(length)]...)
+}
+
+// reserve makes room for size bytes more, and for the rest of the page they end in.
+func (e *encoder) reserve(size int64) {
+	need := int(roundUp(int64(len(e.buf))+size, pageBytes))
+	if need > cap(e.buf) {
+		e.buf = append(vfs.AlignedBuffer(max(need, min(2*cap(e.buf), bufferKeepBytes), bufferBytesMin)), e.buf...)
+	}
+}
+
+// pages is what goes to the disk: the buffer, and zeros up to the end of the page.
+func (e *encoder) pages() []byte {
+	n := int64(len(e.buf))
+	return append(e.buf, make([]byte, roundUp(n, pageBytes)-n)...)
+}
+
+// written keeps of the buffer what the last page begins with, which the next write begins with, too.
+func (e *encoder) written() {
+	rest := e.buf[len(e.buf)/pageBytes*pageBytes:]
+	if cap(e.buf) > bufferKeepBytes {
+		e.buf = vfs.AlignedBuffer(bufferBytesMin)
+	}
+	e.buf = append(e.buf[:0], rest...)
 }
 
 // loadChain is the chain as a record says it.

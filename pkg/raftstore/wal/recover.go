@@ -63,13 +63,26 @@ func (w *WAL) recover(numbers []uint64, replay func(Position, Record) error) err
 	w.header = last.header
 	w.tail = last.at
 	w.tailBytes.Store(w.tail)
-	w.filled = roundUp(w.tail, pageBytes)
-	if w.header.zeroed {
-		w.filled = w.header.bytes
-	}
 	w.enc = encoder{seed: last.seed, chain: last.chain, number: last.number}
 	w.durable = last.number
 	w.marked = last.marked
+	return w.reopen(last)
+}
+
+// reopen goes on in the last segment, which was read through the page cache, past it. What the tail's page begins with is read
+// once more: what follows it was cut.
+func (w *WAL) reopen(last *reader) error {
+	w.enc.reserve(pageBytes)
+	w.enc.buf = w.enc.buf[:w.tail%pageBytes]
+	if err := readFull(last.file, w.enc.buf, w.tail-w.tail%pageBytes); err != nil {
+		return fmt.Errorf("read the last page of %s: %w", last.name, err)
+	}
+	file, err := w.fs.OpenDirect(last.name)
+	if err != nil {
+		return fmt.Errorf("open segment: %w", err)
+	}
+	last.file.Close() // synced before
+	w.file = file
 	return nil
 }
 

@@ -93,10 +93,14 @@ func TestReopenedClaims(t *testing.T) {
 	mustAppend(t, w, numbered(1, 100), numbered(2, 100), numbered(3, 100))
 	w, _ = mustOpen(t, mem.Crash(vfs.KeepAll), testOptions())
 	pos := mustAppend(t, w, numbered(4, 100), numbered(5, 100))
+	written, err := w.fs.OpenReadOnly(segmentName("wal", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
 	at := pos.Offset
 	for want := uint64(4); want <= 5; want++ {
 		b := make([]byte, recordHeaderBytes)
-		if err := readFull(w.file, b, at); err != nil {
+		if err := readFull(written, b, at); err != nil {
 			t.Fatal(err)
 		}
 		h, ok := decodeHeader(b, w.enc.seed)

@@ -36,11 +36,14 @@ func (w *WAL) encodeHead(header segmentHeader) (encoder, error) {
 	recs := w.o.Header()
 	header.records = uint32(len(recs))
 	block, seed := header.encode()
-	e := encoder{buf: block, seed: seed, chain: seed, number: header.firstRecord - 1}
+	e := encoder{seed: seed, chain: seed, number: header.firstRecord - 1}
+	e.reserve(headerBytes)
+	e.buf = append(e.buf, block...)
 	for _, r := range recs {
 		if r.Type == TypeReserved {
 			return e, ErrReservedType
 		}
+		e.reserve(recordBytes(int64(len(r.Data))))
 		e.add(r.Type, header.firstRecord-1, r.Data)
 	}
 	if limit := w.o.SegmentBytes / 2; int64(len(e.buf)) > limit {
@@ -52,14 +55,13 @@ func (w *WAL) encodeHead(header segmentHeader) (encoder, error) {
 // install writes the head into the spare and gives it its name, under dirMu.
 func (w *WAL) install(header segmentHeader, e encoder) error {
 	spare := path.Join(w.dir, spareName)
-	file, err := w.fs.Open(spare)
+	file, err := w.fs.OpenDirect(spare)
 	if err != nil {
 		return w.fail(fmt.Errorf("open spare segment: %w", err))
 	}
 	end := int64(len(e.buf))
 	w.spare.zeroed = false // until it is known what came of the write
-	buf := append(e.buf, make([]byte, roundUp(end, pageBytes)-end)...)
-	if _, err := file.WriteAt(buf, 0); err != nil {
+	if _, err := file.WriteAt(e.pages(), 0); err != nil {
 		file.Close()
 		return w.failUnlessNoSpace(noSpaceOr("write segment header", err))
 	}
@@ -85,12 +87,10 @@ func (w *WAL) install(header segmentHeader, e encoder) error {
 		w.file.Close() // synced before; a close has nothing left to lose
 		w.fullBytes.Add(w.header.bytes)
 	}
+	e.written()
 	w.file, w.header, w.enc = file, header, e
 	w.durable = e.number
-	w.tail, w.filled = end, roundUp(end, pageBytes)
-	if header.zeroed {
-		w.filled = header.bytes
-	}
+	w.tail = end
 	w.tailBytes.Store(w.tail)
 	w.marked = false
 	w.segments = append(w.segments, segment{header.number, header.bytes})
@@ -101,13 +101,14 @@ func (w *WAL) install(header segmentHeader, e encoder) error {
 // seal says at the end of the current segment that there is a next one: a log whose last segment is sealed has lost what was behind it.
 // Nothing depends on the seal, so it is left out where there is no room for it.
 func (w *WAL) seal() error {
-	e := encoder{seed: w.enc.seed, chain: w.enc.chain, number: w.enc.number}
-	e.add(TypeReserved, w.durable, sealPayload)
-	if w.tail+int64(len(e.buf)) > w.header.bytes {
+	if w.tail+sealBytes > w.header.bytes {
 		return nil
 	}
+	e := w.enc
+	e.reserve(sealBytes)
+	e.add(TypeReserved, w.durable, sealPayload)
 	name := segmentName(w.dir, w.header.number)
-	if _, err := w.file.WriteAt(e.buf, w.tail); err != nil {
+	if _, err := w.file.WriteAt(e.pages(), w.tail-int64(len(w.enc.buf))); err != nil {
 		if err = noSpaceOr("seal "+name, err); isNoSpace(err) {
 			return nil
 		}

@@ -20,8 +20,7 @@ type WAL struct {
 	file    vfs.File // the current segment
 	header  segmentHeader
 	tail    int64   // where the next record goes
-	filled  int64   // up to where the bytes behind the tail are zeros
-	enc     encoder // the chain behind the last record, and the write buffer
+	enc     encoder // the chain behind the last record; its buffer holds what the tail's page begins with, up to the tail
 	durable uint64  // number of the last record known to be durable
 	marked  bool    // the last record is the mark of Close
 	failed  error   // sticky: a write or fsync failed, nothing is known about what is on disk

@@ -1,0 +1,63 @@
+package vfs
+
+import (
+	"errors"
+	"os"
+	"syscall"
+	"unsafe"
+)
+
+// AlignedBuffer gives an empty slice with a capacity of size bytes, rounded up to DirectBytes, whose first byte is aligned for
+// OpenDirect's files. It stays so: the garbage collector moves nothing that is on the heap.
+func AlignedBuffer(size int) []byte {
+	size = (size + DirectBytes - 1) / DirectBytes * DirectBytes
+	b := make([]byte, size+DirectBytes)
+	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(b)))) & (DirectBytes - 1)
+	return b[skip : skip : skip+size]
+}
+
+// aligned tells whether a file from OpenDirect takes p at an offset.
+func aligned(p []byte, off int64) bool {
+	address := uintptr(unsafe.Pointer(unsafe.SliceData(p)))
+	return off%DirectBytes == 0 && len(p)%DirectBytes == 0 && address%DirectBytes == 0
+}
+
+// directFile is a file of OS from OpenDirect.
+type directFile struct{ osFile }
+
+func (osFS) OpenDirect(name string) (File, error) {
+	f, err := os.OpenFile(name, os.O_RDWR|openDirectFlag, fileMode)
+	if errors.Is(err, syscall.EINVAL) { // the file system does not know the flag
+		f, err = os.OpenFile(name, os.O_RDWR, fileMode)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return directFile{osFile{f}}, nil
+}
+
+func (f directFile) ReadAt(p []byte, off int64) (int, error) {
+	if !aligned(p, off) {
+		return 0, &os.PathError{Op: "read", Path: f.Name(), Err: syscall.EINVAL}
+	}
+	n, err := f.osFile.ReadAt(p, off)
+	if errors.Is(err, syscall.EINVAL) && setBuffered(f.File) == nil {
+		return f.osFile.ReadAt(p, off)
+	}
+	return n, err
+}
+
+// WriteAt goes on through the page cache from the first write that is refused although it is aligned: a file system may take
+// the flag and not the write, and one that ends short may leave a rest that is not aligned.
+func (f directFile) WriteAt(p []byte, off int64) (int, error) {
+	if !aligned(p, off) {
+		return 0, &os.PathError{Op: "write", Path: f.Name(), Err: syscall.EINVAL}
+	}
+	n, err := f.osFile.WriteAt(p, off)
+	if errors.Is(err, syscall.EINVAL) && setBuffered(f.File) == nil {
+		var rest int
+		rest, err = f.osFile.WriteAt(p[n:], off+int64(n))
+		n += rest
+	}
+	return n, err
+}
