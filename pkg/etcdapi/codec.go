@@ -9,13 +9,18 @@ import (
 // codec is the wire codec of the server. It knows two shapes of its own and
 // leaves everything else to plain proto:
 //
-//   - a rawRequest, on the way in: the bytes it came in are kept beside the
+//   - a rawRequest, on the way in: the buffer it came in is kept beside the
 //     message, so that a command goes into the log as it arrived;
 //   - *reply, on the way out: a response that is already bytes, some of them
 //     shared with the store.
-type codec struct{ plain encoding.CodecV2 }
+type codec struct {
+	plain encoding.CodecV2
+	pool  mem.BufferPool // for messages that came in pieces
+}
 
-func newCodec() codec { return codec{plain: encoding.GetCodecV2(encproto.Name)} }
+func newCodec() codec {
+	return codec{plain: encoding.GetCodecV2(encproto.Name), pool: mem.DefaultBufferPool()}
+}
 
 // Name is "proto": the content subtype stays application/grpc(+proto).
 func (codec) Name() string { return encproto.Name }
@@ -31,12 +36,15 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	return c.plain.Marshal(v)
 }
 
-// Unmarshal decodes into v. gRPC reuses the buffers of data after the call, so
-// what outlives it is copied once: the whole of a rawRequest here, the byte
-// fields of other messages by proto.
+// Unmarshal decodes into v. gRPC gives its references to data up after that. A
+// rawRequest takes one of its own to the buffer of the message; a message that
+// came in several is copied into one. proto copies the byte fields of
+// other messages.
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if r, ok := v.(rawRequest); ok {
-		return r.receive(data.Materialize())
+		buf := data.MaterializeToBuffer(c.pool)
+		r.keep(buf)
+		return r.receive(buf.ReadOnlyData())
 	}
 	return c.plain.Unmarshal(data, v)
 }

@@ -2,16 +2,42 @@ package etcdapi
 
 import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 )
 
-// rawRequest is a request that keeps the bytes it came in beside the decoded
-// message. The message may alias the bytes; neither is modified afterwards, and
-// both belong to the garbage collector, so the store may keep them.
-type rawRequest interface{ receive(body []byte) error }
+// rawRequest is a request that keeps the buffer it came in beside the decoded
+// message, which may alias it. Neither is modified, and both are used again after
+// the call: nothing that outlives it may point into them.
+type rawRequest interface {
+	// receive decodes body.
+	receive(body []byte) error
+	// keep takes over a reference to the buffer that body is in.
+	keep(buf mem.Buffer)
+	// release gives the reference up. Message and bytes are invalid then.
+	release()
+}
 
-type rangeRequest struct{ pb.RangeRequest }
+// received is the buffer of a rawRequest.
+type received struct{ buf mem.Buffer }
+
+func (r *received) keep(buf mem.Buffer) { r.buf = buf }
+
+func (r *received) release() {
+	if r.buf != nil { // nil: gRPC failed before it had a message
+		r.buf.Free()
+		r.buf = nil
+	}
+}
+
+// body is the request as it arrived.
+func (r *received) body() []byte { return r.buf.ReadOnlyData() }
+
+type rangeRequest struct {
+	pb.RangeRequest
+	received
+}
 
 func (r *rangeRequest) receive(body []byte) error {
 	if decodeRange(body, &r.RangeRequest) {
@@ -22,12 +48,11 @@ func (r *rangeRequest) receive(body []byte) error {
 
 type putRequest struct {
 	pb.PutRequest
-	body []byte
+	received
 	write
 }
 
 func (r *putRequest) receive(body []byte) error {
-	r.body = body
 	if decodePut(body, &r.PutRequest) {
 		return nil
 	}
@@ -36,12 +61,11 @@ func (r *putRequest) receive(body []byte) error {
 
 type deleteRequest struct {
 	pb.DeleteRangeRequest
-	body []byte
+	received
 	write
 }
 
 func (r *deleteRequest) receive(body []byte) error {
-	r.body = body
 	if decodeDelete(body, &r.DeleteRangeRequest) {
 		return nil
 	}

@@ -10,7 +10,7 @@ import (
 // instead of a dozen; what is beyond goes to the heap piece by piece.
 type txnRequest struct {
 	pb.TxnRequest
-	body []byte
+	received
 	write
 	compare    pb.Compare
 	compares   [1]*pb.Compare
@@ -32,7 +32,6 @@ type txnOp struct {
 }
 
 func (t *txnRequest) receive(body []byte) error {
-	t.body = body
 	if t.decode(body) {
 		return nil
 	}

@@ -62,8 +62,10 @@
 // # Invariants
 //
 //  1. A status sent to a client comes from errors.go, or is one of rpctypes' own.
-//  2. The bytes of a request are copied out of the transport once. The decoded
-//     message aliases the copy; nobody modifies either.
+//  2. A request of the KV service is decoded in the transport's buffer, which is
+//     given back, and the request used again, when its handler has returned.
+//     Nobody modifies either, and nothing that outlives the call aliases them:
+//     the log and the versions have copies.
 //  3. Bytes of a version are never modified, so a response may share them after
 //     the View it was read from is gone.
 //  4. An encoded response equals the encoding of the message it stands for,

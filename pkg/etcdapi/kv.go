@@ -2,6 +2,7 @@ package etcdapi
 
 import (
 	"context"
+	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
@@ -35,19 +36,29 @@ type methodHandler = func(srv any, ctx context.Context, dec func(any) error, int
 // unaryHandler makes a handler of a method whose request is an M: a proto message
 // or a rawRequest. It does what interceptUnary does, but not by way of gRPC's
 // interceptors: the frames of those make a call outgrow its stack, see doc.go.
+//
+// Requests are used again. Nothing refers to them after the call: answers share
+// versions, not requests, and the store is done with a command when it has
+// answered (see raftstore.Command).
 func unaryHandler[M any](s *Server, full string, fn func(*Server, context.Context, *M) (any, error)) methodHandler {
+	pool := sync.Pool{New: func() any { return new([1]M) }}
 	return func(_ any, ctx context.Context, dec func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-		req := new(M)
-		if err := dec(req); err != nil {
-			return nil, err
-		}
-		c := s.begin(full)
-		err := s.admit(ctx)
+		room := pool.Get().(*[1]M)
+		req := &room[0]
 		var resp any
+		err := dec(req)
 		if err == nil {
-			resp, err = fn(s, ctx, req)
+			c := s.begin(full)
+			if err = s.admit(ctx); err == nil {
+				resp, err = fn(s, ctx, req)
+			}
+			s.end(c, full, err)
 		}
-		s.end(c, full, err)
+		if raw, ok := any(req).(rawRequest); ok {
+			raw.release()
+		}
+		clear(room[:])
+		pool.Put(room)
 		return resp, err
 	}
 }

@@ -12,7 +12,7 @@ func (s *Server) kvDeleteRange(ctx context.Context, r *deleteRequest) (any, erro
 		return nil, toGRPC(err)
 	}
 	r.raft.DeleteRange = &r.DeleteRangeRequest
-	if err := s.propose(ctx, mvcc.KindDeleteRange, &r.write, r.body); err != nil {
+	if err := s.propose(ctx, mvcc.KindDeleteRange, &r.write, r.body()); err != nil {
 		return nil, err
 	}
 	return encodeDelete(s.wireHeader(r.res.Revision), r.res.Response.(*mvcc.DeleteResult)), nil

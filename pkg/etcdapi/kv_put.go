@@ -12,7 +12,7 @@ func (s *Server) kvPut(ctx context.Context, r *putRequest) (any, error) {
 		return nil, toGRPC(err)
 	}
 	r.raft.Put = &r.PutRequest
-	if err := s.propose(ctx, mvcc.KindPut, &r.write, r.body); err != nil {
+	if err := s.propose(ctx, mvcc.KindPut, &r.write, r.body()); err != nil {
 		return nil, err
 	}
 	return encodePut(s.wireHeader(r.res.Revision), r.res.Response.(*mvcc.PutResult)), nil

@@ -19,7 +19,7 @@ func (s *Server) kvTxn(ctx context.Context, req *txnRequest) (any, error) {
 		return s.readTxn(ctx, r)
 	}
 	req.raft.Txn = r
-	if err := s.propose(ctx, mvcc.KindTxn, &req.write, req.body); err != nil {
+	if err := s.propose(ctx, mvcc.KindTxn, &req.write, req.body()); err != nil {
 		return nil, err
 	}
 	return encodeTxn(s.wireHeader(req.res.Revision), req.res.Response.(*mvcc.TxnResult)), nil

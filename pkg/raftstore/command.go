@@ -10,7 +10,8 @@ import (
 type Command struct {
 	// Kind says which member of InternalRaftRequest it is.
 	Kind mvcc.Kind
-	// Request is the decoded form, reused when the entry is applied here. It must not change after Propose.
+	// Request is the decoded form, which is applied if the call still waits. Nothing refers to it, or to bytes in it, once Propose has
+	// returned; until then it must not change.
 	Request *pb.InternalRaftRequest
 	// Body is the wire encoding of the member, as it arrived. It is copied; the caller may reuse it after Propose.
 	// Nil: it is marshalled from Request.
