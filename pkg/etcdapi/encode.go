@@ -26,6 +26,13 @@ type encoder struct {
 	shareMin int
 	whole    bool              // the response fits into one chunk
 	boxes    []mem.SliceBuffer // where shared buffers live, see share
+
+	// The answer to a write is one allocation: these are its bytes, the buffer
+	// they are in, the list of that one buffer, and the reply.
+	small [encodeSmallBytes]byte
+	box   mem.SliceBuffer
+	one   [1]mem.Buffer
+	reply reply
 }
 
 // newListEncoder starts a response that is mostly a list, of size bytes or of
@@ -42,6 +49,7 @@ func newListEncoder(size int) *encoder {
 // newEncoder starts a response of size bytes, or of unknown size if it is negative.
 func newEncoder(size int) *encoder {
 	e := &encoder{shareMin: encodeShareBytesMin}
+	e.bufs = e.one[:0]
 	if size >= 0 && size <= encodeWholeBytesMax {
 		e.whole, e.shareMin = true, size+1
 		e.newChunk(size)
@@ -51,6 +59,11 @@ func newEncoder(size int) *encoder {
 
 func (e *encoder) newChunk(size int) {
 	e.start, e.cut = 0, false
+	if size <= len(e.small) && e.box == nil {
+		e.box = e.small[:size:size]
+		e.root, e.chunk = &e.box, e.box[:0]
+		return
+	}
 	if mem.IsBelowBufferPoolingThreshold(size) {
 		e.chunk = make([]byte, size)
 		e.root, e.chunk = mem.SliceBuffer(e.chunk), e.chunk[:0]
@@ -107,7 +120,8 @@ func (e *encoder) closeChunk() {
 
 func (e *encoder) finish() *reply {
 	e.closeChunk()
-	return &reply{bufs: e.bufs}
+	e.reply.bufs = e.bufs
+	return &e.reply
 }
 
 // openField writes tag and length of a length-delimited field of n bytes.

@@ -56,6 +56,9 @@ const (
 	// encodeShareBytesMin is the smallest encoded key-value that a large response
 	// shares when it stands alone; those of a list are encoded as they are sent.
 	encodeShareBytesMin = 512
+	// encodeSmallBytes is the largest response that is part of its encoder. A
+	// write that read nothing is answered with 30 to 50 bytes.
+	encodeSmallBytes = 64
 	// encodeBoxes is the number of shared buffers allocated at a time.
 	encodeBoxes = 256
 	// encodeSizePassKeysMax is the number of keys above which a list is taken for

@@ -98,8 +98,9 @@ func (w *writer) rows(b Batch) error {
 	// Before anything is deleted: a cursor that meets an emptied page at the end of a bucket turns in circles (bbolt 1.5.0).
 	last, _ := bucket.Cursor().Last()
 	last = bytes.Clone(last)
+	var key []byte // bbolt copies it
 	for _, dead := range b.Dead {
-		key := dead.Append(nil)
+		key = dead.Append(key[:0])
 		value := bucket.Get(key)
 		if value == nil {
 			continue
@@ -116,7 +117,7 @@ func (w *writer) rows(b Batch) error {
 	}
 	bucket.FillPercent = 1 // rows are appended, as revisions grow, and never become larger
 	for v := range b.Puts {
-		key := v.RowKey().Append(nil)
+		key = v.RowKey().Append(key[:0])
 		s, err := w.group(key)
 		if err != nil {
 			return err

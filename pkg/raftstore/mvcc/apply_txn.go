@@ -25,11 +25,11 @@ func IsReadOnlyTxn(r *pb.TxnRequest) bool {
 // txns too, against the state before it; then all checks of the branches that
 // will run; then the operations, which cannot fail any more.
 func (s *State) applyTxn(r *pb.TxnRequest) (*TxnResult, error) {
-	path := s.reader().choose(nil, r)
-	if _, err := s.checkTxnState(r, path); err != nil {
+	s.path = s.reader().choose(s.path[:0], r)
+	if _, err := s.checkTxnState(r, s.path); err != nil {
 		return nil, err
 	}
-	res, _ := s.runTxn(r, path)
+	res, _ := s.runTxn(r, s.path)
 	return res, nil
 }
 
@@ -77,7 +77,7 @@ func (s *State) checkTxnState(t *pb.TxnRequest, path []bool) (rest []bool, err e
 // runTxn runs the operations on the path. It answers the rest of the path.
 func (s *State) runTxn(t *pb.TxnRequest, path []bool) (res *TxnResult, rest []bool) {
 	ops := branch(t, path[0])
-	res = &TxnResult{Succeeded: path[0], Ops: make([]OpResult, len(ops))}
+	res = newTxnResult(path[0], len(ops))
 	path = path[1:]
 	for i, op := range ops {
 		out := &res.Ops[i]
@@ -97,6 +97,20 @@ func (s *State) runTxn(t *pb.TxnRequest, path []bool) (res *TxnResult, rest []bo
 		out.Revision = s.headRevision()
 	}
 	return res, path
+}
+
+// newTxnResult is one allocation for what apiservers send, a branch of one
+// operation.
+func newTxnResult(succeeded bool, ops int) *TxnResult {
+	if ops != 1 {
+		return &TxnResult{Succeeded: succeeded, Ops: make([]OpResult, ops)}
+	}
+	r := &struct {
+		TxnResult
+		one [1]OpResult
+	}{}
+	r.Succeeded, r.Ops = succeeded, r.one[:]
+	return &r.TxnResult
 }
 
 func (r reader) compareAll(cs []*pb.Compare) bool {

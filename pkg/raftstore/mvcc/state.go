@@ -61,6 +61,7 @@ type State struct {
 	liveSize int64 // bytes of the rows of live keys
 
 	changes []Event // of the entry that is being applied, in sub order
+	path    []bool  // of the txn that is being applied, see choose
 	compact compaction
 	pending pending
 
