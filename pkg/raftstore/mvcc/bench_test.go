@@ -89,7 +89,7 @@ func BenchmarkTxnUpdate(b *testing.B) {
 }
 
 func BenchmarkCount(b *testing.B) {
-	for _, n := range []int{20000, 200000} {
+	for _, n := range []int{20000, 200000, 1_000_000} {
 		b.Run(fmt.Sprintf("keys=%d", n), func(b *testing.B) {
 			v := filled(n, 100).Publish()
 			req := &pb.RangeRequest{Key: []byte("/registry/pods/"), RangeEnd: []byte("/registry/pods0"), CountOnly: true}
@@ -104,7 +104,7 @@ func BenchmarkCount(b *testing.B) {
 }
 
 func BenchmarkPage(b *testing.B) {
-	for _, n := range []int{20000, 200000} {
+	for _, n := range []int{20000, 200000, 1_000_000} {
 		b.Run(fmt.Sprintf("keys=%d", n), func(b *testing.B) {
 			v := filled(n, 100).Publish()
 			req := &pb.RangeRequest{
