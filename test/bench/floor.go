@@ -70,7 +70,9 @@ func serveFloor(addr string) error {
 	}
 	f := &floor{watchers: map[string]map[floorWatcher]bool{}, ranges: map[floorWatcher]bool{}}
 	g := grpc.NewServer(grpc.ForceServerCodecV2(floorCodec{encoding.GetCodecV2("proto")}),
-		grpc.MaxSendMsgSize(math.MaxInt32), grpc.MaxConcurrentStreams(math.MaxUint32))
+		grpc.MaxSendMsgSize(math.MaxInt32), grpc.MaxConcurrentStreams(math.MaxUint32),
+		// shim's windows; its buffers are grpc-go's defaults.
+		grpc.InitialWindowSize(1<<20), grpc.InitialConnWindowSize(1<<20))
 	g.RegisterService(&grpc.ServiceDesc{
 		ServiceName: "etcdserverpb.KV", HandlerType: (*any)(nil),
 		Methods: []grpc.MethodDesc{
