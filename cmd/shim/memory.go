@@ -24,6 +24,8 @@ import (
 //     and what a burst has left would stay.
 //   - In a container with a memory limit the collector works harder from
 //     memoryLimitPercent of that limit on, rather than being killed at it.
+//   - While a member loads its data nothing becomes garbage, and collections
+//     would only mark it again and again: until then the collector is Go's own.
 const (
 	memoryLimitPercent = 90
 
@@ -45,8 +47,9 @@ const (
 // cgroupLimitFiles tell a container's memory limit: cgroup 2, cgroup 1.
 var cgroupLimitFiles = []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}
 
-func setMemoryPolicy(log *slog.Logger) {
-	p := policy{most: math.MaxInt64}
+// newPolicy sets the container's limit; start does the rest.
+func newPolicy(log *slog.Logger) *policy {
+	p := &policy{most: math.MaxInt64}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		p.limit = func(bytes int64) { debug.SetMemoryLimit(bytes) }
 		if limit, ok := cgroupLimit(cgroupLimitFiles); ok {
@@ -57,13 +60,20 @@ func setMemoryPolicy(log *slog.Logger) {
 	}
 	if os.Getenv("GOGC") == "" {
 		p.percent = func(percent int) { debug.SetGCPercent(percent) }
+	}
+	return p
+}
+
+// start lets the headroom follow the live heap from now on.
+func (p *policy) start() {
+	if p.percent != nil {
 		go p.keep()
 	}
 }
 
 // policy follows the live heap.
 type policy struct {
-	percent func(int)   // sets GOGC
+	percent func(int)   // sets GOGC; nil if that is the user's
 	limit   func(int64) // sets the memory limit; nil if that is the user's
 	most    int64       // the limit is never above it
 }

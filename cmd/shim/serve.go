@@ -56,7 +56,7 @@ type member struct {
 func serve(c *Config, log *slog.Logger) error {
 	stop, cancel := signal.NotifyContext(bg, syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
-	setMemoryPolicy(log)
+	memory := newPolicy(log)
 	logStart(c, log)
 
 	m := &member{c: c, log: log, metrics: prometheus.NewRegistry(), resources: etcdapi.NewResources(), drain: etcdapi.NewDrain()}
@@ -69,6 +69,7 @@ func serve(c *Config, log *slog.Logger) error {
 		listeners.close()
 		return err
 	}
+	memory.start()
 	err = m.run(stop, listeners)
 	return errors.Join(err, m.close())
 }
