@@ -9,6 +9,7 @@ import (
 	"runtime/metrics"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // The policy for the garbage collector, all of it:
@@ -18,6 +19,10 @@ import (
 //     which gcHeadroom picks anew after each collection. The store is most of the
 //     heap and lives long: a fixed percentage is either much too little for a
 //     small store or, for a large one, memory that is never used.
+//   - While collections take more than gcShareMax of the machine, as under a
+//     storm of writes to a large store, the headroom doubles with each, up to what
+//     is alive; it is halved when they take little, and is what it was once there
+//     has been none for gcQuiet.
 //   - Memory beyond that headroom, left by a burst, goes back to the system in the
 //     background: the memory limit is kept a little above what the heap will
 //     need, which is what Go's scavenger goes by. Without it, a tenth of the heap
@@ -38,6 +43,10 @@ const (
 	// headroomLargePercent is for heaps of which it is more than headroomBytesWide.
 	headroomLargePercent = 10
 
+	gcShareMax = 0.05 // of all processors
+	gcShareMin = 0.01
+	gcQuiet    = time.Second
+
 	// slackPercent is how much more than its goal the heap may keep. The scavenger
 	// aims at scavengerPercent of the memory limit (runtime, reduceExtraPercent).
 	slackPercent     = 2
@@ -49,7 +58,7 @@ var cgroupLimitFiles = []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/mem
 
 // newPolicy sets the container's limit; start does the rest.
 func newPolicy(log *slog.Logger) *policy {
-	p := &policy{most: math.MaxInt64}
+	p := &policy{most: math.MaxInt64, share: (&gcClock{at: time.Now()}).share}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		p.limit = func(bytes int64) { debug.SetMemoryLimit(bytes) }
 		if limit, ok := cgroupLimit(cgroupLimitFiles); ok {
@@ -73,24 +82,84 @@ func (p *policy) start() {
 
 // policy follows the live heap.
 type policy struct {
-	percent func(int)   // sets GOGC; nil if that is the user's
-	limit   func(int64) // sets the memory limit; nil if that is the user's
-	most    int64       // the limit is never above it
+	percent func(int)      // sets GOGC; nil if that is the user's
+	limit   func(int64)    // sets the memory limit; nil if that is the user's
+	most    int64          // the limit is never above it
+	share   func() float64 // what collections took of the machine since the last call
 }
 
 // keep sets GOGC and the limit at the beginning and after each collection. It
 // never returns.
 func (p *policy) keep() {
 	ended := make(chan struct{}, 1)
+	wide := 0
 	for {
-		live, other := heapUse()
-		p.percent(gcPercent(live))
-		if p.limit != nil {
-			p.limit(min(p.most, memoryLimit(live, other)))
-		}
+		p.set(wide)
 		runtime.AddCleanup(new(cycleMark), func(ended chan struct{}) { ended <- struct{}{} }, ended)
+		wide = p.await(ended, wide)
+	}
+}
+
+// set sets GOGC and the limit for what is alive now.
+func (p *policy) set(wide int) {
+	live, other := heapUse()
+	headroom := gcHeadroom(live, wide)
+	p.percent(gcPercent(live, headroom))
+	if p.limit != nil {
+		p.limit(min(p.most, memoryLimit(live, other, headroom)))
+	}
+}
+
+// await waits for the end of a collection, and answers how often the headroom is
+// to be doubled from now on. A wide headroom becomes the usual one when there is
+// none for long; the heap is then above its goal, and the next allocation starts
+// the collection that wide was waiting for.
+func (p *policy) await(ended <-chan struct{}, wide int) int {
+	if wide > 0 {
+		quiet := time.NewTimer(gcQuiet)
+		defer quiet.Stop()
+		select {
+		case <-ended:
+		case <-quiet.C:
+			p.set(0)
+			<-ended
+			p.share()
+			return 0
+		}
+	} else {
 		<-ended
 	}
+	return widened(wide, p.share())
+}
+
+// widened is how often the headroom is doubled after a collection.
+func widened(wide int, share float64) int {
+	const most = 4 // sixteen times the tenth of a large heap is more than what is alive
+	switch {
+	case share > gcShareMax:
+		return min(wide+1, most)
+	case share < gcShareMin:
+		return max(wide-1, 0)
+	}
+	return wide
+}
+
+// gcClock measures what collections take of the machine.
+type gcClock struct {
+	at   time.Time
+	used float64 // CPU seconds until then
+}
+
+func (c *gcClock) share() float64 {
+	use := []metrics.Sample{
+		{Name: "/cpu/classes/gc/total:cpu-seconds"},
+		{Name: "/cpu/classes/gc/mark/idle:cpu-seconds"}, // nobody else wanted that
+	}
+	metrics.Read(use)
+	now, used := time.Now(), use[0].Value.Float64()-use[1].Value.Float64()
+	share := (used - c.used) / (now.Sub(c.at).Seconds() * float64(runtime.GOMAXPROCS(0)))
+	c.at, c.used = now, used
+	return share
 }
 
 // cycleMark is an object that nothing holds: its cleanup tells that a collection
@@ -98,23 +167,24 @@ func (p *policy) keep() {
 type cycleMark struct{ _ *cycleMark }
 
 // gcHeadroom is how many bytes the heap may grow beyond the live ones until the
-// next collection.
-func gcHeadroom(live uint64) uint64 {
+// next collection, doubled wide times but not beyond what is alive.
+func gcHeadroom(live uint64, wide int) uint64 {
 	small := min(live/100*headroomSmallPercent, headroomBytesWide)
-	return max(headroomBytesMin, small, live/100*headroomLargePercent)
+	usual := max(headroomBytesMin, small, live/100*headroomLargePercent)
+	return max(usual, min(live, usual<<wide))
 }
 
-// gcPercent is gcHeadroom as GOGC has it, bounded for a heap with next to
+// gcPercent is a headroom as GOGC has it, bounded for a heap with next to
 // nothing in it.
-func gcPercent(live uint64) int {
+func gcPercent(live, headroom uint64) int {
 	const most = 400
-	return int(min(most, max(1, gcHeadroom(live)*100/max(1, live))))
+	return int(min(most, max(1, headroom*100/max(1, live))))
 }
 
 // memoryLimit is the limit at which the scavenger leaves the heap its headroom
 // and a slack, beside other bytes of the runtime.
-func memoryLimit(live, other uint64) int64 {
-	goal := live + gcHeadroom(live)
+func memoryLimit(live, other, headroom uint64) int64 {
+	goal := live + headroom
 	return int64((goal + goal/100*slackPercent + other) / scavengerPercent * 100)
 }
 

@@ -44,7 +44,7 @@ func TestHeadroom(t *testing.T) {
 		{640e6, 64 << 20},
 		{8e9, 800e6},
 	} {
-		if got := gcHeadroom(tc.live); got != tc.headroom {
+		if got := gcHeadroom(tc.live, 0); got != tc.headroom {
 			t.Errorf("headroom over %d live bytes: %d, want %d", tc.live, got, tc.headroom)
 		}
 	}
@@ -52,9 +52,38 @@ func TestHeadroom(t *testing.T) {
 		live    uint64
 		percent int
 	}{{0, 400}, {500_000, 400}, {30e6, 67}, {650e6, 10}} {
-		if got := gcPercent(tc.live); got != tc.percent {
+		if got := gcPercent(tc.live, gcHeadroom(tc.live, 0)); got != tc.percent {
 			t.Errorf("GOGC for %d live bytes: %d, want %d", tc.live, got, tc.percent)
 		}
+	}
+}
+
+// Under a storm the headroom doubles up to what is alive, and it comes back.
+func TestHeadroomWidens(t *testing.T) {
+	const live = 600 << 20
+	wide, before := 0, gcHeadroom(live, 0)
+	for range 10 {
+		wide = widened(wide, 0.2)
+		got := gcHeadroom(live, wide)
+		if got < before || got > live {
+			t.Errorf("headroom %d after %d", got, before)
+		}
+		before = got
+	}
+	if before != live {
+		t.Errorf("headroom %d over %d live bytes however much collections cost", before, live)
+	}
+	if again := widened(wide, 0.03); again != wide {
+		t.Errorf("%d after %d, though collections cost what they may", again, wide)
+	}
+	for range 10 {
+		wide = widened(wide, 0)
+	}
+	if got := gcHeadroom(live, wide); got != gcHeadroom(live, 0) {
+		t.Errorf("headroom stays at %d", got)
+	}
+	if got := gcHeadroom(1<<20, 4); got != headroomBytesMin {
+		t.Errorf("headroom %d over next to nothing", got)
 	}
 }
 
@@ -63,8 +92,8 @@ func TestHeadroom(t *testing.T) {
 func TestMemoryLimit(t *testing.T) {
 	for _, live := range []uint64{3e6, 30e6, 640e6, 20e9} {
 		const other = 20e6
-		need := int64(live+gcHeadroom(live)) + other
-		kept := memoryLimit(live, other) / 100 * scavengerPercent
+		need := int64(live+gcHeadroom(live, 0)) + other
+		kept := memoryLimit(live, other, gcHeadroom(live, 0)) / 100 * scavengerPercent
 		if kept < need || kept > need+need/25 {
 			t.Errorf("%d live bytes, headroom included: need %d, %d are kept", live, need, kept)
 		}
@@ -80,7 +109,7 @@ func TestPolicyFollowsHeap(t *testing.T) {
 	}
 	var now setting
 	settings := make(chan setting, 1)
-	p := policy{most: 1 << 30}
+	p := policy{most: 1 << 30, share: func() float64 { return 0 }}
 	p.percent = func(percent int) { now.percent = percent }
 	p.limit = func(bytes int64) {
 		now.limit = bytes
