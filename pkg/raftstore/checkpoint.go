@@ -161,6 +161,8 @@ func (c *checkpointer) write(reason string) error {
 }
 
 func (c *checkpointer) commit(b backend.Batch) error {
+	c.s.room.Lock()
+	defer c.s.room.Unlock()
 	start := time.Now()
 	err := c.db.Write(b)
 	c.s.metrics.committed(time.Since(start))

@@ -238,7 +238,7 @@ func (l *logWriter) awaitSpace() bool {
 		}
 		l.inbox.recycle(tasks)
 		// The note may have taken a released segment into use, so there can be room in it even if there is no spare.
-		if l.wal.TryReserve() == nil || released {
+		if l.tryReserve() == nil || released {
 			poke(l.wake)
 			return true
 		}
@@ -249,9 +249,19 @@ func (l *logWriter) awaitSpace() bool {
 func (l *logWriter) watchSpace() {
 	low := l.wal.SpaceLow()
 	if low && l.s.spaceLow.Load() {
-		low = l.wal.TryReserve() != nil
+		low = l.tryReserve() != nil
 	}
 	l.setSpaceLow(low)
+}
+
+// tryReserve makes the spare segment if there is none. An attempt takes for a moment whatever room there is, even if it is too little;
+// a checkpoint that is being written, which will give segments back, goes first.
+func (l *logWriter) tryReserve() error {
+	if !l.s.room.TryLock() {
+		return wal.ErrNoSpace
+	}
+	defer l.s.room.Unlock()
+	return l.wal.TryReserve()
 }
 
 func (l *logWriter) setSpaceLow(low bool) {

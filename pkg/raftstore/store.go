@@ -39,6 +39,8 @@ type Store struct {
 	spaceLow, logFull  atomic.Bool                        // log
 	clock              atomic.Int64                       // ticker: unix nanoseconds at the last tick
 
+	room sync.Mutex // held by who takes room on a disk that may be full: a checkpoint, or the log for its spare segment
+
 	idPrefix      uint64
 	idSuffix      atomic.Uint64
 	entryBytesMax int
