@@ -91,16 +91,17 @@ func finish(s *server, took []time.Duration, before usage) (figures, error) {
 	}
 	f := figures{Ops: len(took)}
 	f.latencies(took)
-	f.used(after.since(before), after.at.Sub(before.at))
+	f.used(before, after)
 	return f, nil
 }
 
-// used fills in what a usage says, over the time that it took, and notes when
-// client and server together had the machine full: latencies and rates are
-// then those of the machine.
-func (f *figures) used(u usage, elapsed time.Duration) {
+// used fills in what f.Ops operations have used from one look to the next, and
+// notes when client and server together had the machine full: latencies and
+// rates are then those of the machine.
+func (f *figures) used(before, after usage) {
+	u := after.since(before)
 	f.CPU, f.ClientCPU, f.Written, f.Switches, f.Calls = u.cpu, u.client, u.written, u.switches, u.calls
-	f.Seconds = elapsed.Seconds()
+	f.Seconds = after.at.Sub(before.at).Seconds()
 	f.Rate = float64(f.Ops) / f.Seconds
 	f.Note = ""
 	if cores := (u.cpu + u.client).Seconds() / f.Seconds; cores > 0.9*float64(runtime.NumCPU()) {

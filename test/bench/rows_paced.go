@@ -59,7 +59,7 @@ func rowWatchPaced(ctx context.Context, d *dataset) error {
 	w.close() // the arrivals are ours now
 	fromSent, fromAnswer := t.latencies()
 	f.Ops = len(fromSent)
-	f.used(after.since(before), after.at.Sub(before.at))
+	f.used(before, after)
 	if got < want {
 		f.Note = fmt.Sprintf("only %d of %d events arrived; %s", got, want, f.Note)
 	}

@@ -24,8 +24,7 @@ func (d *dataset) beside(ctx context.Context, work func() error) (figures, error
 	if d.quick {
 		quietFor = 2 * time.Second
 	}
-	beat := func(ctx context.Context, worker, i int) error { return d.heartbeat(ctx, worker, i) }
-	quiet, err := openLoop(ctx, d.s, upkeepRate, closeAfter(quietFor), beat)
+	quiet, err := openLoop(ctx, d.s, upkeepRate, closeAfter(quietFor), d.heartbeat)
 	if err != nil {
 		return figures{}, err
 	}
@@ -39,7 +38,7 @@ func (d *dataset) beside(ctx context.Context, work func() error) (figures, error
 		time.Sleep(behind)
 		done <- err
 	}()
-	f, err := openLoop(ctx, d.s, upkeepRate, stop, beat)
+	f, err := openLoop(ctx, d.s, upkeepRate, stop, d.heartbeat)
 	err = errors.Join(err, <-done)
 	f.Before = quiet.P99
 	f.CPU -= time.Duration(float64(quiet.CPU) / float64(quiet.Ops) * float64(f.Ops))

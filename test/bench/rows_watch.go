@@ -99,12 +99,17 @@ func rowWatchPrefixes(ctx context.Context, d *dataset) error {
 		}, func(i int) int { return i % d.pods })
 }
 
-// unwatched is the CPU that one of a closed loop's updates costs with no watcher,
+// updatePods updates pods in a closed loop; values follow from the seed.
+func (d *dataset) updatePods(ctx context.Context, updates int, pod func(int) int, seed uint64) (figures, error) {
+	return drive(ctx, d.s, 8, limit{ops: updates, seconds: kvSeconds}, func(ctx context.Context, worker, i int) error {
+		return d.updatePod(ctx, worker, pod(i), uint64(i)+seed)
+	})
+}
+
+// unwatched is the CPU that one of updatePods' updates costs with no watcher,
 // which the figures "beside the updates" leave out.
 func (d *dataset) unwatched(ctx context.Context, updates int, pod func(int) int) (time.Duration, error) {
-	f, err := drive(ctx, d.s, 8, limit{ops: updates, seconds: kvSeconds}, func(ctx context.Context, worker, i int) error {
-		return d.updatePod(ctx, worker, pod(i), uint64(i)+4e9)
-	})
+	f, err := d.updatePods(ctx, updates, pod, 4e9)
 	if err != nil {
 		return 0, err
 	}
@@ -137,9 +142,7 @@ func (d *dataset) fanOut(ctx context.Context, name string, streams, updates, per
 	if err != nil {
 		return err
 	}
-	f, err := drive(ctx, d.s, 8, limit{ops: updates, seconds: kvSeconds}, func(ctx context.Context, worker, i int) error {
-		return d.updatePod(ctx, worker, pod(i), uint64(i)+2e9)
-	})
+	f, err := d.updatePods(ctx, updates, pod, 2e9)
 	if err != nil {
 		return err
 	}
@@ -153,7 +156,7 @@ func (d *dataset) fanOut(ctx context.Context, name string, streams, updates, per
 	}
 	sent := f.Ops
 	f.Ops = int(want)
-	f.used(after.since(before), after.at.Sub(before.at))
+	f.used(before, after)
 	f.Value = f.perOp()
 	d.add(name, "µs CPU/event", f)
 	d.add(name+", beside the updates", "µs CPU/event", besideUpdates(f, sent, alone))
@@ -195,9 +198,7 @@ func rowWatchIdle(ctx context.Context, d *dataset) error {
 	if err != nil {
 		return err
 	}
-	f, err := drive(ctx, d.s, 8, limit{ops: d.few(8000), seconds: kvSeconds}, func(ctx context.Context, worker, i int) error {
-		return d.updatePod(ctx, worker, pod(i), uint64(i)+3e9)
-	})
+	f, err := d.updatePods(ctx, d.few(8000), pod, 3e9)
 	if err != nil {
 		return err
 	}
@@ -209,7 +210,7 @@ func rowWatchIdle(ctx context.Context, d *dataset) error {
 	if err != nil {
 		return err
 	}
-	f.used(used.since(use), used.at.Sub(use.at))
+	f.used(use, used)
 	f.Value = f.perOp()
 	d.add("watch, 5,000 mostly idle", "µs CPU/event", f)
 	d.add("watch, 5,000 mostly idle, beside the updates", "µs CPU/event", besideUpdates(f, f.Ops, alone))
