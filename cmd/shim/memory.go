@@ -115,21 +115,19 @@ func (p *policy) set(wide int) {
 // none for long; the heap is then above its goal, and the next allocation starts
 // the collection that wide was waiting for.
 func (p *policy) await(ended <-chan struct{}, wide int) int {
+	var quiet <-chan time.Time // never
 	if wide > 0 {
-		quiet := time.NewTimer(gcQuiet)
-		defer quiet.Stop()
-		select {
-		case <-ended:
-		case <-quiet.C:
-			p.set(0)
-			<-ended
-			p.share()
-			return 0
-		}
-	} else {
-		<-ended
+		quiet = time.After(gcQuiet)
 	}
-	return widened(wide, p.share())
+	select {
+	case <-ended:
+		return widened(wide, p.share())
+	case <-quiet:
+	}
+	p.set(0)
+	<-ended
+	p.share() // begins anew
+	return 0
 }
 
 // widened is how often the headroom is doubled after a collection.
