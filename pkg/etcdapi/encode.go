@@ -24,8 +24,7 @@ type encoder struct {
 	start    int        // first byte of chunk that is not in bufs yet
 	cut      bool       // pieces of the chunk are in bufs
 	shareMin int
-	whole    bool              // the response fits into one chunk
-	boxes    []mem.SliceBuffer // where shared buffers live, see share
+	whole    bool // the response fits into one chunk
 
 	// The answer to a write is one allocation: these are its bytes, the buffer
 	// they are in, the list of that one buffer, and the reply.
@@ -84,15 +83,8 @@ func (e *encoder) reserve(n int) {
 	e.newChunk(max(n, encodeChunkBytes))
 }
 
-// share adds b to the response without copying it. A SliceBuffer put into an
-// interface is an allocation of its own; a pointer to one of a batch is not.
-func (e *encoder) share(b []byte) {
-	if len(e.boxes) == cap(e.boxes) {
-		e.boxes = make([]mem.SliceBuffer, 0, encodeBoxes)
-	}
-	e.boxes = append(e.boxes, b)
-	e.bufs = append(e.bufs, &e.boxes[len(e.boxes)-1])
-}
+// share adds b to the response without copying it.
+func (e *encoder) share(b []byte) { e.bufs = append(e.bufs, mem.SliceBuffer(b)) }
 
 // cutChunk adds what the chunk gathered since the last cut.
 func (e *encoder) cutChunk() {

@@ -41,7 +41,7 @@ type methodHandler = func(srv any, ctx context.Context, dec func(any) error, int
 // versions, not requests, and the store is done with a command when it has
 // answered (see raftstore.Command).
 func unaryHandler[M any](s *Server, full string, fn func(*Server, context.Context, *M) (any, error)) methodHandler {
-	pool := sync.Pool{New: func() any { return new([1]M) }}
+	pool := sync.Pool{New: func() any { return new([1]M) }} // an array, as clear takes no message
 	return func(_ any, ctx context.Context, dec func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 		room := pool.Get().(*[1]M)
 		req := &room[0]

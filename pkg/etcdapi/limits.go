@@ -63,8 +63,6 @@ const (
 	// encodeSmallBytes is the largest response that is part of its encoder. A
 	// write that read nothing is answered with 30 to 50 bytes.
 	encodeSmallBytes = 64
-	// encodeBoxes is the number of shared buffers allocated at a time.
-	encodeBoxes = 256
 	// encodeSizePassKeysMax is the number of keys above which a list is taken for
 	// large without adding up its size first.
 	encodeSizePassKeysMax = 1024

@@ -116,7 +116,7 @@ func (r *watchResponse) appendHead(b []byte) []byte {
 type watchMessage struct {
 	reply reply
 	bufs  [1 + watchMessageEvents]mem.Buffer
-	boxes [1 + watchMessageEvents]mem.SliceBuffer // where bufs point, see encoder.share
+	boxes [1 + watchMessageEvents]mem.SliceBuffer // where bufs point: a slice in an interface is an allocation of its own
 	head  [watchMessageHeadBytes]byte
 }
 
