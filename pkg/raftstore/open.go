@@ -281,12 +281,16 @@ func (o *opening) bootstrap() error {
 	if cfg.ClusterState == "existing" {
 		return errors.New("joining an existing cluster is not there yet: --initial-cluster-state has to be new for an empty data dir")
 	}
-	self, members, err := membership.Bootstrap(cfg.Name, cfg.InitialCluster, cfg.ClusterToken, cfg.PeerURLs)
+	start, err := membership.Bootstrap(context.Background(), membership.Flags{Name: cfg.Name,
+		InitialCluster: cfg.InitialCluster, Token: cfg.ClusterToken, PeerURLs: cfg.PeerURLs})
 	if err != nil {
 		return err
 	}
-	o.boot = members
-	o.s.id = identity{member: uint64(self.ID), cluster: uint64(membership.ClusterID(members))}
+	if len(start.Members) > 1 {
+		return errors.New("clusters of more than one member are not there yet: name this member alone in --initial-cluster")
+	}
+	o.boot = start.Members
+	o.s.id = identity{member: uint64(start.Self.ID), cluster: uint64(start.ClusterID)}
 	return nil
 }
 

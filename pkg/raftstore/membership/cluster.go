@@ -18,6 +18,7 @@ var (
 	ErrIDNotFound       = errors.New("membership: ID not found")
 	ErrPeerURLExists    = errors.New("membership: peerURL exists")
 	ErrMemberNotLearner = errors.New("membership: can only promote a learner member")
+	ErrTooManyLearners  = errors.New("membership: too many learner members in cluster")
 )
 
 // Cluster is the membership at one applied index. It is immutable.
@@ -96,6 +97,11 @@ func (c *Cluster) Apply(cc *raftpb.ConfChange) (*Cluster, error) {
 		}
 		if c.urlTaken(id, change.PeerURLs) {
 			return c, ErrPeerURLExists
+		}
+		if t == raftpb.ConfChangeAddLearnerNode {
+			if err := c.checkLearners(change.LearnersMax, 1); err != nil {
+				return c, err
+			}
 		}
 		m := change.Member.clone()
 		m.ID, m.IsLearner = id, t == raftpb.ConfChangeAddLearnerNode

@@ -1,6 +1,12 @@
 // Package membership is who belongs to the cluster: members, their URLs and names, learners, IDs that are gone for good, and
-// the cluster's version. It is pure: raftstore feeds it, where it applies, committed configuration changes and attribute
-// updates in log order and publishes the result; nothing here does I/O, takes a lock or reads a clock.
+// the cluster's version. raftstore feeds it, where it applies, committed configuration changes and attribute updates in log
+// order and publishes the result. That part is pure: it does no I/O, takes no lock and reads no clock.
+//
+// Bootstrap and Join say which cluster a member starts in for the first time, from its flags and, for Join, from a member that runs.
+// They are the part that may wait: URLs that are written differently are compared by their addresses, through a Resolver.
+//
+// MayAdd, MayRemove, MayPromote and LearnerReady are asked before a change is proposed (--strict-reconfig-check); Apply decides
+// again, when the change is committed. ForceNewCluster is the changes that leave one member of many.
 //
 // A Cluster is immutable. Apply... methods return a new one that shares what did not change, so a reader may keep any Cluster
 // it was given, and equal logs give equal clusters on all members.
@@ -24,9 +30,9 @@
 //
 //  1. An ID that was removed never comes back.
 //  2. No two members share a peer URL.
-//  3. A change that is refused leaves the Cluster as it was; whether it is refused depends on the Cluster alone.
+//  3. A change that is refused leaves the Cluster as it was; whether it is refused depends on the Cluster and the change alone.
 //
 // # Limits
 //
-// Bootstrap takes one member for now; see ErrOneMember.
+// One learner unless the change says more; 30 s to resolve names, asked again each second.
 package membership

@@ -3,12 +3,15 @@ package membership
 import (
 	"crypto/sha1"
 	"encoding/binary"
+	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
 )
 
 // Member is one member of the cluster. The JSON form is etcd's.
@@ -25,7 +28,22 @@ type ChangeContext struct {
 	Member
 	// IsPromote: the change turns a learner into a voter; raft uses the same change for both.
 	IsPromote bool `json:"isPromote"`
+	// LearnersMax is the --max-learners of the member that proposes a learner; 0: LearnersMaxDefault. It is in the log, and not
+	// taken from each member's own flags as etcd does, so that all members and all replays come to the same verdict.
+	LearnersMax int `json:"learnersMax,omitempty"`
 }
+
+// NewChange is a configuration change for the log, for all kinds but removals, which have no context.
+func NewChange(t raftpb.ConfChangeType, context ChangeContext) (*raftpb.ConfChange, error) {
+	b, err := json.Marshal(context)
+	if err != nil {
+		return nil, fmt.Errorf("marshal member: %w", err)
+	}
+	return &raftpb.ConfChange{Type: t.Enum(), NodeId: new(uint64(context.ID)), Context: b}, nil
+}
+
+// IsStarted says whether the member was ever there: it publishes its name once it serves.
+func (m Member) IsStarted() bool { return m.Name != "" }
 
 // NewMember computes the ID of a member. added is nil for members named at bootstrap.
 func NewMember(name string, peerURLs []string, token string, added *time.Time) Member {

@@ -32,11 +32,11 @@ func TestIDs(t *testing.T) {
 }
 
 func change(t raftpb.ConfChangeType, m Member, promote bool) *raftpb.ConfChange {
-	context, err := json.Marshal(ChangeContext{Member: m, IsPromote: promote})
+	cc, err := NewChange(t, ChangeContext{Member: m, IsPromote: promote})
 	if err != nil {
 		panic(err)
 	}
-	return &raftpb.ConfChange{Type: t.Enum(), NodeId: new(uint64(m.ID)), Context: context}
+	return cc
 }
 
 func TestApply(t *testing.T) {
@@ -52,6 +52,9 @@ func TestApply(t *testing.T) {
 		{change(raftpb.ConfChangeAddNode, a, false), ErrIDExists, "voters [1] learners []"},
 		{change(raftpb.ConfChangeAddNode, Member{ID: 3, PeerURLs: a.PeerURLs}, false), ErrPeerURLExists, "voters [1] learners []"},
 		{change(raftpb.ConfChangeAddLearnerNode, l, false), nil, "voters [1] learners [2]"},
+		{change(raftpb.ConfChangeAddLearnerNode, Member{ID: 4, PeerURLs: l.PeerURLs}, false), ErrPeerURLExists, "voters [1] learners [2]"},
+		{change(raftpb.ConfChangeAddLearnerNode, Member{ID: 4, PeerURLs: []string{"http://m:1"}}, false), ErrTooManyLearners, "voters [1] learners [2]"},
+		{change(raftpb.ConfChangeAddNode, Member{ID: 5}, true), ErrIDNotFound, "voters [1] learners [2]"},
 		{change(raftpb.ConfChangeAddNode, a, true), ErrMemberNotLearner, "voters [1] learners [2]"},
 		{change(raftpb.ConfChangeAddNode, l, true), nil, "voters [1 2] learners []"},
 		{change(raftpb.ConfChangeUpdateNode, Member{ID: 2, PeerURLs: a.PeerURLs}, false), ErrPeerURLExists, "voters [1 2] learners []"},
@@ -99,25 +102,5 @@ func TestJSON(t *testing.T) {
 	}
 	if want := `{"id":5,"peerURLs":["http://a:1"],"name":"a","clientURLs":["http://c:1"]}`; string(b) != want {
 		t.Errorf("%s, want %s", b, want)
-	}
-}
-
-func TestBootstrapErrors(t *testing.T) {
-	for cluster, want := range map[string]string{
-		"":                          "couldn't find local name",
-		"b=http://a:1":              "couldn't find local name",
-		"a=http://a:1,b=http://a:1": "has duplicate url",
-		"a=http://a:1,b=http://b:1": "not there yet",
-		"a=ftp://a:1":               "URL scheme must be http, https, unix, or unixs: ftp://a:1",
-		"a=http://a":                `URL address does not have the form "host:port": http://a`,
-		"a=http://a:1/p":            "URL must not contain a path: http://a:1/p",
-	} {
-		if _, _, err := Bootstrap("a", cluster, "t", []string{"http://a:1"}); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%q: %v, want %q", cluster, err, want)
-		}
-	}
-	self, members, err := Bootstrap("a", "a=http://a:1", "t", []string{"http://a:1"})
-	if err != nil || len(members) != 1 || self.Name != "a" {
-		t.Errorf("%+v, %v, %v", self, members, err)
 	}
 }
