@@ -27,6 +27,7 @@ const module = "github.com/kubeshim/shim"
 // stand for all that is under them.
 var importTable = map[string][]string{
 	"pkg/registry":               {},
+	"pkg/discovery":              {},
 	"pkg/raftstore/mvcc":         {"pkg/raftstore/mvcc/cowtree"},
 	"pkg/raftstore/mvcc/cowtree": {},
 	"pkg/raftstore/vfs":          {},

@@ -124,6 +124,7 @@ func openTLS(c *Config, o etcdapi.TLSOptions, kind string, auto bool, urls []url
 		if err != nil {
 			return nil, fmt.Errorf("get %s self-signed certs: %w", kind, err)
 		}
+		o.SelfSigned = true
 	}
 	if o.Empty() {
 		return nil, nil

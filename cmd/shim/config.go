@@ -14,6 +14,7 @@ import (
 
 	"github.com/kubeshim/shim/pkg/compact"
 	"github.com/kubeshim/shim/pkg/etcdapi"
+	"github.com/kubeshim/shim/pkg/raftstore/membership"
 )
 
 // etcd's defaults that are needed by name.
@@ -67,6 +68,7 @@ type Config struct {
 	ClientAutoTLS          bool               `json:"-"`
 	PeerTLS                etcdapi.TLSOptions `json:"-"`
 	PeerAutoTLS            bool               `json:"-"`
+	PeerSkipClientSAN      bool               `json:"-"`
 	SelfSignedCertValidity uint               `json:"self-signed-cert-validity"` // years
 	CipherSuites           []string           `json:"cipher-suites"`
 	TLSMinVersion          string             `json:"tls-min-version"`
@@ -76,12 +78,14 @@ type Config struct {
 	ClusterState        string `json:"initial-cluster-state"`
 	InitialClusterToken string `json:"initial-cluster-token"`
 	DiscoveryFallback   string `json:"-"`
-	// The ways to find a cluster that are not there yet; see clusterSources.
-	DiscoverySRV       string          `json:"discovery-srv"`
-	DiscoverySRVName   string          `json:"discovery-srv-name"`
-	Discovery          discoveryConfig `json:"discovery-config"`
-	DiscoveryEndpoints []string        `json:"-"`
-	DiscoveryToken     string          `json:"-"`
+	// The other ways to find a cluster; see clusterSources.
+	DiscoverySRV     string          `json:"discovery-srv"`
+	DiscoverySRVName string          `json:"discovery-srv-name"`
+	Discovery        discoveryConfig `json:"discovery-config"`
+
+	StrictReconfigCheck bool `json:"strict-reconfig-check"`
+	MaxLearners         int  `json:"max-learners"`
+	ForceNewCluster     bool `json:"force-new-cluster"`
 
 	AutoCompactionMode      string `json:"auto-compaction-mode"`
 	AutoCompactionRetention string `json:"auto-compaction-retention"`
@@ -110,13 +114,6 @@ type Config struct {
 	notes    []string
 }
 
-// discoveryConfig is the part of etcd's discovery settings that says whether
-// they are in use.
-type discoveryConfig struct {
-	Endpoints []string `json:"discovery-endpoints"`
-	Token     string   `json:"discovery-token"`
-}
-
 // DefaultConfig is etcd's configuration without a flag.
 func DefaultConfig() *Config {
 	c := &Config{
@@ -141,6 +138,9 @@ func DefaultConfig() *Config {
 		ClusterState:                clusterNew,
 		InitialClusterToken:         "etcd-cluster",
 		DiscoveryFallback:           "exit",
+		Discovery:                   defaultDiscovery(),
+		StrictReconfigCheck:         true,
+		MaxLearners:                 membership.LearnersMaxDefault,
 		AutoCompactionMode:          string(compact.ModePeriodic),
 		AutoCompactionRetention:     "0",
 		CORS:                        []string{"*"},
@@ -231,39 +231,6 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-func (c *Config) validateCluster() error {
-	if c.ClusterState != clusterNew && c.ClusterState != clusterExisting {
-		return fmt.Errorf("unexpected clusterState %q", c.ClusterState)
-	}
-	if c.DiscoveryFallback == "proxy" {
-		return errors.New(`v2 proxy is deprecated, and --discovery-fallback can't be configured as "proxy"`)
-	}
-	if (c.DiscoveryToken != "") != (len(c.DiscoveryEndpoints) > 0) {
-		return errors.New("both --discovery-token and --discovery-endpoints must be set")
-	}
-	sources := c.clusterSources()
-	if len(sources) > 1 {
-		return errors.New("multiple discovery or bootstrap flags are set. " +
-			`Choose one of "initial-cluster", "discovery-endpoints" or "discovery-srv"`)
-	}
-	return nil
-}
-
-// clusterSources are the settings that say where the cluster is described.
-func (c *Config) clusterSources() []string {
-	var s []string
-	if c.InitialCluster != "" {
-		s = append(s, "initial-cluster")
-	}
-	if c.DiscoverySRV != "" {
-		s = append(s, "discovery-srv")
-	}
-	if len(c.DiscoveryEndpoints) > 0 {
-		s = append(s, "discovery-endpoints")
-	}
-	return s
-}
-
 func (c *Config) validateTimes() error {
 	switch {
 	case c.TickMs == 0:
@@ -302,6 +269,7 @@ func (c *Config) validateTLS() error {
 	for _, o := range []*etcdapi.TLSOptions{&c.ClientTLS, &c.PeerTLS} {
 		o.MinVersion, o.MaxVersion, o.CipherSuites = lowest, highest, suites
 	}
+	c.PeerTLS.VerifyClientAddress = !c.PeerSkipClientSAN
 	if c.ClientTLS.Empty() && !c.ClientAutoTLS {
 		for _, u := range append(append(c.ListenClientURLs[:len(c.ListenClientURLs):len(c.ListenClientURLs)], c.ListenClientHTTPURLs...), c.ListenMetricsURLs...) {
 			if etcdapi.Secure(u) {

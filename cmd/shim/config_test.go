@@ -152,7 +152,6 @@ func TestConfigFile(t *testing.T) {
 	want := []string{
 		"unknown settings in the configuration file: no-such-setting",
 		"--max-wals has no effect: log files are recycled as soon as a checkpoint covers them",
-		"--peer-skip-client-san-verification has no effect: this member has no peers yet",
 		"--strict-reconfig-check has no effect: this member has no peers yet",
 		"--wal-dir has no effect: the log stays in the data directory",
 		"feature gate CompactHashCheck has no effect: there is no other member to compare with yet",

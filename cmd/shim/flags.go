@@ -37,6 +37,10 @@ func boolean(f func(*Config) *bool) binder {
 	return func(fs *flag.FlagSet, c *Config, n, u string) { fs.BoolVar(f(c), n, *f(c), u) }
 }
 
+func integer(f func(*Config) *int) binder {
+	return func(fs *flag.FlagSet, c *Config, n, u string) { fs.IntVar(f(c), n, *f(c), u) }
+}
+
 func unsigned(f func(*Config) *uint) binder {
 	return func(fs *flag.FlagSet, c *Config, n, u string) { fs.UintVar(f(c), n, *f(c), u) }
 }

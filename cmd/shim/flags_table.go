@@ -10,7 +10,6 @@ import (
 // Reasons that several inert flags share.
 const (
 	noPeersYet     = "this member has no peers yet"
-	noDiscoveryYet = "discovery of a cluster is not there yet"
 	noAuthYet      = "authentication of users is not there yet"
 	noTracingYet   = "tracing is not there yet"
 	ownCheckpoints = "checkpoints are paced by the size and age of the log"
@@ -74,35 +73,35 @@ func clusterFlags() []flagDef {
 		{"initial-cluster-state", choice(func(c *Config) *string { return &c.ClusterState }, clusterNew, clusterExisting), "'new' for a new cluster, 'existing' to join one.", ""},
 		{"initial-cluster-token", text(func(c *Config) *string { return &c.InitialClusterToken }), "Keeps clusters with equal URLs apart.", ""},
 		{"advertise-client-urls", urls(func(c *Config) *[]url.URL { return &c.AdvertiseClientURLs }), "The URLs clients reach this member at.", ""},
-		{"strict-reconfig-check", noBool(true), "Refuse changes of members that would cost the quorum.", noPeersYet},
+		{"strict-reconfig-check", boolean(func(c *Config) *bool { return &c.StrictReconfigCheck }), "Refuse changes of members that would cost the quorum.", noPeersYet},
 		{"pre-vote", noBool(true), "Ask before an election whether it can be won.", noPeersYet},
 		{"auto-compaction-retention", text(func(c *Config) *string { return &c.AutoCompactionRetention }), "How much history automatic compaction keeps; 0: no automatic compaction.", ""},
 		{"auto-compaction-mode", text(func(c *Config) *string { return &c.AutoCompactionMode }), "'periodic': the retention is a time, in hours without a unit; 'revision': a number of revisions.", ""},
 		{"v2-deprecation", value(func(*Config) flag.Value {
 			return choicesValue{[]string{"write-only", "write-only-skip-check", "write-only-drop-data", "gone"}}
 		}), "The stage of the end of the v2 store.", "there is no v2 store"},
-		{"max-learners", noInt(1), "The most learners in the cluster.", noPeersYet},
+		{"max-learners", integer(func(c *Config) *int { return &c.MaxLearners }), "The most learners in the cluster.", noPeersYet},
 	}
 }
 
 func discoveryFlags() []flagDef {
 	return []flagDef{
-		{"discovery-token", text(func(c *Config) *string { return &c.DiscoveryToken }), "The token of the cluster to be found.", noDiscoveryYet},
-		{"discovery-endpoints", set(func(c *Config) *[]string { return &c.DiscoveryEndpoints }), "The discovery service.", noDiscoveryYet},
-		{"discovery-dial-timeout", noDuration(2 * time.Second), "The longest wait for a connection to it.", noDiscoveryYet},
-		{"discovery-request-timeout", noDuration(5 * time.Second), "The longest wait for an answer of it.", noDiscoveryYet},
-		{"discovery-keepalive-time", noDuration(2 * time.Second), "The time between pings to it.", noDiscoveryYet},
-		{"discovery-keepalive-timeout", noDuration(6 * time.Second), "The longest wait for the answer to a ping.", noDiscoveryYet},
-		{"discovery-insecure-transport", noBool(true), "Connect to it without TLS.", noDiscoveryYet},
-		{"discovery-insecure-skip-tls-verify", noBool(false), "Do not check its certificate.", noDiscoveryYet},
-		{"discovery-cert", noText(""), "The client certificate for it.", noDiscoveryYet},
-		{"discovery-key", noText(""), "The key of the client certificate.", noDiscoveryYet},
-		{"discovery-cacert", noText(""), "The CA of its certificate.", noDiscoveryYet},
-		{"discovery-user", noText(""), "The user name for it.", noDiscoveryYet},
-		{"discovery-password", noText(""), "The password for it.", noDiscoveryYet},
-		{"discovery-fallback", choice(func(c *Config) *string { return &c.DiscoveryFallback }, "exit", "proxy"), "What to do when discovery fails.", noDiscoveryYet},
-		{"discovery-srv", text(func(c *Config) *string { return &c.DiscoverySRV }), "The DNS domain whose SRV records name the cluster.", noDiscoveryYet},
-		{"discovery-srv-name", text(func(c *Config) *string { return &c.DiscoverySRVName }), "The suffix of the service's name in DNS.", noDiscoveryYet},
+		{"discovery-token", text(func(c *Config) *string { return &c.Discovery.Token }), "The token of the cluster to be found.", ""},
+		{"discovery-endpoints", set(func(c *Config) *[]string { return &c.Discovery.Client.Endpoints }), "The discovery service.", ""},
+		{"discovery-dial-timeout", duration(func(c *Config) *time.Duration { return &c.Discovery.Client.DialTimeout }), "The longest wait for a connection to it.", ""},
+		{"discovery-request-timeout", duration(func(c *Config) *time.Duration { return &c.Discovery.Client.RequestTimeout }), "The longest wait for an answer of it.", ""},
+		{"discovery-keepalive-time", duration(func(c *Config) *time.Duration { return &c.Discovery.Client.KeepAliveTime }), "The time between pings to it.", ""},
+		{"discovery-keepalive-timeout", duration(func(c *Config) *time.Duration { return &c.Discovery.Client.KeepAliveTimeout }), "The longest wait for the answer to a ping.", ""},
+		{"discovery-insecure-transport", boolean(func(c *Config) *bool { return &c.Discovery.Client.Secure.InsecureTransport }), "Connect to it without TLS.", ""},
+		{"discovery-insecure-skip-tls-verify", boolean(func(c *Config) *bool { return &c.Discovery.Client.Secure.InsecureSkipVerify }), "Do not check its certificate.", ""},
+		{"discovery-cert", text(func(c *Config) *string { return &c.Discovery.Client.Secure.Cert }), "The client certificate for it.", ""},
+		{"discovery-key", text(func(c *Config) *string { return &c.Discovery.Client.Secure.Key }), "The key of the client certificate.", ""},
+		{"discovery-cacert", text(func(c *Config) *string { return &c.Discovery.Client.Secure.CACert }), "The CA of its certificate.", ""},
+		{"discovery-user", text(func(c *Config) *string { return &c.Discovery.Client.Auth.Username }), "The user name for it.", ""},
+		{"discovery-password", text(func(c *Config) *string { return &c.Discovery.Client.Auth.Password }), "The password for it.", ""},
+		{"discovery-fallback", choice(func(c *Config) *string { return &c.DiscoveryFallback }, "exit", "proxy"), "What to do when discovery fails.", ""},
+		{"discovery-srv", text(func(c *Config) *string { return &c.DiscoverySRV }), "The DNS domain whose SRV records name the cluster.", ""},
+		{"discovery-srv-name", text(func(c *Config) *string { return &c.DiscoverySRVName }), "The suffix of the service's name in DNS.", ""},
 	}
 }
 
@@ -138,7 +137,7 @@ func peerSecurityFlags() []flagDef {
 		{"peer-cert-allowed-cn", list(func(c *Config) *[]string { return &c.PeerTLS.AllowedCNs }), "Common names of which a member's certificate must have one.", ""},
 		{"peer-cert-allowed-hostname", list(func(c *Config) *[]string { return &c.PeerTLS.AllowedHostnames }), "Host names of which a member's certificate must have one.", ""},
 		{"peer-auto-tls", boolean(func(c *Config) *bool { return &c.PeerAutoTLS }), "Make a self-signed certificate for other members.", ""},
-		{"peer-skip-client-san-verification", noBool(false), "Do not check the names in a member's certificate against its address.", noPeersYet},
+		{"peer-skip-client-san-verification", boolean(func(c *Config) *bool { return &c.PeerSkipClientSAN }), "Do not check the names in a member's certificate against its address.", ""},
 	}
 }
 
@@ -190,7 +189,7 @@ func featureFlags() []flagDef {
 
 func unsafeFlags() []flagDef {
 	return []flagDef{
-		{"force-new-cluster", noBool(false), "Start as the only member of a cluster that had more.", noPeersYet},
+		{"force-new-cluster", boolean(func(c *Config) *bool { return &c.ForceNewCluster }), "Start as the only member of a cluster that had more.", noPeersYet},
 		{"unsafe-no-fsync", noBool(false), "Do not wait for the disk.", "what is acknowledged is always on the disk"},
 	}
 }

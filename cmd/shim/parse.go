@@ -57,7 +57,7 @@ func (c *Config) fromFlags(fs *flag.FlagSet, environ []string) error {
 	if c.explicit["listen-client-urls"] && !c.explicit["advertise-client-urls"] {
 		c.AdvertiseClientURLs = nil
 	}
-	if (c.DiscoverySRV != "" || c.DiscoverySRVName != "" || len(c.DiscoveryEndpoints) > 0) && !c.explicit["initial-cluster"] {
+	if (c.DiscoverySRV != "" || c.DiscoverySRVName != "" || c.discovers()) && !c.explicit["initial-cluster"] {
 		c.InitialCluster = ""
 	}
 	return err

@@ -390,7 +390,7 @@ func TestProcessErrors(t *testing.T) {
 		"data dir in use": {nil, "in use"},
 		"no certificate":  {[]string{"--listen-client-urls=https://127.0.0.1:0", "--cert-file=/nonexistent/c", "--key-file=/nonexistent/k"}, "/nonexistent/c"},
 		"not advertised":  {[]string{"--initial-cluster=test=http://10.0.0.1:1"}, "missing from --initial-advertise-peer-urls"},
-		"discovery":       {[]string{"--discovery-srv=example.com"}, "set --initial-cluster"},
+		"discovery":       {[]string{"--discovery-srv=srv.invalid"}, "error querying DNS SRV records for _etcd-server-ssl"},
 	} {
 		where := filepath.Join(t.TempDir(), "other")
 		if name == "data dir in use" {

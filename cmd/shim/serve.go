@@ -65,8 +65,11 @@ func serve(c *Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	if err := m.open(); err != nil {
+	if err := m.open(stop); err != nil {
 		listeners.close()
+		if errors.Is(err, context.Canceled) {
+			return nil // told to stop while looking for the cluster
+		}
 		return err
 	}
 	memory.start()
@@ -74,18 +77,24 @@ func serve(c *Config, log *slog.Logger) error {
 	return errors.Join(err, m.close())
 }
 
-// open opens the store with the watch hub behind it.
-func (m *member) open() error {
+// open opens the store with the watch hub behind it. A member that starts for
+// the first time finds its cluster before.
+func (m *member) open(ctx context.Context) error {
 	c := m.c
-	if len(c.InitialCluster) == 0 && !initialized(c.Dir) {
-		return fmt.Errorf("a new member cannot find its cluster by discovery yet: set --initial-cluster")
+	begun := initialized(c.Dir)
+	cluster, token := c.InitialCluster, c.InitialClusterToken
+	if !begun {
+		var err error
+		if cluster, token, err = c.cluster(ctx, m.log); err != nil {
+			return err
+		}
 	}
 	var late lateHub
 	cfg := raftstore.Config{
 		DataDir:                c.Dir,
 		Name:                   c.Name,
-		InitialCluster:         c.InitialCluster,
-		ClusterToken:           c.InitialClusterToken,
+		InitialCluster:         cluster,
+		ClusterToken:           token,
 		ClusterState:           c.ClusterState,
 		PeerURLs:               urlStrings(c.AdvertisePeerURLs),
 		ClientURLs:             urlStrings(c.AdvertiseClientURLs),
@@ -104,7 +113,6 @@ func (m *member) open() error {
 	if c.SnapshotCount != snapshotCountDefault {
 		cfg.Checkpoints.Entries = c.SnapshotCount
 	}
-	begun := initialized(c.Dir)
 	store, err := raftstore.Open(cfg)
 	if err != nil {
 		return err // says which directory, in one line

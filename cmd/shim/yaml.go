@@ -80,13 +80,12 @@ func (c *Config) loadYAML(data []byte) error {
 	}
 	c.noteKeys(keys)
 	err := f.apply()
-	if (c.DiscoverySRV != "" || len(c.Discovery.Endpoints) > 0) && c.InitialCluster == defaultCluster {
+	if (c.DiscoverySRV != "" || c.discovers()) && c.InitialCluster == defaultCluster {
 		c.InitialCluster = ""
 	}
 	if c.SelfSignedCertValidity == 0 {
 		c.SelfSignedCertValidity = 1
 	}
-	c.DiscoveryEndpoints, c.DiscoveryToken = c.Discovery.Endpoints, c.Discovery.Token
 	return err
 }
 
@@ -127,7 +126,7 @@ func (f *fileConfig) apply() error {
 		errs = append(errs, err)
 	}
 	c.ClientTLS, c.ClientAutoTLS = f.ClientSecurity.options(), f.ClientSecurity.AutoTLS
-	c.PeerTLS, c.PeerAutoTLS = f.PeerSecurity.options(), f.PeerSecurity.AutoTLS
+	c.PeerTLS, c.PeerAutoTLS, c.PeerSkipClientSAN = f.PeerSecurity.options(), f.PeerSecurity.AutoTLS, f.PeerSecurity.SkipClientSANVerify
 	return errors.Join(errs...)
 }
 
@@ -153,10 +152,7 @@ func (c *Config) noteKeys(keys map[string]any) {
 		}
 		prefix, _, isTLS := strings.Cut(k, "-transport-security")
 		for name := range section {
-			switch {
-			case k == "discovery-config":
-				c.explicit["discovery-endpoints"] = true
-			case isTLS && prefix == "peer":
+			if isTLS && prefix == "peer" {
 				c.explicit["peer-"+name] = true
 			}
 		}

@@ -28,7 +28,7 @@ const (
 // names are those of etcd's flags.
 type TLSOptions struct {
 	CertFile, KeyFile             string
-	ClientCertFile, ClientKeyFile string // what this member shows as a client; checked, not used yet
+	ClientCertFile, ClientKeyFile string // what this member shows as a client; empty: the same as a server
 	TrustedCAFile                 string // whoever connects needs a certificate of one of these
 	CRLFile                       string // DER or PEM
 	ClientCertAuth                bool   // without TrustedCAFile: any CA of the host
@@ -36,6 +36,8 @@ type TLSOptions struct {
 	AllowedHostnames              []string
 	CipherSuites                  []uint16 // of TLS 1.2; empty: Go's choice
 	MinVersion, MaxVersion        uint16   // 0: TLS 1.2, and Go's highest
+	VerifyClientAddress           bool     // a client's certificate has to name the address it comes from, if it names any
+	SelfSigned                    bool     // of SelfCert: connections to others are encrypted and do not ask who they are
 }
 
 // Empty says whether there is no certificate, and so no TLS.
@@ -75,10 +77,12 @@ type TLS struct {
 
 // tlsMaterial is what was read from one state of the files; immutable.
 type tlsMaterial struct {
-	stamps  []fileStamp
-	cert    tls.Certificate
-	cas     *x509.CertPool
-	revoked map[string]bool // serial numbers
+	stamps []fileStamp
+	cert   tls.Certificate
+	// clientCert is of ClientCertFile, if there is one.
+	clientCert tls.Certificate
+	cas        *x509.CertPool
+	revoked    map[string]bool // serial numbers
 }
 
 // fileStamp is the part of a file's status that changes when its content does.
@@ -136,7 +140,17 @@ func (t *TLS) ServerConfig(useGRPC, useHTTP bool, offered *alpn) *tls.Config {
 		case a.http1 || a.http2:
 			protos = []string{protoHTTP1}
 		}
-		return t.config(t.latest(), protos), nil
+		c := t.config(t.latest(), protos)
+		if t.o.VerifyClientAddress {
+			verify := c.VerifyConnection
+			c.VerifyConnection = func(cs tls.ConnectionState) error {
+				if err := verify(cs); err != nil || len(cs.PeerCertificates) == 0 {
+					return err
+				}
+				return verifyAddress(hello.Context(), cs.PeerCertificates[0], hello.Conn.RemoteAddr())
+			}
+		}
+		return c, nil
 	}
 	return &tls.Config{MinVersion: t.minVersion(), GetConfigForClient: forHello}
 }
@@ -232,7 +246,7 @@ func (t *TLS) latest() *tlsMaterial {
 
 func (t *TLS) files() []string {
 	var files []string
-	for _, f := range []string{t.o.CertFile, t.o.KeyFile, t.o.TrustedCAFile, t.o.CRLFile} {
+	for _, f := range []string{t.o.CertFile, t.o.KeyFile, t.o.ClientCertFile, t.o.ClientKeyFile, t.o.TrustedCAFile, t.o.CRLFile} {
 		if f != "" {
 			files = append(files, f)
 		}
@@ -249,7 +263,7 @@ func (t *TLS) load() (*tlsMaterial, error) {
 		return nil, fmt.Errorf("load certificate %s: %w", t.o.CertFile, err)
 	}
 	if t.o.ClientCertFile != "" {
-		if _, err = tls.LoadX509KeyPair(t.o.ClientCertFile, t.o.ClientKeyFile); err != nil {
+		if m.clientCert, err = tls.LoadX509KeyPair(t.o.ClientCertFile, t.o.ClientKeyFile); err != nil {
 			return nil, fmt.Errorf("load certificate %s: %w", t.o.ClientCertFile, err)
 		}
 	}

@@ -1,0 +1,133 @@
+package etcdapi
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+
+	"google.golang.org/grpc/credentials"
+)
+
+// ClientConfig is the configuration for one connection to another member, made
+// of the files as they are now; host is the name or address that its certificate
+// has to be for. What is shown is the certificate of ClientCertFile, or the one
+// the server side shows. Allowed names and the revocation list count for the
+// other side's certificate in both directions.
+func (t *TLS) ClientConfig(host string) *tls.Config {
+	m := t.latest()
+	shown := &m.cert
+	if t.o.ClientCertFile != "" {
+		shown = &m.clientCert
+	}
+	c := &tls.Config{
+		ServerName:   host,
+		RootCAs:      m.cas,
+		MinVersion:   t.minVersion(),
+		MaxVersion:   t.o.MaxVersion,
+		CipherSuites: t.o.CipherSuites,
+		NextProtos:   []string{protoHTTP2},
+		// Shown to whichever authorities the server names: it may have more.
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return shown, nil },
+		VerifyConnection:     func(cs tls.ConnectionState) error { return t.verify(m, cs) },
+	}
+	if t.o.SelfSigned { // encrypts, and says nothing about who is there
+		c.InsecureSkipVerify, c.VerifyConnection = true, nil
+	}
+	return c
+}
+
+// ClientCredentials are the credentials of gRPC connections to other members;
+// each handshake has a ClientConfig of its own. serverName is what certificates
+// have to be for; "" is the host of each address.
+func (t *TLS) ClientCredentials(serverName string) credentials.TransportCredentials {
+	return &memberCredentials{t: t, serverName: serverName}
+}
+
+type memberCredentials struct {
+	t          *TLS
+	serverName string
+}
+
+func (c *memberCredentials) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	host := c.serverName
+	if host == "" {
+		var err error
+		if host, _, err = net.SplitHostPort(authority); err != nil {
+			host = authority
+		}
+	}
+	return credentials.NewTLS(c.t.ClientConfig(host)).ClientHandshake(ctx, host, conn)
+}
+
+func (c *memberCredentials) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	return nil, nil, errors.New("member credentials are for clients")
+}
+
+func (c *memberCredentials) Info() credentials.ProtocolInfo {
+	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
+}
+
+func (c *memberCredentials) Clone() credentials.TransportCredentials {
+	copied := *c
+	return &copied
+}
+
+func (c *memberCredentials) OverrideServerName(name string) error {
+	c.serverName = name
+	return nil
+}
+
+// verifyAddress checks that the client's certificate, if it names hosts at all,
+// names the one that the connection comes from. Names are looked up in both
+// directions; that is what etcd asks of other members.
+func verifyAddress(ctx context.Context, cert *x509.Certificate, remote net.Addr) error {
+	if len(cert.IPAddresses) == 0 && len(cert.DNSNames) == 0 {
+		return nil
+	}
+	host, _, err := net.SplitHostPort(remote.String())
+	if err != nil {
+		return err
+	}
+	if len(cert.IPAddresses) > 0 {
+		err := cert.VerifyHostname(host)
+		if err == nil || len(cert.DNSNames) == 0 {
+			return err
+		}
+	}
+	return verifyName(ctx, cert.DNSNames, host)
+}
+
+func verifyName(ctx context.Context, names []string, host string) error {
+	isOne := func(found string) bool {
+		found = strings.TrimSuffix(found, ".")
+		return slices.ContainsFunc(names, func(name string) bool {
+			domain, wild := strings.CutPrefix(name, "*")
+			return name == found || wild && strings.HasPrefix(domain, ".") && strings.HasSuffix(found, domain)
+		})
+	}
+	found, err := net.DefaultResolver.LookupAddr(ctx, host)
+	if slices.ContainsFunc(found, isOne) {
+		return nil
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, "*.") {
+			continue
+		}
+		addrs, lerr := net.DefaultResolver.LookupHost(ctx, name)
+		if slices.Contains(addrs, host) {
+			return nil
+		}
+		if lerr != nil {
+			err = lerr
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("tls: %q does not match any of DNSNames %q (%w)", host, names, err)
+	}
+	return fmt.Errorf("tls: %q does not match any of DNSNames %q", host, names)
+}
