@@ -16,6 +16,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
+
+	"github.com/kubeshim/shim/test/robustness/history"
 )
 
 // goodClient is somebody who behaves, and must not notice the others.
@@ -33,7 +35,7 @@ func newGoodClient(t *testing.T, ctx context.Context, conn *grpc.ClientConn) *go
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := stream.Send(watchSpec{key: "good/", end: "good0"}.request(0)); err != nil {
+	if err := stream.Send(history.WatchSpec{Key: "good/", End: "good0"}.Request(0)); err != nil {
 		t.Fatal(err)
 	}
 	if r, err := stream.Recv(); err != nil || !r.Created {
@@ -142,7 +144,7 @@ func oversized(t *testing.T, s *server) {
 	defer cancel()
 	txn := &pb.TxnRequest{}
 	for i := range 1000 {
-		txn.Success = append(txn.Success, putOp(fmt.Sprintf("oversized/%d", i), []byte("x")))
+		txn.Success = append(txn.Success, history.PutOp(fmt.Sprintf("oversized/%d", i), []byte("x")))
 	}
 	if _, err := b.kv.Txn(ctx, txn); err == nil {
 		t.Error("a txn of 1,000 operations was taken")
@@ -163,7 +165,7 @@ func manyWatches(t *testing.T, ctx context.Context, s *server, good *goodClient)
 	sent := make(chan error, 1)
 	go func() {
 		for i := range watches {
-			if err := stream.Send(watchSpec{key: fmt.Sprintf("many/%d", i)}.request(0)); err != nil {
+			if err := stream.Send(history.WatchSpec{Key: fmt.Sprintf("many/%d", i)}.Request(0)); err != nil {
 				sent <- err
 				return
 			}

@@ -3,8 +3,8 @@
 // own, and end it by its process ID.
 //
 //	kill_test.go      clients put, guard, delete, lease, read, compact and watch while the server is killed and started again. What they
-//	                  were told is recorded, and afterwards checked: history_test.go (linearizable, strictly serializable, dense,
-//	                  nothing acknowledged lost) and watcher_test.go (what etcd promises of a watch)
+//	                  were told is recorded, and afterwards checked by package history: linearizable, strictly serializable, dense,
+//	                  nothing acknowledged lost, and what etcd promises of a watch
 //	fulldisk_test.go  a small tmpfs becomes full, and has room again
 //	damage_test.go    bits flip and files go missing in the directory of a killed server
 //	datadir_test.go   directories that cannot be used

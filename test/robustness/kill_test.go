@@ -11,6 +11,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+
+	"github.com/kubeshim/shim/test/robustness/history"
 )
 
 const (
@@ -21,14 +23,14 @@ const (
 )
 
 // killSpecs are the watches, by stream.
-func killSpecs() [][]watchSpec {
-	all := watchSpec{name: "everything", key: "\x00", end: "\x00", from: 1, prev: true, everything: true}
-	return [][]watchSpec{
-		{all, {name: "plain keys", key: "k/", end: "k0", from: 1}, {name: "one key", key: "k/1", from: 1, prev: true, clientsID: 77}},
-		{{name: "pairs in fragments", key: "m/", end: "m0", from: 1, fragment: true, prev: true}, {name: "puts", key: "\x00", end: "\x00", from: 1, noDelete: true}},
-		{{name: "deletions", key: "k/", end: "k0", from: 1, noPut: true, prev: true, notify: true}, {name: "leased", key: "l/", end: "l0", from: 1, prev: true}},
-		{{name: "from now on", key: "\x00", end: "\x00", prev: true}},
-		{{name: "from the future", key: "k/", end: "k0", from: 200, notify: true}},
+func killSpecs() [][]history.WatchSpec {
+	all := history.WatchSpec{Name: "everything", Key: "\x00", End: "\x00", From: 1, Prev: true}
+	return [][]history.WatchSpec{
+		{all, {Name: "plain keys", Key: "k/", End: "k0", From: 1}, {Name: "one key", Key: "k/1", From: 1, Prev: true, ClientsID: 77}},
+		{{Name: "pairs in fragments", Key: "m/", End: "m0", From: 1, Fragment: true, Prev: true}, {Name: "puts", Key: "\x00", End: "\x00", From: 1, NoDelete: true}},
+		{{Name: "deletions", Key: "k/", End: "k0", From: 1, NoPut: true, Prev: true, Notify: true}, {Name: "leased", Key: "l/", End: "l0", From: 1, Prev: true}},
+		{{Name: "from now on", Key: "\x00", End: "\x00", Prev: true}},
+		{{Name: "from the future", Key: "k/", End: "k0", From: 200, Notify: true}},
 	}
 }
 
@@ -52,46 +54,53 @@ func storm(t *testing.T, rounds int, disturb func(s *server, round int)) {
 	s := startServer(t, filepath.Join(t.TempDir(), "data"), "--snapshot-count=150", "--watch-progress-notify-interval=100ms")
 	watching, stopWatching := context.WithCancel(context.Background())
 	defer stopWatching()
-	var watchers []*watcher
+	var watchers []*history.Watcher
 	var watchersDone, clientsDone sync.WaitGroup
 	for _, specs := range killSpecs() {
-		c := newWatchClient(s.dial(), t.Errorf, specs...)
-		watchers = append(watchers, c.watchers...)
-		watchersDone.Go(func() { c.run(watching) })
+		c := history.NewWatchClient(s.dial(), t.Errorf, specs...)
+		watchers = append(watchers, c.Watchers...)
+		watchersDone.Go(func() { c.Run(watching) })
 	}
-	rec := newRecording()
+	rec := history.NewRecording()
 	working, stopWorking := context.WithCancel(context.Background())
 	defer stopWorking()
 	safe := func() int64 {
-		rev := watchers[0].position()
+		rev := watchers[0].Position()
 		for _, w := range watchers {
-			rev = min(rev, w.position())
+			rev = min(rev, w.Position())
 		}
 		return rev - 1
 	}
 	for i := range killClients {
-		c := newTrafficClient(i, rec, s.dial(), seed, safe)
-		clientsDone.Go(func() { c.run(working) })
+		c := history.NewClient(i, rec, s.dial(), history.ClientOptions{Seed: seed, Safe: safe})
+		clientsDone.Go(func() { c.Run(working) })
 	}
 	for round := range rounds {
-		rec.awaitAnswers(t, int64(killOpsMin+rng.IntN(killOpsSpread)))
+		awaitAnswers(t, rec, int64(killOpsMin+rng.IntN(killOpsSpread)))
 		disturb(s, round)
 	}
-	rec.awaitAnswers(t, killOpsMin)
+	awaitAnswers(t, rec, killOpsMin)
 	stopWorking()
 	clientsDone.Wait()
 	disturb(s, rounds)
 	// As in etcd, a stream whose watches all begin behind the newest revision gets no progress before there is one more.
-	newTrafficClient(killClients, rec, s.dial(), seed, safe).record(&pb.PutRequest{Key: []byte("z/end"), Value: []byte("end")})
+	history.NewClient(killClients, rec, s.dial(), history.ClientOptions{}).Call(&pb.PutRequest{Key: []byte("z/end"), Value: []byte("end")})
 	final := readAll(t, s)
 	for _, w := range watchers {
-		await(t, "watch "+w.spec.name, func() bool { return w.promised() >= final.Header.Revision })
+		await(t, "watch "+w.Spec.Name, func() bool { return w.Promised() >= final.Header.Revision })
 	}
 	stopWatching()
 	watchersDone.Wait()
 	if !t.Failed() {
 		judge(t, rec, watchers, final)
 	}
+}
+
+// awaitAnswers waits until there are n more.
+func awaitAnswers(t *testing.T, rec *history.Recording, n int64) {
+	t.Helper()
+	goal := rec.Answers.Load() + n
+	await(t, "answers", func() bool { return rec.Answers.Load() >= goal })
 }
 
 func readAll(t *testing.T, s *server) *pb.RangeResponse {
@@ -106,28 +115,28 @@ func readAll(t *testing.T, s *server) *pb.RangeResponse {
 }
 
 // judge checks the recording of a run.
-func judge(t *testing.T, rec *recording, watchers []*watcher, final *pb.RangeResponse) {
+func judge(t *testing.T, rec *history.Recording, watchers []*history.Watcher, final *pb.RangeResponse) {
 	t.Helper()
-	h, problems := newHistory(watchers[0])
+	h, problems := history.New(watchers[0])
 	if len(problems) == 0 {
-		ops := h.settle(rec.ops)
-		problems = append(problems, h.checkAnswers(append(ops, &op{req: &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}}, resp: final}))...)
-		problems = append(problems, checkOrder(ops)...)
-		problems = append(problems, h.checkLeases(rec)...)
+		ops := h.Settle(rec.Ops())
+		problems = append(problems, h.CheckAnswers(append(ops, &history.Op{Request: &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}}, Response: final}))...)
+		problems = append(problems, history.CheckOrder(ops)...)
+		problems = append(problems, h.CheckLeases(rec)...)
 		for _, w := range watchers {
-			problems = append(problems, w.check(h)...)
+			problems = append(problems, w.Check(h)...)
 		}
 		unknown := 0
 		for _, o := range ops {
-			if o.answer == 1<<62 {
+			if o.Return == 1<<62 {
 				unknown++
 			}
 		}
-		t.Logf("%d calls, %d of them without an answer, %d revisions, %d events", len(ops), unknown, h.last(), len(h.events))
-		if h.last() != final.Header.Revision {
-			t.Errorf("the watch ends at revision %d, and the store is at %d", h.last(), final.Header.Revision)
+		t.Logf("%d calls, %d of them without an answer, %d revisions, %d events", len(ops), unknown, h.Last(), h.Events())
+		if h.Last() != final.Header.Revision {
+			t.Errorf("the watch ends at revision %d, and the store is at %d", h.Last(), final.Header.Revision)
 		}
-		checkLinearizable(t, ops)
+		problems = append(problems, history.CheckLinearizable(ops)...)
 	}
 	for i, p := range problems {
 		if i == 20 {
@@ -136,8 +145,8 @@ func judge(t *testing.T, rec *recording, watchers []*watcher, final *pb.RangeRes
 		}
 		t.Error(p)
 	}
-	for _, o := range rec.ops { // the two of a pair are never apart
-		if r, ok := o.resp.(*pb.RangeResponse); ok && len(r.Kvs) == 2 && bytes.HasPrefix(r.Kvs[0].Key, []byte(pairKeys)) && r.Kvs[0].ModRevision != r.Kvs[1].ModRevision {
+	for _, o := range rec.Ops() { // the two of a pair are never apart
+		if r, ok := o.Response.(*pb.RangeResponse); ok && len(r.Kvs) == 2 && bytes.HasPrefix(r.Kvs[0].Key, []byte(history.PairKeys)) && r.Kvs[0].ModRevision != r.Kvs[1].ModRevision {
 			t.Errorf("half a pair: %v", r)
 		}
 	}

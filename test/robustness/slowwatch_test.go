@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kubeshim/shim/test/robustness/history"
 )
 
 const (
@@ -70,7 +72,7 @@ func slowWatch(t *testing.T, ctx context.Context, s *server, from int64) pb.Watc
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := stream.Send(watchSpec{key: "big/", end: "big0", prev: true}.request(from)); err != nil {
+	if err := stream.Send(history.WatchSpec{Key: "big/", End: "big0", Prev: true}.Request(from)); err != nil {
 		t.Fatal(err)
 	}
 	if r, err := stream.Recv(); err != nil || !r.Created {

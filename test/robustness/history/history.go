@@ -1,11 +1,11 @@
-package robustness
+package history
 
 import (
 	"cmp"
 	"fmt"
 	"slices"
 	"strings"
-	"testing"
+	"time"
 
 	"github.com/anishathalye/porcupine"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -15,36 +15,44 @@ import (
 	"github.com/kubeshim/shim/test/model"
 )
 
+// linearizableTimeout is reached when a test fails.
+const linearizableTimeout = 60 * time.Second
+
 func equal(a, b proto.Message) bool { return proto.Equal(a, b) || isNil(a) && isNil(b) }
 
 func isNil(m proto.Message) bool { return m == nil || !m.ProtoReflect().IsValid() }
 
-// history is all that happened, by revision.
-type history struct {
+// History is all that happened, by revision.
+type History struct {
 	events []*mvccpb.Event
 	states []model.State // states[i] is at revision 1+i
 }
 
-func (h *history) last() int64 { return h.states[len(h.states)-1].Revision }
+// Last is the newest revision.
+func (h *History) Last() int64 { return h.states[len(h.states)-1].Revision }
 
-func (h *history) at(rev int64) model.State { return h.states[rev-1] }
+func (h *History) at(rev int64) model.State { return h.states[rev-1] }
 
 // before is the key's version that revision rev replaced, nil if there was none.
-func (h *history) before(rev int64, key string) *mvccpb.KeyValue { return h.at(rev - 1).Get(key) }
+func (h *History) before(rev int64, key string) *mvccpb.KeyValue { return h.at(rev - 1).Get(key) }
 
-func (h *history) eventsAt(rev int64, spec watchSpec) (found []*mvccpb.Event) {
+// Events are how many there were.
+func (h *History) Events() int { return len(h.events) }
+
+// between are the events of revisions from..to that a watch is given, in order.
+func (h *History) between(spec WatchSpec, from, to int64) (found []*mvccpb.Event) {
 	for _, e := range h.events {
-		if e.Kv.ModRevision == rev && spec.matches(e) {
+		if rev := e.Kv.ModRevision; from <= rev && rev <= to && spec.matches(e) {
 			found = append(found, e)
 		}
 	}
 	return found
 }
 
-// newHistory takes what the watcher of everything got. It must be dense, and each event must follow from the one before it.
-func newHistory(w *watcher) (*history, []string) {
+// New takes what the watcher of everything got. It must be dense, and each event must follow from the one before it.
+func New(w *Watcher) (*History, []string) {
 	var problems []string
-	h := &history{states: []model.State{model.New()}}
+	h := &History{states: []model.State{model.New()}}
 	for _, it := range w.items {
 		for _, e := range it.events {
 			bare := &mvccpb.Event{Type: e.Type, Kv: e.Kv}
@@ -72,35 +80,35 @@ func newHistory(w *watcher) (*history, []string) {
 	return h, problems
 }
 
-// settle finds out about the calls without an answer: whoever wrote a value that is in the history has succeeded, and gets the
+// Settle finds out about the calls without an answer: whoever wrote a value that is in the history has succeeded, and gets the
 // answer that it would have got. The others are deletes, of which nobody can say, and what never happened, which is left out.
-func (h *history) settle(ops []*op) []*op {
+func (h *History) Settle(ops []*Op) []*Op {
 	byValue := make(map[string]int64)
 	for _, e := range h.events {
 		if e.Type == mvccpb.Event_PUT {
 			byValue[string(e.Kv.Value)] = e.Kv.ModRevision
 		}
 	}
-	var kept []*op
+	var kept []*Op
 	for _, o := range ops {
-		if o.resp != nil {
+		if o.Response != nil {
 			kept = append(kept, o)
 			continue
 		}
-		value, deletes := written(o.req)
+		value, deletes := written(o.Request)
 		if rev, ok := byValue[value]; ok && value != "" {
-			o.resp = answerAt(h, rev, o.req)
-			o.answer = 1 << 62
+			o.Response = answerAt(h, rev, o.Request)
+			o.Return = 1 << 62
 			kept = append(kept, o)
 		} else if deletes {
-			o.answer = 1 << 62
+			o.Return = 1 << 62
 			kept = append(kept, o)
 		}
 	}
 	return kept
 }
 
-func answerAt(h *history, rev int64, req proto.Message) proto.Message {
+func answerAt(h *History, rev int64, req proto.Message) proto.Message {
 	_, resp := h.at(rev - 1).Step(req)
 	return resp
 }
@@ -123,41 +131,41 @@ func written(req proto.Message) (value string, deletes bool) {
 	return value, deletes
 }
 
-// checkAnswers replays every answer on the state of its revision: what was answered must be what the model answers there, and what
+// CheckAnswers replays every answer on the state of its revision: what was answered must be what the model answers there, and what
 // was acknowledged must be what is in the history.
-func (h *history) checkAnswers(ops []*op) (problems []string) {
-	writers := make(map[int64]*op)
+func (h *History) CheckAnswers(ops []*Op) (problems []string) {
+	writers := make(map[int64]*Op)
 	for _, o := range ops {
-		if o.resp == nil {
+		if o.Response == nil {
 			continue
 		}
-		rev := o.revision()
-		if rev < 1 || rev > h.last() {
-			problems = append(problems, fmt.Sprintf("answer of revision %d, and the last one is %d: %v", rev, h.last(), o.req))
+		rev := o.Revision()
+		if rev < 1 || rev > h.Last() {
+			problems = append(problems, fmt.Sprintf("answer of revision %d, and the last one is %d: %v", rev, h.Last(), o.Request))
 			continue
 		}
 		if rev > 1 && wrote(o) {
-			got := answerAt(h, rev, o.req)
+			got := answerAt(h, rev, o.Request)
 			if other := writers[rev]; other != nil {
-				problems = append(problems, fmt.Sprintf("revision %d was given to %v and to %v", rev, other.req, o.req))
+				problems = append(problems, fmt.Sprintf("revision %d was given to %v and to %v", rev, other.Request, o.Request))
 			}
 			writers[rev] = o
-			after, _ := h.at(rev - 1).Step(o.req)
-			if !equal(got, plain(o.resp)) || !sameKeys(after, h.at(rev)) {
-				problems = append(problems, fmt.Sprintf("%v was answered with %v at revision %d, and not %v", o.req, o.resp, rev, got))
+			after, _ := h.at(rev - 1).Step(o.Request)
+			if !equal(got, plain(o.Response)) || !sameKeys(after, h.at(rev)) {
+				problems = append(problems, fmt.Sprintf("%v was answered with %v at revision %d, and not %v", o.Request, o.Response, rev, got))
 			}
 			continue
 		}
-		if _, got := h.at(rev).Step(o.req); !equal(got, plain(o.resp)) {
-			problems = append(problems, fmt.Sprintf("%v was answered with %v at revision %d, and not %v", o.req, o.resp, rev, got))
+		if _, got := h.at(rev).Step(o.Request); !equal(got, plain(o.Response)) {
+			problems = append(problems, fmt.Sprintf("%v was answered with %v at revision %d, and not %v", o.Request, o.Response, rev, got))
 		}
 	}
 	return problems
 }
 
 // wrote is true for an answer that says that something was written.
-func wrote(o *op) bool {
-	switch r := o.resp.(type) {
+func wrote(o *Op) bool {
+	switch r := o.Response.(type) {
 	case *pb.PutResponse:
 		return true
 	case *pb.DeleteRangeResponse:
@@ -184,35 +192,42 @@ func sameKeys(a, b model.State) bool {
 	return slices.Equal(a.Keys(), b.Keys()) && !slices.ContainsFunc(a.Keys(), func(k string) bool { return !equal(a.Get(k), b.Get(k)) })
 }
 
-// checkOrder: who asks after somebody else was answered sees that answer's revision or a later one, and a write gets a later one.
-func checkOrder(ops []*op) (problems []string) {
+// CheckOrder: who asks after somebody else was answered sees that answer's revision or a later one, and a write gets a later one.
+func CheckOrder(ops []*Op) (problems []string) {
+	ops = slices.DeleteFunc(slices.Clone(ops), stale)
 	byAnswer := slices.Clone(ops)
-	slices.SortFunc(byAnswer, func(a, b *op) int { return cmp.Compare(a.answer, b.answer) })
+	slices.SortFunc(byAnswer, func(a, b *Op) int { return cmp.Compare(a.Return, b.Return) })
 	byCall := slices.Clone(ops)
-	slices.SortFunc(byCall, func(a, b *op) int { return cmp.Compare(a.call, b.call) })
+	slices.SortFunc(byCall, func(a, b *Op) int { return cmp.Compare(a.Call, b.Call) })
 	var newest int64
 	done := 0
 	for _, o := range byCall {
-		for ; done < len(byAnswer) && byAnswer[done].answer < o.call; done++ {
-			if byAnswer[done].resp != nil {
-				newest = max(newest, byAnswer[done].revision())
+		for ; done < len(byAnswer) && byAnswer[done].Return < o.Call; done++ {
+			if byAnswer[done].Response != nil {
+				newest = max(newest, byAnswer[done].Revision())
 			}
 		}
-		if o.resp == nil {
+		if o.Response == nil {
 			continue
 		}
-		if rev := o.revision(); rev < newest || wrote(o) && rev == newest {
-			problems = append(problems, fmt.Sprintf("%v got revision %d after somebody was answered with revision %d", o.req, rev, newest))
+		if rev := o.Revision(); rev < newest || wrote(o) && rev == newest {
+			problems = append(problems, fmt.Sprintf("%v got revision %d after somebody was answered with revision %d", o.Request, rev, newest))
 		}
 	}
 	return problems
 }
 
-// checkLeases: a revocation takes the lease's keys and nothing else does.
-func (h *history) checkLeases(rec *recording) (problems []string) {
-	revoked := make(map[int64]*op)
+// stale is true for a read that may be of the past.
+func stale(o *Op) bool {
+	r, ok := o.Request.(*pb.RangeRequest)
+	return ok && r.Serializable
+}
+
+// CheckLeases: a revocation takes the lease's keys and nothing else does.
+func (h *History) CheckLeases(rec *Recording) (problems []string) {
+	revoked := make(map[int64]*Op)
 	for _, o := range rec.revoked {
-		revoked[o.req.(*pb.LeaseRevokeRequest).ID] = o
+		revoked[o.Request.(*pb.LeaseRevokeRequest).ID] = o
 	}
 	for _, e := range h.events {
 		if key := string(e.Kv.Key); e.Type == mvccpb.Event_DELETE && strings.HasPrefix(key, leasedKeys) {
@@ -222,20 +237,19 @@ func (h *history) checkLeases(rec *recording) (problems []string) {
 		}
 	}
 	for key, id := range rec.leaseOf {
-		if o := revoked[id]; o != nil && o.resp != nil && h.at(h.last()).Get(key) != nil {
+		if o := revoked[id]; o != nil && o.Response != nil && h.at(h.Last()).Get(key) != nil {
 			problems = append(problems, fmt.Sprintf("%q is there, and its lease was revoked", key))
 		}
 	}
 	return problems
 }
 
-// checkLinearizable gives each key's calls to porcupine.
-func checkLinearizable(t *testing.T, ops []*op) {
-	t.Helper()
+// CheckLinearizable gives each key's calls to porcupine.
+func CheckLinearizable(ops []*Op) (problems []string) {
 	byKey := make(map[string][]porcupine.Operation)
 	for _, o := range ops {
-		if key, ok := singleKey(o.req); ok {
-			byKey[key] = append(byKey[key], porcupine.Operation{ClientId: o.client, Input: o, Output: o, Call: o.call, Return: o.answer})
+		if key, ok := singleKey(o.Request); ok {
+			byKey[key] = append(byKey[key], porcupine.Operation{ClientId: o.Client, Input: o, Output: o, Call: o.Call, Return: o.Return})
 		}
 	}
 	m := porcupine.Model{
@@ -246,14 +260,12 @@ func checkLinearizable(t *testing.T, ops []*op) {
 			return x.Revision == y.Revision && sameKeys(x, y)
 		},
 	}
-	n := 0
 	for key, history := range byKey {
-		n += len(history)
-		if res := porcupine.CheckOperationsTimeout(m, history, patience); res != porcupine.Ok {
-			t.Errorf("the %d calls on key %q are not linearizable: %v", len(history), key, res)
+		if res := porcupine.CheckOperationsTimeout(m, history, linearizableTimeout); res != porcupine.Ok {
+			problems = append(problems, fmt.Sprintf("the %d calls on key %q are not linearizable: %v", len(history), key, res))
 		}
 	}
-	t.Logf("%d calls on %d keys given to porcupine", n, len(byKey))
+	return problems
 }
 
 // singleKey is the key of a call on one of the plain keys.
@@ -265,7 +277,7 @@ func singleKey(req proto.Message) (string, bool) {
 	case *pb.DeleteRangeRequest:
 		key = string(r.Key)
 	case *pb.RangeRequest:
-		if len(r.RangeEnd) > 0 {
+		if len(r.RangeEnd) > 0 || r.Serializable {
 			return "", false
 		}
 		key = string(r.Key)
@@ -281,12 +293,12 @@ func singleKey(req proto.Message) (string, bool) {
 // stepOp is one call on the state of one key. The revision rises with the calls on other keys too, so it is only known to be at
 // least what was seen here.
 func stepOp(state, input, _ any) (bool, any) {
-	s, o := state.(model.State), input.(*op)
-	if o.resp == nil {
-		next, _ := s.Step(o.req)
+	s, o := state.(model.State), input.(*Op)
+	if o.Response == nil {
+		next, _ := s.Step(o.Request)
 		return true, next
 	}
-	rev := o.revision()
+	rev := o.Revision()
 	if wrote(o) {
 		if rev <= s.Revision {
 			return false, s
@@ -298,6 +310,6 @@ func stepOp(state, input, _ any) (bool, any) {
 		}
 		s.Revision = rev
 	}
-	next, resp := s.Step(o.req)
-	return equal(resp, plain(o.resp)), next
+	next, resp := s.Step(o.Request)
+	return equal(resp, plain(o.Response)), next
 }
