@@ -13,27 +13,30 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// ClientConfig is the configuration for one connection to another member, made
-// of the files as they are now; host is the name or address that its certificate
-// has to be for. What is shown is the certificate of ClientCertFile, or the one
-// the server side shows. Allowed names and the revocation list count for the
-// other side's certificate in both directions.
+// ClientConfig is the configuration of connections to other members. host is
+// the name or address that their certificates have to be for; "" is for callers
+// that fill it in for each connection, as grpc and net/http do. What is shown is
+// the certificate of ClientCertFile, or the one the server side shows. Allowed
+// names and the revocation list count for the other side's certificate in both
+// directions. Certificate and list are those of each handshake's moment; the CAs
+// those of now, so a configuration that is kept does not learn of new ones: see
+// ClientCredentials.
 func (t *TLS) ClientConfig(host string) *tls.Config {
-	m := t.latest()
-	shown := &m.cert
-	if t.o.ClientCertFile != "" {
-		shown = &m.clientCert
-	}
 	c := &tls.Config{
 		ServerName:   host,
-		RootCAs:      m.cas,
+		RootCAs:      t.latest().cas,
 		MinVersion:   t.minVersion(),
 		MaxVersion:   t.o.MaxVersion,
 		CipherSuites: t.o.CipherSuites,
-		NextProtos:   []string{protoHTTP2},
 		// Shown to whichever authorities the server names: it may have more.
-		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return shown, nil },
-		VerifyConnection:     func(cs tls.ConnectionState) error { return t.verify(m, cs) },
+		GetClientCertificate: func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+			m := t.latest()
+			if t.o.ClientCertFile != "" {
+				return &m.clientCert, nil
+			}
+			return &m.cert, nil
+		},
+		VerifyConnection: func(cs tls.ConnectionState) error { return t.verify(t.latest(), cs) },
 	}
 	if t.o.SelfSigned { // encrypts, and says nothing about who is there
 		c.InsecureSkipVerify, c.VerifyConnection = true, nil

@@ -2,6 +2,7 @@ package membership
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -36,6 +37,32 @@ type Start struct {
 
 // FetchMembers asks the first of the peer URLs that answers for the ID and the members of its cluster.
 type FetchMembers func(ctx context.Context, peerURLs []string) (types.ID, []Member, error)
+
+// DecodeMembers reads what a running member answers to GET /members on its peer URLs.
+func DecodeMembers(answer []byte) ([]Member, error) {
+	var members []Member
+	if err := json.Unmarshal(answer, &members); err != nil {
+		return nil, fmt.Errorf("decode members: %w", err)
+	}
+	if len(members) == 0 {
+		return nil, errors.New("failed to get raft cluster member(s) from the given URLs")
+	}
+	return members, nil
+}
+
+// CheckNotStarted refuses a bootstrap when the others, who answered with running, have seen this member serve already: its data
+// must have been lost, and beginning anew would make it forget what it has voted for.
+func (s Start) CheckNotStarted(running []Member) error {
+	for _, m := range running {
+		if m.ID == s.Self.ID && len(m.ClientURLs) > 0 {
+			return fmt.Errorf("member %s has already been bootstrapped", m.ID)
+		}
+	}
+	return nil
+}
+
+// PeerURLs are those of all members but this one, in order.
+func (s Start) PeerURLs() []string { return otherURLs(s.Members, s.Self.Name) }
 
 // InitialClusterFromName is etcd's default of --initial-cluster.
 func InitialClusterFromName(name string, peerURLs []string) string {
@@ -82,7 +109,7 @@ func Join(ctx context.Context, f Flags, fetch FetchMembers) (Start, error) {
 	if err != nil {
 		return Start{}, err
 	}
-	id, running, err := fetch(ctx, otherURLs(s.Members, f.Name))
+	id, running, err := fetch(ctx, s.PeerURLs())
 	if err != nil {
 		return Start{}, fmt.Errorf("cannot fetch cluster info from peer urls: %w", err)
 	}

@@ -2,6 +2,7 @@ package membership
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -139,5 +140,35 @@ func TestJoin(t *testing.T) {
 	fails = errors.New("could not retrieve cluster information from the given URLs")
 	if _, err = Join(t.Context(), f, fetch); err == nil || err.Error() != "cannot fetch cluster info from peer urls: "+fails.Error() {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestCheckNotStarted: a member that has served must not begin anew without its data.
+func TestCheckNotStarted(t *testing.T) {
+	s, err := Bootstrap(t.Context(), Flags{Name: "a", InitialCluster: "a=http://10.0.0.1:1,b=http://10.0.0.2:1,b=http://10.0.0.0:1", PeerURLs: []string{"http://10.0.0.1:1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.PeerURLs(); !slices.Equal(got, []string{"http://10.0.0.0:1", "http://10.0.0.2:1"}) {
+		t.Errorf("others at %v", got)
+	}
+	self, err := json.Marshal(s.Members)
+	if err != nil {
+		t.Fatal(err)
+	}
+	running, err := DecodeMembers(self)
+	if err != nil || s.CheckNotStarted(running) != nil {
+		t.Errorf("added, not started: %v, %v", err, s.CheckNotStarted(running))
+	}
+	for i := range running {
+		running[i].ClientURLs = []string{"http://10.0.0.1:2"}
+	}
+	if err := s.CheckNotStarted(running); err == nil || err.Error() != "member "+s.Self.ID.String()+" has already been bootstrapped" {
+		t.Error(err)
+	}
+	for _, bad := range []string{"", "[]", "null", "{"} {
+		if _, err := DecodeMembers([]byte(bad)); err == nil {
+			t.Errorf("%q is accepted", bad)
+		}
 	}
 }
