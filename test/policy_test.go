@@ -33,10 +33,11 @@ var importTable = map[string][]string{
 	"pkg/raftstore/vfs":          {},
 	"pkg/raftstore/wal":          {"pkg/raftstore/vfs"},
 	"pkg/raftstore/membership":   {},
+	"pkg/raftstore/transport":    {},
 	"pkg/raftstore/backend":      {"pkg/raftstore/mvcc", "pkg/raftstore/membership", "pkg/raftstore/vfs"},
 	"pkg/raftstore": {
 		"pkg/raftstore/mvcc", "pkg/raftstore/wal", "pkg/raftstore/vfs", "pkg/raftstore/membership",
-		"pkg/raftstore/backend", "pkg/compact",
+		"pkg/raftstore/backend", "pkg/raftstore/transport", "pkg/compact",
 	},
 	"pkg/watchcache": {"pkg/raftstore/mvcc", "pkg/registry"},
 	"pkg/compact":    {"pkg/raftstore/mvcc"},

@@ -1,0 +1,86 @@
+// Package transport carries raft messages, snapshots and calls between the members of a cluster, over gRPC on the peer port. It knows
+// nothing of raft's state, of disks or of keys: what comes in goes to a Handler, what goes out comes from the node goroutine.
+//
+// # Data flow
+//
+//	Send ---> queue per peer and lane --batch--> frame --gRPC stream--> frame --> Handler.Message
+//	           Control: heartbeats, votes, responses, read indexes, probes
+//	           Append:  MsgApp, MsgProp
+//	SendSnapshot --open--> chunks --gRPC stream on a connection of its own--> Handler.ReceiveSnapshot --> status --> Handler.SnapshotSent
+//	Call --gRPC call on the connection of the messages--> Handler.Call
+//
+// Each member dials each other one and sends on the connection that it dialed; nothing but echoes, answers and statuses comes back on it.
+// So two members have two connections, and who sends is who retries. The two lanes are two streams of one connection: gRPC takes turns
+// between them in pieces of 16 KiB, their flow control is apart, and the kernel is kept from hoarding data that is not on its way
+// yet, so that a heartbeat waits neither for an append of 8 MiB nor for a peer that takes no appends.
+//
+// A link goes through epochs. An epoch is one connection, on which both sides have checked who the other one is. When it ends,
+// what waits is dropped, Handler.Unreachable is called, and the peer's URLs are tried in turn, with pauses that double; a connection from
+// the peer ends the pause. Messages that come in while a connection is being made wait for it, those that come in during a pause are dropped.
+//
+// # Identity
+//
+// Both sides say who they are in the metadata of every stream and call (identity.go): member, cluster, the member meant, protocol, URLs. The
+// receiver refuses in this order: another protocol, another cluster, not meant, removed or unknown (Handler.Refuses); the sender checks the
+// same of the receiver before it sends anything. The texts are etcd's. A member that is refused with ErrRemoved tells its Handler.
+// After SetPeers, streams of members that are refused now are ended. With TLS, certificates are the business of the tls.Configs.
+//
+// A member that this one does not know may be let in, as this one may be behind. A link to the URLs that it names is kept as long as it
+// has streams here, so that it can be answered.
+//
+// etcd's own members speak HTTP/1 below /raft, which is refused with an answer that they log; dialing one of them fails as it speaks no gRPC.
+//
+// # Goroutines
+//
+//	name              owns                            receives                       bound, and what happens at it
+//	report            what to tell the Handler        notes of all others            an entry per peer: later ones are the same
+//	link, per peer    the connection, the backoff     echoes, kicks                  one attempt at a time
+//	sender, two       a lane's end of the queue       messages of Send               QueueMessages, QueueBytes: dropped, Unreachable
+//	 per epoch                                                                       a peer that does not read: blocks, the queue fills
+//	receiver, two     the way back of a stream        echoes, the status             -
+//	 per epoch
+//	snapshot sender   one snapshot's reader           -                              one per peer: SnapshotSent(false);
+//	                                                                                 SnapshotStallTimeout, SnapshotInstallTimeout
+//	stream body, per  the order of Handler.Message    frames                         one per member and lane: a newer one replaces it, after
+//	 incoming stream                                                                 it has ended; SnapshotsReceivedMax: refused
+//	Serve: accept,    the listener; a connection      connections                    connectionsMax: wait in the kernel;
+//	 route            until it is handed over                                        routeTimeout: closed
+//
+// gRPC and net/http have theirs: two per connection and one per stream or request. Handler methods are called from report, from
+// snapshot senders and from stream bodies, Call and Refuses also from gRPC's.
+//
+// # Invariants
+//
+//	T1  Within an epoch and a lane, what arrives is what was sent, in order, without holes, up to some point. Between epochs there are holes,
+//	    but no repetition and no change of order. Between lanes there is no order: raft needs none.
+//	T2  Whatever is dropped, or may be lost with a connection, is followed by Handler.Unreachable.
+//	T3  No message is handed on before both sides have checked the identities, nor one that claims another sender than its stream's.
+//	    (MsgTransferLeader names the member that shall lead, and is passed on by others.)
+//	T4  Send never blocks, and no method of the Handler is called from within it.
+//	T5  The last bytes of a snapshot are given out only after the size and the checksum of all were found right, and the sender hears of success
+//	    only after ReceiveSnapshot has returned nil.
+//	T6  SnapshotSent is called once for each SendSnapshot, unless Close comes first.
+//
+// # Liveness
+//
+// A probe rides on the control lane every ProbeInterval, and its echo measures the round trip. Without an echo for ProbeTimeout, counted in
+// ticks of this process, the epoch ends: a peer that vanished is noticed and, more important, dialed anew instead of waiting for TCP's
+// ever longer retransmissions once the network has healed. gRPC's own keepalive cannot do it: it pings every 10 s at most. It does find out
+// dead senders on the receiving side, and dead ends of snapshots.
+//
+// # Memory
+//
+// Per peer: two queues, QueueBytes each, and in gRPC one frame (256 KiB, or one message) and 64 KiB per lane. Per sender: a window of 1 MiB
+// per lane, or one frame. Entries with 1 KiB or more go to gRPC without a copy, so their data must stay as it is; received entries share
+// the one copy of their frame, so whoever keeps a few bytes of one for long should copy them.
+//
+// # Format
+//
+// Frames of messages: frame.go. Snapshots: snapshot_send.go. Metadata: identity.go. All of it is protocolVersion; there is no negotiation.
+//
+// # Limits
+//
+// A message is at most MessageBytesMax, which must be equal on all members: a larger one is dropped, with an event. Snapshots are not resumed
+// in the middle; raft asks for another. There is no compression. Members are told from each other by what they say: without TLS and client
+// certificates anybody on the network can claim to be one, as with etcd.
+package transport

@@ -1,0 +1,77 @@
+package transport
+
+import "time"
+
+// Defaults of Options; each is described there.
+const (
+	dialTimeoutDefault            = 2 * time.Second
+	probeIntervalDefault          = 500 * time.Millisecond
+	probeTimeoutDefault           = time.Second
+	backoffMaxDefault             = time.Second
+	queueBytesDefault             = 64 << 20
+	queueMessagesDefault          = 4096
+	messageBytesDefault           = 64 << 20
+	snapshotStallTimeoutDefault   = 30 * time.Second
+	snapshotInstallTimeoutDefault = 10 * time.Minute
+	snapshotsReceivedMaxDefault   = 2
+	versionDefault                = "unknown"
+)
+
+const (
+	// protocolVersion names what goes over the wire: methods, metadata and frames. Members of different versions refuse each other.
+	protocolVersion = "1"
+
+	// backoffMin is the pause before the first attempt after a failed one; it doubles up to Options.BackoffMax.
+	backoffMin = 50 * time.Millisecond
+
+	// frameBytesMax is where a batch of messages ends; a larger message is a frame of its own. gRPC cuts frames into pieces of 16 KiB
+	// and takes turns between streams, so the size of an append does not delay a heartbeat.
+	frameBytesMax = 256 << 10
+	// frameSlackBytes is what a frame may be larger than Options.MessageBytesMax: lengths, the shell of a message, the probe.
+	frameSlackBytes = 1 << 20
+	// shareBytesMin is the smallest data of an entry that is handed to gRPC as it is; smaller data is copied into the frame's buffer.
+	shareBytesMin = 1 << 10
+	// entryOverhead and messageOverhead are about what an entry and a message take beside their data.
+	entryOverhead   = 24
+	messageOverhead = 64
+
+	// streamWindowBytes is how far a sender may be ahead of a receiver that does not read, per stream; connWindowBytes is the same
+	// for a connection. The control stream has room when the append stream has used all of its own.
+	streamWindowBytes = 1 << 20
+	connWindowBytes   = 8 << 20
+	// clientWindowBytes is the same for what servers send: echoes, and answers to calls.
+	clientWindowBytes = 256 << 10
+	// unsentBytesMax is what the kernel may hold of a connection that is not on its way yet (TCP_NOTSENT_LOWAT): what is in there is in
+	// front of every later heartbeat.
+	unsentBytesMax = 128 << 10
+
+	// snapshotChunkBytes is the data of one frame of a snapshot.
+	snapshotChunkBytes = 128 << 10
+	// snapshotRateMin keeps the pause between two chunks below the stall timeout.
+	snapshotRateMin = 64 << 10
+
+	// remotesMax bounds the links to members that dialed this one before it learned of them.
+	remotesMax = 8
+	// callsMax bounds the calls that one peer may have under way at this member, its streams included.
+	callsMax = 256
+	// callNameBytesMax bounds the name of a call.
+	callNameBytesMax = 64
+	// headerBytesMax bounds the metadata of a stream.
+	headerBytesMax = 16 << 10
+
+	// connectionsMax bounds the open connections of Serve; further ones wait in the kernel's queue.
+	connectionsMax = 1024
+	// routeTimeout bounds the time until a new connection is known to be gRPC or HTTP, its handshake included.
+	routeTimeout = 10 * time.Second
+	// httpTimeout bounds a request to the HTTP paths, httpIdleTimeout a connection without one.
+	httpTimeout     = 30 * time.Second
+	httpIdleTimeout = time.Minute
+	// keepAliveInterval and keepAliveTimeout are for what probes do not cover: the receiving side, and snapshots.
+	keepAliveInterval = 10 * time.Second
+	keepAliveTimeout  = 5 * time.Second
+	keepAliveMinTime  = 5 * time.Second
+
+	// fetchTimeout is how long one URL may take to answer (etcd: 10 s), fetchBytesMax how much it may answer.
+	fetchTimeout  = 10 * time.Second
+	fetchBytesMax = 4 << 20
+)

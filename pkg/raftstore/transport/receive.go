@@ -1,0 +1,190 @@
+package transport
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/grpc"
+)
+
+// incomingKey names what a member may have one of.
+type incomingKey struct {
+	from uint64
+	lane lane
+}
+
+// incoming is one stream from a peer. Its body runs in a goroutine of its own, because what it waits for, gRPC's RecvMsg, is ended only
+// by returning from gRPC's handler.
+type incoming struct {
+	key  incomingKey
+	stop chan struct{} // closed by end
+	done chan struct{} // closed when the body has returned
+
+	once   sync.Once
+	reason error // why it was ended; set before stop is closed
+}
+
+// end makes the stream fail with err.
+func (in *incoming) end(err error) {
+	in.once.Do(func() {
+		in.reason = err
+		close(in.stop)
+	})
+}
+
+// begin enters a stream. An older one of the same member and lane is ended and waited for, so that messages stay in order.
+func (t *Transport) begin(key incomingKey) (*incoming, error) {
+	in := &incoming{key: key, stop: make(chan struct{}), done: make(chan struct{})}
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		return nil, ErrClosed
+	}
+	old := t.incoming[key]
+	if key.lane == laneSnapshot && old == nil {
+		others := 0
+		for k := range t.incoming {
+			if k.lane == laneSnapshot {
+				others++
+			}
+		}
+		if others >= t.o.SnapshotsReceivedMax {
+			t.mu.Unlock()
+			return nil, ErrTooManySnapshots
+		}
+	}
+	t.incoming[key] = in
+	t.wg.Add(1)
+	t.mu.Unlock()
+	if old != nil {
+		old.end(errReplaced)
+		<-old.done
+	}
+	return in, nil
+}
+
+// finish takes a stream out.
+func (t *Transport) finish(in *incoming) {
+	t.mu.Lock()
+	if t.incoming[in.key] == in {
+		delete(t.incoming, in.key)
+		if t.incoming[incomingKey{in.key.from, laneControl}] == nil && t.incoming[incomingKey{in.key.from, laneAppend}] == nil {
+			t.dropRemote(in.key.from)
+		}
+	}
+	t.mu.Unlock()
+	close(in.done)
+	t.wg.Done()
+}
+
+// handle is gRPC's handler of a lane.
+func (t *Transport) handle(which lane, body func(context.Context, *incoming, grpc.ServerStream) error) grpc.StreamHandler {
+	return func(_ any, s grpc.ServerStream) error {
+		i, err := t.admit(s.Context())
+		if err != nil {
+			return err
+		}
+		if which != laneSnapshot {
+			t.addRemote(i)
+		}
+		in, err := t.begin(incomingKey{i.from, which})
+		if err != nil {
+			return toStatus(err)
+		}
+		if l := t.link(i.from); l != nil && which == laneControl {
+			poke(l.kick) // whoever connects can be connected to
+		}
+		ctx, cancel := context.WithCancelCause(s.Context())
+		result := make(chan error, 1)
+		go func() {
+			defer t.finish(in)
+			err := t.h.Refuses(i.from) // again: from here on a change of the membership finds the stream
+			if err == nil {
+				err = s.SendHeader(t.introduce(i.from))
+			}
+			if err == nil {
+				err = body(ctx, in, s)
+			}
+			result <- err
+		}()
+		select {
+		case err = <-result:
+		case <-in.stop:
+			err = in.reason
+		}
+		cancel(err)
+		return toStatus(err)
+	}
+}
+
+// receiveLane is the body of a message stream.
+func (t *Transport) receiveLane(_ context.Context, in *incoming, s grpc.ServerStream) error {
+	received, failed := t.metrics.from(in.key.from)
+	for {
+		var f frame
+		err := s.RecvMsg(&f)
+		if err == nil {
+			received.Add(float64(len(f.in)))
+			err = t.takeFrame(in, s, f.in)
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			failed.Inc()
+			return err
+		}
+	}
+}
+
+// takeFrame hands the messages of a frame on, after answering its probe.
+func (t *Transport) takeFrame(in *incoming, s grpc.ServerStream, b []byte) error {
+	r, err := newFrameReader(b)
+	if err != nil {
+		return err
+	}
+	if r.probe != 0 {
+		echo := binary.LittleEndian.AppendUint64(make([]byte, 0, probeBytes), r.probe)
+		if err := s.SendMsg(bytesFrame(echo)); err != nil {
+			return err
+		}
+	}
+	for {
+		m, err := r.next()
+		if err == io.EOF {
+			return nil
+		}
+		if err == nil {
+			err = t.checkMessage(in.key, m)
+		}
+		if err != nil {
+			return err
+		}
+		select {
+		case <-in.stop:
+			return in.reason
+		default:
+		}
+		if err := t.h.Message(m); err != nil {
+			return err
+		}
+	}
+}
+
+// checkMessage refuses a message that is not from the one who sends it. Only a request to hand leadership over, which followers pass on
+// to the leader, comes from somebody else: its From is the member that shall lead.
+func (t *Transport) checkMessage(key incomingKey, m *raftpb.Message) error {
+	if m.GetTo() != t.o.Member || (m.GetFrom() != key.from && m.GetType() != raftpb.MsgTransferLeader) {
+		return fmt.Errorf("%w: %v from %s to %s on a stream of %s", errMalformed, m.GetType(), types.ID(m.GetFrom()), types.ID(m.GetTo()), types.ID(key.from))
+	}
+	if (m.GetType() == raftpb.MsgSnap) != (key.lane == laneSnapshot) {
+		return fmt.Errorf("%w: %v on lane %s", errMalformed, m.GetType(), key.lane)
+	}
+	return nil
+}

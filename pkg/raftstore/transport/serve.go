@@ -1,0 +1,283 @@
+package transport
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
+)
+
+// GRPCServer serves the streams and calls of peers, for whoever has a listener of their own. Its connections must be through their TLS
+// handshake. Close stops it.
+func (t *Transport) GRPCServer() *grpc.Server { return t.grpc }
+
+func (t *Transport) newServer() *grpc.Server {
+	s := grpc.NewServer(
+		grpc.Creds(insecure.NewCredentials()), // the handshake is over when a connection gets here
+		grpc.ForceServerCodecV2(codec{}),
+		grpc.MaxRecvMsgSize(t.o.MessageBytesMax+frameSlackBytes),
+		grpc.MaxConcurrentStreams(callsMax),
+		grpc.MaxHeaderListSize(headerBytesMax),
+		// Fixed windows: otherwise gRPC pings the peer whenever data comes, to measure the bandwidth.
+		grpc.StaticStreamWindowSize(streamWindowBytes), grpc.StaticConnWindowSize(connWindowBytes),
+		grpc.SharedWriteBuffer(true),
+		grpc.WaitForHandlers(true),
+		grpc.ConnectionTimeout(routeTimeout),
+		// Nothing is sent while probes come, twice a second; this finds out that a peer is gone.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepAliveInterval, Timeout: keepAliveTimeout}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepAliveMinTime, PermitWithoutStream: true}),
+	)
+	stream := func(l lane, h grpc.StreamHandler) grpc.StreamDesc {
+		return grpc.StreamDesc{StreamName: l.String(), Handler: h, ClientStreams: true, ServerStreams: true}
+	}
+	s.RegisterService(&grpc.ServiceDesc{
+		ServiceName: serviceName,
+		HandlerType: (*any)(nil),
+		Methods:     []grpc.MethodDesc{{MethodName: "Call", Handler: t.handleCall}},
+		Streams: []grpc.StreamDesc{
+			stream(laneControl, t.handle(laneControl, t.receiveLane)),
+			stream(laneAppend, t.handle(laneAppend, t.receiveLane)),
+			stream(laneSnapshot, t.handle(laneSnapshot, t.receiveSnapshot)),
+		},
+	}, t)
+	return s
+}
+
+// front brings the connections of one listener to the gRPC or to the HTTP server.
+type front struct {
+	t      *Transport
+	ctx    context.Context
+	tls    *tls.Config // nil: plain text
+	grpc   *handover
+	http   *handover
+	places chan struct{}
+	wg     sync.WaitGroup
+}
+
+// Serve accepts connections until Close, or until the listener fails, which is the error. It takes the listener over. gRPC and HTTP/1 share
+// it: in plain text by the first bytes, with TLS by the protocols that the client offers.
+func (t *Transport) Serve(l net.Listener) error {
+	f := &front{t: t, tls: splitTLS(t.o.ServerTLS), grpc: newHandover(l.Addr()), http: newHandover(l.Addr()), places: make(chan struct{}, connectionsMax)}
+	ctx, cancel := context.WithCancel(t.ctx)
+	defer cancel()
+	f.ctx = ctx
+	web := &http.Server{Handler: t.HTTPHandler(), ReadTimeout: httpTimeout, WriteTimeout: httpTimeout, IdleTimeout: httpIdleTimeout}
+	t.mu.Lock()
+	if t.closed {
+		t.mu.Unlock()
+		_ = l.Close()
+		return ErrClosed
+	}
+	t.listeners[l] = func() {
+		_ = l.Close()
+		_ = web.Close()
+	}
+	t.wg.Add(1)
+	t.mu.Unlock()
+	defer t.wg.Done()
+	f.wg.Go(func() { _ = t.grpc.Serve(f.grpc) })
+	f.wg.Go(func() { _ = web.Serve(f.http) })
+	err := f.accept(l)
+	cancel()
+	_ = l.Close()
+	f.grpc.Close()
+	_ = web.Close()
+	f.wg.Wait()
+	t.mu.Lock()
+	delete(t.listeners, l)
+	closed := t.closed
+	t.mu.Unlock()
+	if closed {
+		return nil
+	}
+	return fmt.Errorf("accept peers: %w", err)
+}
+
+// splitTLS lets every handshake end with h2 for clients that offer nothing else, which are gRPC clients, and with HTTP/1 for all others.
+func splitTLS(c *tls.Config) *tls.Config {
+	if c == nil {
+		return nil
+	}
+	c = c.Clone()
+	given := c.GetConfigForClient
+	base := c.Clone()
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		chosen := base
+		if given != nil {
+			own, err := given(hello)
+			if err != nil {
+				return nil, err
+			}
+			if own != nil {
+				chosen = own
+			}
+		}
+		chosen = chosen.Clone()
+		chosen.NextProtos = []string{"http/1.1"}
+		if slices.Contains(hello.SupportedProtos, "h2") && !slices.Contains(hello.SupportedProtos, "http/1.1") {
+			chosen.NextProtos = []string{"h2"}
+		}
+		return chosen, nil
+	}
+	return c
+}
+
+// accept waits for a place before it accepts: when all are taken, peers wait in the kernel's queue.
+func (f *front) accept(l net.Listener) error {
+	for {
+		select {
+		case f.places <- struct{}{}:
+		case <-f.ctx.Done():
+			return f.ctx.Err()
+		}
+		c, err := l.Accept()
+		if err == nil {
+			f.wg.Go(func() { f.route(&routed{Conn: c, places: f.places}) })
+			continue
+		}
+		<-f.places
+		if !acceptAgain(err) {
+			return err
+		}
+		select {
+		case <-time.After(backoffMin):
+		case <-f.ctx.Done():
+			return f.ctx.Err()
+		}
+	}
+}
+
+// acceptAgain tells errors of one connection, or of a moment without descriptors or memory, from the end of the listener.
+func acceptAgain(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ECONNABORTED, syscall.ENOBUFS, syscall.ENOMEM, syscall.EINTR} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// route finds out what a connection speaks and hands it over.
+func (f *front) route(c *routed) {
+	stop := context.AfterFunc(f.ctx, func() { _ = c.Close() })
+	defer stop()
+	_ = c.SetDeadline(time.Now().Add(routeTimeout))
+	var (
+		ready   net.Conn = c
+		useGRPC bool
+		err     error
+	)
+	if f.tls == nil {
+		useGRPC, err = c.isHTTP2()
+	} else {
+		secured := tls.Server(c, f.tls)
+		err = secured.HandshakeContext(f.ctx)
+		useGRPC = secured.ConnectionState().NegotiatedProtocol == "h2"
+		ready = secured
+	}
+	if err != nil || c.SetDeadline(time.Time{}) != nil || !stop() {
+		_ = c.Close()
+		return
+	}
+	if useGRPC {
+		f.grpc.give(ready)
+	} else {
+		f.http.give(ready)
+	}
+}
+
+// routed is a connection that serves what was looked at, and gives its place back once.
+type routed struct {
+	net.Conn
+	head   []byte // looked at, not read yet; of the one who reads
+	places chan struct{}
+	once   sync.Once
+}
+
+var http2Preface = []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+
+// isHTTP2 reads until it can tell; no method of HTTP/1 begins with PRI.
+func (c *routed) isHTTP2() (bool, error) {
+	const decided = 3
+	buf := make([]byte, decided)
+	for n := 0; ; {
+		m, err := c.Conn.Read(buf[n:])
+		n += m
+		c.head = buf[:n]
+		if !bytes.HasPrefix(http2Preface, c.head) {
+			return false, nil
+		}
+		if n == decided {
+			return true, nil
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+}
+
+func (c *routed) Read(p []byte) (int, error) {
+	if len(c.head) > 0 {
+		n := copy(p, c.head)
+		c.head = c.head[n:]
+		return n, nil
+	}
+	return c.Conn.Read(p)
+}
+
+func (c *routed) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(func() { <-c.places })
+	return err
+}
+
+// handover is the listener of a server whose connections were accepted elsewhere. It holds none: give waits until the server takes the
+// connection, or closes it.
+type handover struct {
+	addr  net.Addr
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newHandover(addr net.Addr) *handover {
+	return &handover{addr: addr, conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+func (h *handover) give(c net.Conn) {
+	select {
+	case h.conns <- c:
+	case <-h.done:
+		_ = c.Close()
+	}
+}
+
+// Accept implements net.Listener.
+func (h *handover) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (h *handover) Close() error {
+	h.once.Do(func() { close(h.done) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (h *handover) Addr() net.Addr { return h.addr }
