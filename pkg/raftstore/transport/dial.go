@@ -59,7 +59,7 @@ func (t *Transport) newConn(raw string) (*grpc.ClientConn, error) {
 	}
 	dial := func(ctx context.Context, _ string) (net.Conn, error) { return t.o.Dial(ctx, a.network, a.address) }
 	cc, err := grpc.NewClient("passthrough:///"+a.host,
-		grpc.WithContextDialer(dial),
+		grpc.WithContextDialer(dial), grpc.WithNoProxy(),
 		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(t.o.MessageBytesMax+frameSlackBytes),
 			grpc.MaxCallSendMsgSize(math.MaxInt32)),

@@ -115,7 +115,7 @@ func (e *epoch) watch() {
 				ask()
 				continue
 			}
-			if ticks++; ticks > ticksMax {
+			if ticks++; ticks >= ticksMax {
 				e.cancel(errSilent)
 			}
 		}

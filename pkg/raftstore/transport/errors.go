@@ -63,7 +63,8 @@ var refusals = []struct {
 	{errMalformed, codes.InvalidArgument},
 }
 
-// toStatus is what a peer is told. Statuses pass, errors of the table go by their text, others keep theirs with code Unknown.
+// toStatus is what a peer is told. Statuses pass, errors of the table go by their text, those of contexts get their code, others keep
+// their text with code Unknown.
 func toStatus(err error) error {
 	if err == nil {
 		return nil
@@ -76,7 +77,7 @@ func toStatus(err error) error {
 	if _, ok := status.FromError(err); ok {
 		return err
 	}
-	return status.Error(codes.Unknown, err.Error())
+	return status.FromContextError(err).Err() // Unknown, if it is none
 }
 
 // fromStatus is the reverse of toStatus. An error that is none of the table's stays a status, so that its code can be read.

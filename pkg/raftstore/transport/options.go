@@ -37,7 +37,7 @@ type Options struct {
 	// a TLS handshake takes four round trips.
 	DialTimeout time.Duration
 	// ProbeInterval is how often a link is probed (500 ms), ProbeTimeout how long an answer may take until the link counts as dead and is
-	// dialed anew (1 s, a multiple of the interval). Half of the election timeout and the whole are good choices.
+	// dialed anew (1 s; at least two intervals, and rounded up to whole ones). Half of the election timeout and the whole are good choices.
 	ProbeInterval, ProbeTimeout time.Duration
 	// BackoffMax is the longest pause between two attempts to connect (1 s); pauses are cut by up to half by chance. It ends at once when the
 	// peer connects to this member.
@@ -111,8 +111,8 @@ func (o *Options) Validate() error {
 			break
 		}
 	}
-	if o.ProbeTimeout < o.ProbeInterval {
-		errs = append(errs, fmt.Errorf("probe timeout %v is below the probe interval %v", o.ProbeTimeout, o.ProbeInterval))
+	if o.ProbeTimeout < 2*o.ProbeInterval {
+		errs = append(errs, fmt.Errorf("probe timeout %v is below two probe intervals of %v", o.ProbeTimeout, o.ProbeInterval))
 	}
 	if o.QueueBytes < 0 || o.QueueMessages < 0 {
 		errs = append(errs, errors.New("bounds of queues must not be negative"))

@@ -180,7 +180,7 @@ func (t *Transport) takeFrame(in *incoming, s grpc.ServerStream, b []byte) error
 // checkMessage refuses a message that is not from the one who sends it. Only a request to hand leadership over, which followers pass on
 // to the leader, comes from somebody else: its From is the member that shall lead.
 func (t *Transport) checkMessage(key incomingKey, m *raftpb.Message) error {
-	if m.GetTo() != t.o.Member || (m.GetFrom() != key.from && m.GetType() != raftpb.MsgTransferLeader) {
+	if m.Type == nil || m.GetTo() != t.o.Member || (m.GetFrom() != key.from && m.GetType() != raftpb.MsgTransferLeader) {
 		return fmt.Errorf("%w: %v from %s to %s on a stream of %s", errMalformed, m.GetType(), types.ID(m.GetFrom()), types.ID(m.GetTo()), types.ID(key.from))
 	}
 	if (m.GetType() == raftpb.MsgSnap) != (key.lane == laneSnapshot) {

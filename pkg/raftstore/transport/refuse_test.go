@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -192,7 +193,7 @@ func TestCall(t *testing.T) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}
-		return nil, errors.New("what?")
+		return nil, fmt.Errorf("what is %s?", name)
 	}
 	if _, err := a.tr.Call(t.Context(), 2, "echo", nil); !errors.Is(err, ErrUnreachable) {
 		t.Errorf("nobody: %v", err)
@@ -209,7 +210,7 @@ func TestCall(t *testing.T) {
 	if status.Code(err) != codes.NotFound || status.Convert(err).Message() != "no such lease" {
 		t.Errorf("status: %v", err)
 	}
-	if _, err := a.tr.Call(t.Context(), 2, "other", nil); status.Code(err) != codes.Unknown || !strings.Contains(err.Error(), "what?") {
+	if _, err := a.tr.Call(t.Context(), 2, "other", nil); status.Code(err) != codes.Unknown || !strings.Contains(err.Error(), "what is other?") {
 		t.Errorf("error: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)

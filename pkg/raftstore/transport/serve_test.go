@@ -99,7 +99,11 @@ func TestTLS(t *testing.T) {
 	var own atomic.Pointer[tls.Certificate]
 	own.Store(ca.issue("member"))
 	secure := func(client *tls.Config) func(*Options) {
-		return func(o *Options) { o.ServerTLS, o.ClientTLS = ca.server(&own), client }
+		server := ca.server(&own)
+		if client == nil { // this one chooses its configuration per handshake
+			server = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return ca.server(&own), nil }}
+		}
+		return func(o *Options) { o.ServerTLS, o.ClientTLS = server, client }
 	}
 	a, b := newMember(t, 1, secure(ca.client(ca.issue("member")))), newMember(t, 2, secure(ca.client(ca.issue("member"))))
 	connect(a, b)
@@ -120,6 +124,10 @@ func TestTLS(t *testing.T) {
 		await(t, what, c.told("cannot connect to peer 2"))
 		if !c.tr.ActiveSince(2).IsZero() {
 			t.Errorf("%s: connected", what)
+		}
+		if client == nil {
+			a.tr.SetPeers([]Peer{{2, []string{b.url}}, {3, []string{c.url}}})
+			a.reaches(3)
 		}
 		c.tr.Close()
 	}
@@ -147,7 +155,7 @@ func TestTLS(t *testing.T) {
 	a.reaches(2)
 }
 
-// TestOtherNetworks: a socket in the file system, and one in memory.
+// TestOtherNetworks: a socket in the file system, one in memory, and a listener that somebody else serves.
 func TestOtherNetworks(t *testing.T) {
 	checkLeaks(t)
 	a := newMember(t, 1)
@@ -159,20 +167,21 @@ func TestOtherNetworks(t *testing.T) {
 	go func() { _ = a.tr.Serve(l) }()
 	memory := bufconn.Listen(64 << 10)
 	go func() { _ = a.tr.Serve(memory) }()
-	b := newMember(t, 2)
+	own, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = a.tr.GRPCServer().Serve(own) }()
+	b, d := newMember(t, 2), newMember(t, 4)
 	c := newMember(t, 3, func(o *Options) {
 		o.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) { return memory.DialContext(ctx) }
 	})
-	for _, m := range []*member{b, c} {
-		url := "unix://" + path
-		if m == c {
-			url = "http://memory:1"
-		}
+	for m, url := range map[*member]string{b: "unix://" + path, c: "http://memory:1", d: "http://" + own.Addr().String()} {
 		m.tr.SetPeers([]Peer{{1, []string{url}}})
 		m.send(appendOf(m.id, 1, 5, make([]byte, 1<<20)))
 		m.send(heartbeat(m.id, 1, 5))
 	}
-	await(t, "messages", func() bool { return a.count(raftpb.MsgApp)+a.count(raftpb.MsgHeartbeat) == 4 })
+	await(t, "messages", func() bool { return a.count(raftpb.MsgApp)+a.count(raftpb.MsgHeartbeat) == 6 })
 	if got, err := FetchVersions(t.Context(), []string{"unix://" + path}, FetchOptions{}); err != nil || len(got.JSON) == 0 {
 		t.Errorf("%+v %v", got, err)
 	}

@@ -180,7 +180,8 @@ func (t *Transport) ActiveSince(id uint64) time.Time {
 	return time.Time{}
 }
 
-// Close ends everything under way, on every listener too, and waits for it. The Handler is not called afterwards.
+// Close ends everything under way, on every listener too, and waits for it. The Handler is not called afterwards; none of its methods may
+// wait for Close.
 func (t *Transport) Close() {
 	t.mu.Lock()
 	t.closed = true
