@@ -51,8 +51,8 @@
 //
 // # Invariants
 //
-//	T1  Within an epoch and a lane, what arrives is what was sent, in order, without holes, up to some point. Between epochs there are holes,
-//	    but no repetition and no change of order. Between lanes there is no order: raft needs none.
+//	T1  Within an epoch and a lane, what arrives is what was queued, in order, without holes, up to some point. Between epochs there are
+//	    holes, but no repetition and no change of order. Between lanes there is no order: raft needs none.
 //	T2  Whatever is dropped, or may be lost with a connection, is followed by Handler.Unreachable.
 //	T3  No message is handed on before both sides have checked the identities, nor one that claims another sender than its stream's.
 //	    (MsgTransferLeader names the member that shall lead, and is passed on by others.)

@@ -12,8 +12,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// epoch is one connection to a peer, from the moment both sides know each other to its end. What was sent in it arrives in order, and
-// without holes up to its end.
+// epoch is one connection to a peer, from the moment both sides know each other to its end. What was queued in it arrives in order,
+// and without holes up to its end.
 type epoch struct {
 	l       *link
 	url     string

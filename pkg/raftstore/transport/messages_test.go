@@ -355,3 +355,33 @@ func BenchmarkSend(b *testing.B) {
 		x.send(appendOf(1, 2, 1, data))
 	}
 }
+
+// TestReplacedStream: a new connection does not get through while the handler has a message of the last one, and then order is kept.
+func TestReplacedStream(t *testing.T) {
+	checkLeaks(t)
+	a, b := newMember(t, 1, func(o *Options) { o.DialTimeout = 100 * time.Millisecond }), newMember(t, 2)
+	release, began := make(chan struct{}), make(chan struct{}, 64)
+	free := sync.OnceFunc(func() { close(release) })
+	defer free()
+	b.onMessage = func(*raftpb.Message) error {
+		began <- struct{}{}
+		<-release
+		return nil
+	}
+	connect(a, b)
+	a.reaches(2)
+	a.send(appendOf(1, 2, 1))
+	within(t, "the first append", began)
+	a.net.cut()
+	await(t, "attempts that wait for the handler", a.told(errDialTimeout.Error()))
+	if len(began) != 0 {
+		t.Error("the handler has a second message of the same lane")
+	}
+	free()
+	a.reaches(2)
+	a.send(appendOf(1, 2, 2))
+	await(t, "the second append", func() bool { return b.count(raftpb.MsgApp) >= 2 })
+	if got := indexes(b.messages(raftpb.MsgApp)); !slices.IsSorted(got) {
+		t.Errorf("out of order: %v", got)
+	}
+}

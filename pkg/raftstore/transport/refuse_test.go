@@ -183,6 +183,7 @@ func TestURLs(t *testing.T) {
 func TestCall(t *testing.T) {
 	checkLeaks(t)
 	a, b := newMember(t, 1), newMember(t, 2)
+	waiting := make(chan struct{}, 2)
 	b.onCall = func(ctx context.Context, from uint64, name string, request []byte) ([]byte, error) {
 		switch name {
 		case "echo":
@@ -190,6 +191,7 @@ func TestCall(t *testing.T) {
 		case "status":
 			return nil, status.Error(codes.NotFound, "no such lease")
 		case "wait":
+			waiting <- struct{}{}
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}
@@ -213,11 +215,12 @@ func TestCall(t *testing.T) {
 	if _, err := a.tr.Call(t.Context(), 2, "other", nil); status.Code(err) != codes.Unknown || !strings.Contains(err.Error(), "what is other?") {
 		t.Errorf("error: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if _, err := a.tr.Call(ctx, 2, "wait", nil); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("deadline: %v", err)
 	}
+	within(t, "the call that its caller gave up", waiting)
 	b.refuse(1, ErrRemoved)
 	if _, err := a.tr.Call(t.Context(), 2, "echo", nil); !errors.Is(err, ErrRemoved) {
 		t.Errorf("refused: %v", err)
@@ -229,7 +232,7 @@ func TestCall(t *testing.T) {
 		_, err := a.tr.Call(context.Background(), 2, "wait", nil)
 		result <- err
 	}()
-	await(t, "the call", func() bool { return b.net != nil && a.tr.link(2).epoch.Load() != nil })
+	within(t, "the call", waiting)
 	b.tr.Close()
 	if err := within(t, "the end of the call", result); err == nil {
 		t.Error("answered")
@@ -269,5 +272,41 @@ func TestOptions(t *testing.T) {
 	o.EnsureDefaults()
 	if err := o.Validate(); err != nil {
 		t.Error(err)
+	}
+}
+
+// accepting is a stream that whoever md describes has accepted.
+type accepting struct {
+	md  metadata.MD
+	err error
+}
+
+func (s accepting) Header() (metadata.MD, error) { return s.md, s.err }
+func (s accepting) RecvMsg(any) error            { return nil }
+
+// TestAcknowledged: a server that accepts everything is not believed.
+func TestAcknowledged(t *testing.T) {
+	a, b := newMember(t, 1), newMember(t, 2)
+	with := func(key, value string) metadata.MD {
+		md := b.tr.introduce(1)
+		md.Set(key, value)
+		return md
+	}
+	for _, c := range []struct {
+		s    accepting
+		want error
+	}{
+		{accepting{md: b.tr.introduce(1)}, nil},
+		{accepting{md: with(keyFrom, "3")}, ErrWrongMember},
+		{accepting{md: with(keyTo, "3")}, ErrWrongMember},
+		{accepting{md: with(keyCluster, "c2")}, ErrClusterMismatch},
+		{accepting{md: with(keyProtocol, "2")}, ErrIncompatible},
+		{accepting{md: with(keyFrom, "me")}, ErrIncompatible},
+		{accepting{}, ErrIncompatible},
+		{accepting{err: toStatus(ErrClosed)}, ErrClosed},
+	} {
+		if _, err := a.tr.acknowledged(c.s, 2); !errors.Is(err, c.want) {
+			t.Errorf("%v: %v, want %v", c.s, err, c.want)
+		}
 	}
 }
