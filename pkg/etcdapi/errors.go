@@ -34,6 +34,9 @@ var errorTable = []struct{ sentinel, grpc error }{
 
 	{raftstore.ErrTooManyRequests, rpctypes.ErrGRPCRequestTooManyRequests},
 	{raftstore.ErrTimeout, rpctypes.ErrGRPCTimeout},
+	{raftstore.ErrTimeoutLeaderFail, rpctypes.ErrGRPCTimeoutDueToLeaderFail},
+	{raftstore.ErrTimeoutConnectionLost, rpctypes.ErrGRPCTimeoutDueToConnectionLost},
+	{raftstore.ErrTransferTimeout, rpctypes.ErrGRPCTimeout},
 	{raftstore.ErrNotLeader, rpctypes.ErrGRPCNotLeader},
 	{raftstore.ErrNoLeader, rpctypes.ErrGRPCNoLeader},
 	{raftstore.ErrLeaderChanged, rpctypes.ErrGRPCLeaderChanged},

@@ -158,8 +158,11 @@ func (a *applier) batch(entries []*raftpb.Entry) {
 func (a *applier) publish(events []mvcc.Event) {
 	view := a.state.Publish()
 	a.s.view.Store(view)
-	a.s.cluster.Store(a.cluster)
+	if a.s.cluster.Swap(a.cluster) != a.cluster {
+		a.s.setPeers()
+	}
 	a.s.applied.Store(view.Index())
+	a.s.reads.applied(view.Index())
 	a.s.metrics.published(view)
 	a.s.cfg.OnApply(view, events)
 }

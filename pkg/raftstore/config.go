@@ -11,6 +11,7 @@ import (
 	"github.com/kubeshim/shim/pkg/compact"
 	"github.com/kubeshim/shim/pkg/raftstore/membership"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+	"github.com/kubeshim/shim/pkg/raftstore/transport"
 	"github.com/kubeshim/shim/pkg/raftstore/vfs"
 )
 
@@ -41,6 +42,10 @@ type Config struct {
 	MaxRequestBytes int
 	// SnapshotCatchupEntries are kept in memory for slow members once there is another member. Default 5,000.
 	SnapshotCatchupEntries uint64
+	// NoPreVote turns raft's pre-vote off: a member that was cut off may then depose a leader when it comes back.
+	NoPreVote bool
+	// NoTickAdvance lets the first election of a start wait for a whole election timeout (etcd's --initial-election-tick-advance=false).
+	NoTickAdvance bool
 	// Checkpoints says when one is due.
 	Checkpoints compact.CheckpointPolicy
 	// LeaseCheckpointInterval is how often remaining times of long leases are written to the log. Default 1 min.
@@ -53,6 +58,9 @@ type Config struct {
 	OnApply func(v *mvcc.View, events []mvcc.Event)
 	// OnEvent is told what happens inside, for a log. It is called from several goroutines and must not block.
 	OnEvent func(Event)
+	// Connect gives the way to the other members, once it is known who this one is. The handler may be called from then on. Default:
+	// there are no others.
+	Connect func(member, cluster uint64, h transport.Handler) (Peers, error)
 	// Registerer takes the metrics. Default none.
 	Registerer prometheus.Registerer
 
@@ -91,6 +99,9 @@ func (c *Config) EnsureDefaults() {
 	}
 	if c.OnEvent == nil {
 		c.OnEvent = func(Event) {}
+	}
+	if c.Connect == nil {
+		c.Connect = func(uint64, uint64, transport.Handler) (Peers, error) { return nobody{}, nil }
 	}
 	if c.FS == nil {
 		c.FS = vfs.OS

@@ -11,6 +11,14 @@ var (
 	ErrStopped = errors.New("store stopped")
 	// ErrTimeout: the proposal was not answered within RequestTimeout. Whether it takes effect is unknown.
 	ErrTimeout = errors.New("request timed out")
+	// ErrTimeoutLeaderFail is ErrTimeout of a proposal that was under way when the leader was lost.
+	ErrTimeoutLeaderFail = errors.New("request timed out, possibly due to previous leader failure")
+	// ErrTimeoutConnectionLost is ErrTimeout while the leader, or as the leader a majority, could not be reached.
+	ErrTimeoutConnectionLost = errors.New("request timed out, possibly due to connection lost")
+	// ErrTransferTimeout: the leadership did not move in time.
+	ErrTransferTimeout = errors.New("request timed out, leader transfer took too long")
+	// ErrRemoved: this member was removed from the cluster, and does not come back.
+	ErrRemoved = errors.New("the member has been permanently removed from the cluster")
 	// ErrNoLeader: the cluster has no leader.
 	ErrNoLeader = errors.New("no leader")
 	// ErrNotLeader: this member is not the leader, and the call is answered by the leader only.

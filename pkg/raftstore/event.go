@@ -127,6 +127,13 @@ type LeasesExpired struct{ Count int }
 
 func (e LeasesExpired) String() string { return fmt.Sprintf("%d leases expired", e.Count) }
 
+// DiskStalled: this leader's log has not been written for an election timeout, so another member is to lead.
+type DiskStalled struct{ Transferee types.ID }
+
+func (e DiskStalled) String() string {
+	return fmt.Sprintf("the disk of the log hangs: giving the leadership to %s", e.Transferee)
+}
+
 // RaftWarning is what the raft library warns of.
 type RaftWarning struct{ Text string }
 

@@ -24,7 +24,7 @@ func (k *ticker) lookAtLeases(now time.Time) {
 		s.metrics.leasesExpired(len(expired))
 		s.cfg.OnEvent(LeasesExpired{Count: len(expired)})
 	}
-	if now.Sub(k.versioned) >= versionInterval {
+	if now.Sub(k.versioned) >= versionInterval || s.View().ClusterVersion() == "" {
 		k.versioned = now
 		s.followVersion()
 	}

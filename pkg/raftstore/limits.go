@@ -29,6 +29,18 @@ const (
 	entriesInFlightMax = 8192
 	bytesInFlightMax   = 256 << 20
 	inflightMsgsMax    = 256
+	// inflightMsgBytesMax bounds what the leader has on its way to one member, and so what that one has to write.
+	inflightMsgBytesMax = 64 << 20
+
+	// inboundMessagesMax and inboundBytesMax bound what came from other members and was not stepped: proposals, and all else.
+	inboundMessagesMax = 4096
+	inboundBytesMax    = 64 << 20
+
+	// catchupBytesMax bounds the applied entries that stay in memory for members that lag.
+	catchupBytesMax = 64 << 20
+
+	// readRetryInterval is etcd's: how often a read index is asked for again.
+	readRetryInterval = 500 * time.Millisecond
 
 	// compactStepBudget is the number of versions one slice of physical compaction looks at.
 	compactStepBudget = 512
@@ -42,6 +54,9 @@ const (
 
 	// noLeaderTimeouts is the number of election timeouts without a leader after which streams that asked for one end.
 	noLeaderTimeouts = 3
+
+	// publishRetryInterval is the pause before a member tells its name again.
+	publishRetryInterval = time.Second
 
 	// versionInterval is etcd's monitorVersionInterval.
 	versionInterval = 4 * time.Second

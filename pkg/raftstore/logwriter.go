@@ -30,7 +30,8 @@ type logWriter struct {
 	records   []wal.RecordV
 	headers   []byte
 	inputs    []nodeInput
-	later     []logTask // came in while the disk was full
+	out       []*raftpb.Message // to other members
+	later     []logTask         // came in while the disk was full
 }
 
 // logTask is a message of raft's or a mark to write.
@@ -131,14 +132,26 @@ func (l *logWriter) process(tasks []logTask, await func() bool) ([]nodeInput, er
 			continue
 		}
 		l.log.append(t.msg.GetEntries())
-		for _, r := range t.msg.GetResponses() {
-			if r.GetTo() == l.s.id.member {
-				l.inputs = append(l.inputs, nodeInput{msg: r})
-			}
-		}
+		l.answer(t.msg)
+	}
+	if len(l.out) > 0 {
+		l.s.peers.Send(l.out)
+		clear(l.out)
+		l.out = l.out[:0]
 	}
 	l.watchSpace()
 	return l.inputs, nil
+}
+
+// answer gathers what was to wait for the append: votes and acknowledgements for others, and what raft here has to hear (I2).
+func (l *logWriter) answer(m *raftpb.Message) {
+	for _, r := range m.GetResponses() {
+		if r.GetTo() == l.s.id.member {
+			l.inputs = append(l.inputs, nodeInput{msg: r})
+		} else {
+			l.out = append(l.out, r)
+		}
+	}
 }
 
 // append makes the entries and hard states of all tasks durable.
@@ -160,7 +173,7 @@ func (l *logWriter) append(tasks []logTask, await func() bool) error {
 				}
 				first, size = 0, 0
 			}
-			if first == 0 {
+			if first == 0 || e.GetIndex() < first { // a later message may replace the end of the former
 				first = e.GetIndex()
 			}
 			from := len(l.headers)

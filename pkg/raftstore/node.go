@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+	"go.etcd.io/raft/v3/tracker"
 
 	"github.com/kubeshim/shim/pkg/raftstore/wal"
 )
@@ -27,6 +28,8 @@ type node struct {
 	wake      chan struct{}
 	inbox     *mailbox[nodeInput]
 	proposals *mailbox[proposal]
+	inbound   *inbound    // from other members
+	forwarded *inbound    // proposals among that
 	ticked    atomic.Bool // raft's clock is to be moved; ticks that nobody had time for are lost, as with a time.Ticker
 
 	mu sync.Mutex // the turn. All below belongs to who holds it.
@@ -37,7 +40,11 @@ type node struct {
 	entriesInFlight int // entries proposed here and not applied
 	bytesInFlight   int // their sizes
 	campaigned      bool
-	dead            bool // the log failed: nothing may come of anything any more
+	dead            bool   // the log failed: nothing may come of anything any more
+	ticks           uint64 // since the start
+	appendedAt      uint64 // ticks when the log goroutine last got on, or had nothing to do
+	lastLeader      uint64 // the last one that there was
+	out             []*raftpb.Message
 }
 
 // posted counts the messages of raft's at other goroutines: at the log goroutine (batches: those with entries), at the apply goroutine.
@@ -73,8 +80,9 @@ func newNode(s *Store, log *raftLog, applied uint64) (*node, error) {
 		MaxSizePerMsg:            messageBytesMax,
 		MaxCommittedSizePerReady: committedBytesMax,
 		MaxInflightMsgs:          inflightMsgsMax,
+		MaxInflightBytes:         inflightMsgBytesMax,
 		CheckQuorum:              true,
-		PreVote:                  true,
+		PreVote:                  !s.cfg.NoPreVote,
 		Logger:                   raftLogger{onEvent: s.cfg.OnEvent},
 	})
 	if err != nil {
@@ -84,6 +92,7 @@ func newNode(s *Store, log *raftLog, applied uint64) (*node, error) {
 	return &node{s: s, raft: rn, log: log, wake: wake,
 		inbox:     newMailbox[nodeInput](0, wake), // bounded by what the node has in flight
 		proposals: newMailbox[proposal](proposalsQueuedMax, wake),
+		inbound:   &inbound{wake: wake}, forwarded: &inbound{wake: wake},
 	}, nil
 }
 
@@ -104,10 +113,15 @@ func (n *node) run() {
 // turn goes on until nothing waits that could go on. What came in goes before what is new: so the calls of one batch have their answers
 // before the disk works on the next.
 func (n *node) turn() {
+	select {
+	case <-n.s.failed:
+		n.dead = true
+	default:
+	}
 	for {
 		for n.receive() || n.flush() {
 		}
-		if !n.propose() && !n.campaignAtOnce() {
+		if !n.propose() && !n.proposeForwarded() && !n.s.reads.ask(n.raft, n.ticks) && !n.campaignAtOnce() {
 			return
 		}
 	}
@@ -116,17 +130,27 @@ func (n *node) turn() {
 // receive steps what is in the inbox.
 func (n *node) receive() (any bool) {
 	if n.ticked.Swap(false) {
+		n.ticks++
 		n.raft.Tick()
+		n.watchDisk()
+	}
+	for _, m := range n.inbound.take() {
+		// One of a former term, or from a member that left, is of no interest; raft says so with an error.
+		_ = n.raft.Step(m)
+		any = true
 	}
 	inputs := n.inbox.take()
 	for _, in := range inputs {
 		n.input(in)
 	}
 	n.inbox.recycle(inputs)
-	return len(inputs) > 0
+	return any || len(inputs) > 0
 }
 
 func (n *node) input(in nodeInput) {
+	if in.done.appends > 0 {
+		n.appendedAt = n.ticks
+	}
 	n.posted.appends -= in.done.appends
 	n.posted.batches -= in.done.batches
 	n.posted.applies -= in.done.applies
@@ -136,7 +160,6 @@ func (n *node) input(in nodeInput) {
 	if in.msg == nil {
 		return
 	}
-	// A message of a former term, or of a member that left, is of no interest; raft says so with an error.
 	_ = n.raft.Step(in.msg)
 	if in.msg.GetType() != raftpb.MsgStorageApplyResp {
 		return
@@ -147,18 +170,37 @@ func (n *node) input(in nodeInput) {
 		n.bytesInFlight -= len(e.GetData()) + entryOverhead
 	}
 	n.bytesInFlight = max(0, n.bytesInFlight)
-	if applied := entries[len(entries)-1].GetIndex(); n.soleVoter() {
-		n.log.drop(applied)
-	} else if keep := n.s.cfg.SnapshotCatchupEntries; applied > keep {
-		n.log.drop(applied - keep)
+	keep := n.s.cfg.SnapshotCatchupEntries
+	if n.soleVoter() {
+		keep = 0
 	}
+	n.log.dropApplied(entries[len(entries)-1].GetIndex(), keep)
 }
+
+// busy: what is new has to wait. There is no leader or it is about to be another one, or enough is in flight.
+func (n *node) busy() bool {
+	lead := n.s.lead.Load().leader
+	if n.dead || lead == raft.None {
+		return true
+	}
+	if !n.soleVoter() && n.raft.BasicStatus().LeadTransferee != raft.None {
+		return true
+	}
+	full := n.posted.batches >= appendsInFlightMax || n.entriesInFlight >= entriesInFlightMax || n.bytesInFlight >= bytesInFlightMax
+	if full && lead != n.s.id.member && n.s.waiters.len() == 0 {
+		n.forget() // what was sent to the leader and lost is not in flight for ever
+		return false
+	}
+	return full
+}
+
+// forget takes all that is in flight for lost.
+func (n *node) forget() { n.entriesInFlight, n.bytesInFlight = 0, 0 }
 
 // propose turns what waits in the queue into one step of raft. It holds back while there is no leader, and while enough is in
 // flight: then proposals gather in the queue, and the next batch is larger.
 func (n *node) propose() (any bool) {
-	if n.dead || n.posted.batches >= appendsInFlightMax || n.entriesInFlight >= entriesInFlightMax || n.bytesInFlight >= bytesInFlightMax ||
-		n.s.lead.Load().leader == 0 {
+	if n.proposals.len() == 0 || n.busy() {
 		return false
 	}
 	n.batch = n.proposals.takeBatch(n.batch[:0], batchEntriesMax, batchBytesMax, proposal.size)
@@ -192,6 +234,21 @@ func (n *node) propose() (any bool) {
 	return true
 }
 
+// proposeForwarded steps what others have proposed here, one message at a time. It counts into what is in flight.
+func (n *node) proposeForwarded() bool {
+	if n.forwarded.empty() || n.busy() {
+		return false
+	}
+	m := n.forwarded.takeOne()
+	if err := n.raft.Step(m); err == nil {
+		n.entriesInFlight += len(m.GetEntries())
+		for _, e := range m.GetEntries() {
+			n.bytesInFlight += entrySize(e)
+		}
+	}
+	return true
+}
+
 // reclaim takes the entries and payloads of the batch back. A leader's raft clones what it appends; a follower's passes the entries
 // on as they are, so then they are left to the garbage collector.
 func (n *node) reclaim(entries []*raftpb.Entry) {
@@ -222,6 +279,10 @@ func (n *node) flush() (any bool) {
 	if rd.SoftState != nil || rd.HardState != nil {
 		n.observeLeader()
 	}
+	n.send(rd.Messages)
+	for _, rs := range rd.ReadStates {
+		n.s.reads.confirm(rs)
+	}
 	for _, m := range rd.Messages {
 		if m.GetTo() == raft.LocalApplyThread {
 			n.apply(m)
@@ -232,8 +293,55 @@ func (n *node) flush() (any bool) {
 			n.append(m)
 		}
 	}
-	// Messages to other members have nowhere to go yet.
 	return true
+}
+
+// send gives others their messages, before anything is written here: that is what a leader may do, and what may not be sent before
+// comes with the append (I2).
+func (n *node) send(messages []*raftpb.Message) {
+	for _, m := range messages {
+		switch to := m.GetTo(); {
+		case to == raft.LocalApplyThread || to == raft.LocalAppendThread:
+		case m.GetType() == raftpb.MsgSnap:
+			n.s.sendSnapshot(m)
+		default:
+			n.out = append(n.out, m)
+		}
+	}
+	if len(n.out) > 0 {
+		n.s.peers.Send(n.out)
+		clear(n.out)
+		n.out = n.out[:0]
+	}
+}
+
+// watchDisk gives the leadership away if the log goroutine has not got on for an election timeout: the others commit without this
+// member, but its own clients would not hear of it.
+func (n *node) watchDisk() {
+	if n.posted.appends == 0 {
+		n.appendedAt = n.ticks
+	}
+	if since := n.ticks - n.appendedAt; since == 0 || since%uint64(n.s.cfg.ElectionTicks) != 0 {
+		return
+	}
+	if st := n.raft.BasicStatus(); st.RaftState != raft.StateLeader || st.LeadTransferee != raft.None {
+		return
+	}
+	if to := n.successor(); to != raft.None {
+		n.s.cfg.OnEvent(DiskStalled{Transferee: types.ID(to)})
+		n.raft.TransferLeader(to)
+	}
+}
+
+// successor is the voter that follows closest, or none.
+func (n *node) successor() (id uint64) {
+	var match uint64
+	n.raft.WithProgress(func(peer uint64, typ raft.ProgressType, pr tracker.Progress) {
+		if typ == raft.ProgressTypePeer && peer != n.s.id.member && pr.RecentActive && pr.Match > match {
+			id, match = peer, pr.Match
+		}
+	})
+	return id
 }
 
 func (n *node) apply(m *raftpb.Message) {
@@ -247,7 +355,7 @@ func (n *node) apply(m *raftpb.Message) {
 
 // append falls back to the log goroutine when the disk is full: that one can wait for room.
 func (n *node) append(m *raftpb.Message) {
-	if n.soleVoter() && n.posted.appends == 0 {
+	if n.soleVoter() && n.posted.appends == 0 && m.GetSnapshot() == nil {
 		inputs, err := n.s.log.inPlace(m)
 		if err == nil {
 			n.inbox.leave(inputs...)
@@ -274,7 +382,7 @@ func (n *node) observeLeader() {
 	if *was == *now {
 		return
 	}
-	n.s.lead.Store(now)
+	n.s.setLead(now)
 	self := now.leader == n.s.id.member
 	if self {
 		n.s.leases.promote(n.s.cfg.Now(), n.s.cfg.electionTimeout())
@@ -285,7 +393,14 @@ func (n *node) observeLeader() {
 		return
 	}
 	n.s.metrics.leaderChanged(now.leader, self)
+	n.forget()
 	if now.leader != 0 {
+		n.s.elected.Store(n.s.cfg.Now().UnixNano())
+		if n.lastLeader != 0 && n.lastLeader != now.leader {
+			n.s.reads.fail(ErrLeaderChanged)
+		}
+		n.s.reads.askAgain()
+		n.lastLeader = now.leader
 		n.s.regainLeader()
 	}
 	n.s.cfg.OnEvent(LeaderChanged{Leader: types.ID(now.leader), Term: now.term, Self: self})

@@ -17,9 +17,6 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/membershippb"
-
 	"github.com/kubeshim/shim/pkg/raftstore/backend"
 	"github.com/kubeshim/shim/pkg/raftstore/membership"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
@@ -76,18 +73,23 @@ func (o *opening) open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s, o.makeNode(log, applied)
+	if err := o.makeNode(log, applied); err != nil {
+		return nil, err
+	}
+	return s, o.connect()
 }
 
 func newStore(cfg Config) *Store {
 	s := &Store{cfg: cfg, leases: newLeaseClock(), waiters: newWaiters(),
-		ready: make(chan struct{}), lost: make(chan struct{}), drained: make(chan struct{}, 1),
+		ready: make(chan struct{}), lost: make(chan struct{}), leadNext: make(chan struct{}), drained: make(chan struct{}, 1),
 		stop: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.lead.Store(&leadership{})
 	s.clock.Store(cfg.Now().UnixNano())
 	s.apply = newApplier(s)
 	s.ticker = &ticker{s: s}
+	s.reads = &readIndexes{s: s}
+	s.peers = nobody{}
 	return s
 }
 
@@ -286,9 +288,6 @@ func (o *opening) bootstrap() error {
 	if err != nil {
 		return err
 	}
-	if len(start.Members) > 1 {
-		return errors.New("clusters of more than one member are not there yet: name this member alone in --initial-cluster")
-	}
 	o.boot = start.Members
 	o.s.id = identity{member: uint64(start.Self.ID), cluster: uint64(start.ClusterID)}
 	return nil
@@ -308,7 +307,7 @@ func (o *opening) catchUp() (*raftLog, uint64, error) {
 	for _, l := range a.state.Publish().Leases() {
 		s.leases.granted(l.ID, l.TTL, l.Remaining, s.cfg.Now())
 	}
-	committed := r.entries[:commit-r.base.index]
+	committed := r.entries[: commit-r.base.index : commit-r.base.index]
 	for _, e := range committed {
 		a.entry(e, nil)
 	}
@@ -324,11 +323,9 @@ func (o *opening) catchUp() (*raftLog, uint64, error) {
 	s.metrics.published(view)
 
 	log := s.log.log
-	log.baseIndex, log.baseTerm = commit, r.base.term
-	if n := len(committed); n > 0 {
-		log.baseTerm = committed[n-1].GetTerm()
-	}
-	log.entries = slices.Clone(r.entries[len(committed):])
+	log.baseIndex, log.baseTerm = r.base.index, r.base.term
+	log.append(r.entries)
+	log.dropApplied(commit, o.catchup())
 	log.confState = a.cluster.ConfState()
 	if !raft.IsEmptyHardState(r.hard) {
 		log.hardState = &raftpb.HardState{Term: new(r.hard.GetTerm()), Vote: new(r.hard.GetVote()), Commit: new(commit)}
@@ -365,12 +362,33 @@ func (o *opening) makeNode(log *raftLog, applied uint64) error {
 	s.node = node
 	s.idPrefix = s.id.member << 48
 	s.idSuffix.Store(uint64(s.cfg.Now().UnixMilli()) << 8)
+	s.reads.request = uint64(s.cfg.Now().UnixNano())
 	s.checkpoint = newCheckpointer(s, o.db)
 	s.checkpoint.last = mark{index: o.content.Index, term: o.content.Term}
 	s.checkpoint.lastAt = s.cfg.Now()
 	s.checkpoint.growth = growth{size: s.log.wal.Size(), at: s.checkpoint.lastAt}
 	s.checkpoint.burst.Store(s.cfg.Checkpoints.BurstBytes)
 	s.metrics.database(o.db.Size(), o.db.SizeInUse())
+	return nil
+}
+
+// catchup is how many applied entries stay in memory for the others.
+func (o *opening) catchup() uint64 {
+	if o.s.soleVoter.Load() {
+		return 0
+	}
+	return o.s.cfg.SnapshotCatchupEntries
+}
+
+// connect opens the way to the others. Nothing that can fail comes behind it.
+func (o *opening) connect() error {
+	s := o.s
+	peers, err := s.cfg.Connect(s.id.member, s.id.cluster, peerHandler{s})
+	if err != nil {
+		return fmt.Errorf("connect to the other members: %w", err)
+	}
+	s.peers = peers
+	s.setPeers()
 	return nil
 }
 
@@ -395,11 +413,7 @@ func (s *Store) settle() {
 		_ = s.proposeOwn(ctx, clusterVersionSet(wanted))
 	}
 	s.metrics.clusterVersionIs(s.View().ClusterVersion())
-	if m, ok := s.cluster.Load().Member(types.ID(s.id.member)); ok && (m.Name != s.cfg.Name || !slices.Equal(m.ClientURLs, s.cfg.ClientURLs)) {
-		_ = s.proposeOwn(ctx, Command{Kind: mvcc.KindMemberAttr, Request: &pb.InternalRaftRequest{
-			ClusterMemberAttrSet: &membershippb.ClusterMemberAttrSetRequest{Member_ID: s.id.member,
-				MemberAttributes: &membershippb.Attributes{Name: s.cfg.Name, ClientUrls: s.cfg.ClientURLs}}}})
-	}
+	_ = s.publishSelf(ctx)
 }
 
 // plainError names the data dir.

@@ -102,10 +102,9 @@ func TestOpenWithoutLog(t *testing.T) {
 // TestOpenInitialClusterErrors: the texts are those of etcd.
 func TestOpenInitialClusterErrors(t *testing.T) {
 	for cluster, want := range map[string]string{
-		"other=http://localhost:2380":                           `couldn't find local name "default" in the initial cluster configuration`,
-		"default=http://localhost:2380,b=http://localhost:2390": "clusters of more than one member are not there yet",
-		"default=http://localhost:9999":                         "--initial-cluster has default=http://localhost:9999 but missing from --initial-advertise-peer-urls=http://localhost:2380",
-		"default=localhost:2380":                                "error setting up initial cluster",
+		"other=http://localhost:2380":   `couldn't find local name "default" in the initial cluster configuration`,
+		"default=http://localhost:9999": "--initial-cluster has default=http://localhost:9999 but missing from --initial-advertise-peer-urls=http://localhost:2380",
+		"default=localhost:2380":        "error setting up initial cluster",
 	} {
 		h := newHarness(t)
 		h.adjust = func(c *Config) { c.InitialCluster = cluster }

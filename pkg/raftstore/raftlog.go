@@ -12,12 +12,13 @@ import (
 // the fsync, the node reads and drops what is applied; hence the mutex.
 //
 // With one voter nothing asks for applied entries again, so they leave memory at once; with more members
-// Config.SnapshotCatchupEntries of them stay for those that lag.
+// Config.SnapshotCatchupEntries of them, of at most catchupBytesMax, stay for those that lag. Who needs older ones gets a snapshot.
 type raftLog struct {
 	mu sync.Mutex
 	// base is the entry before the first one kept; its term is kept because raft matches against it.
 	baseIndex, baseTerm uint64
 	entries             []*raftpb.Entry // entries[i] has index baseIndex+1+i
+	bytes               int             // sizes of entries
 	hardState           *raftpb.HardState
 	confState           *raftpb.ConfState
 }
@@ -44,7 +45,7 @@ func (l *raftLog) Entries(lo, hi, maxSize uint64) ([]*raftpb.Entry, error) {
 	from := l.entries[lo-l.baseIndex-1 : hi-l.baseIndex-1]
 	n, size := 0, uint64(0)
 	for n < len(from) {
-		size += uint64(len(from[n].Data) + entryOverhead)
+		size += uint64(entrySize(from[n]))
 		if n > 0 && size > maxSize {
 			break
 		}
@@ -109,17 +110,42 @@ func (l *raftLog) append(entries []*raftpb.Entry) {
 		panic(fmt.Sprintf("append of entry %d to a log of (%d, %d]", first, l.baseIndex, l.lastIndex()))
 	}
 	keep := first - l.baseIndex - 1
+	for _, e := range l.entries[keep:] {
+		l.bytes -= entrySize(e)
+	}
+	for _, e := range entries {
+		l.bytes += entrySize(e)
+	}
+	clear(l.entries[keep:])
 	l.entries = append(l.entries[:keep], entries...)
 }
 
-// drop forgets the entries up to and including index, which must be applied.
-func (l *raftLog) drop(index uint64) {
+// dropApplied forgets applied entries: all but the newest keep of them, and of these the oldest beyond catchupBytesMax.
+func (l *raftLog) dropApplied(applied, keep uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if index <= l.baseIndex {
-		return
+	upTo := l.baseIndex
+	if applied > keep {
+		upTo = max(upTo, applied-keep)
 	}
-	index = min(index, l.lastIndex())
+	bytes := l.bytes
+	for i := l.baseIndex + 1; i <= upTo; i++ {
+		bytes -= entrySize(l.entries[i-l.baseIndex-1])
+	}
+	for upTo < applied && bytes > catchupBytesMax {
+		bytes -= entrySize(l.entries[upTo-l.baseIndex])
+		upTo++
+	}
+	if upTo > l.baseIndex {
+		l.bytes = bytes
+		l.drop(upTo)
+	}
+}
+
+func entrySize(e *raftpb.Entry) int { return len(e.Data) + entryOverhead }
+
+// drop forgets the entries up to and including index.
+func (l *raftLog) drop(index uint64) {
 	term, _ := l.term(index)
 	n := index - l.baseIndex
 	clear(l.entries[:n])

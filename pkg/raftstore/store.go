@@ -8,8 +8,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"go.etcd.io/raft/v3"
-
 	"github.com/kubeshim/shim/pkg/raftstore/backend"
 	"github.com/kubeshim/shim/pkg/raftstore/membership"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
@@ -29,6 +27,8 @@ type Store struct {
 	leases     *leaseClock
 	waiters    *waiters
 	ticker     *ticker
+	reads      *readIndexes
+	peers      Peers
 
 	// Published by their owners, read by anybody.
 	view               atomic.Pointer[mvcc.View]          // apply
@@ -38,6 +38,7 @@ type Store struct {
 	soleVoter          atomic.Bool                        // apply
 	spaceLow, logFull  atomic.Bool                        // log
 	clock              atomic.Int64                       // ticker: unix nanoseconds at the last tick
+	elected            atomic.Int64                       // node: unix nanoseconds, when the leader became known
 
 	room sync.Mutex // held by who takes room on a disk that may be full: a checkpoint, or the log for its spare segment
 
@@ -47,6 +48,9 @@ type Store struct {
 
 	ready     chan struct{} // closed once the leader's first entry is applied here: the View then holds all that was acknowledged
 	readyOnce sync.Once
+
+	leadMu   sync.Mutex
+	leadNext chan struct{} // closed when leader or term change
 
 	lostMu sync.Mutex
 	lost   chan struct{} // closed while there has been no leader for long
@@ -77,28 +81,35 @@ func (s *Store) ClusterID() uint64 { return s.id.cluster }
 // View is the state as it was last published. It never blocks.
 func (s *Store) View() *mvcc.View { return s.view.Load() }
 
-// ReadView is a View that holds everything acknowledged before the call. The leader of a sole voter has it at hand: nothing is
-// acknowledged before it is published. The error is ErrNoLeader, ErrNotLeader, ErrStopped or the context's.
+// ReadView is a View that holds everything acknowledged before the call. A leader that is the only voter has it at hand: nothing is
+// acknowledged before it is published. All others ask for a read index. The error is ErrTimeout, ErrLeaderChanged, ErrStopped or the
+// context's.
 func (s *Store) ReadView(ctx context.Context) (*mvcc.View, error) {
+	if v := s.viewAtHand(); v != nil {
+		return v, nil
+	}
+	b := s.reads.join()
 	select {
-	case <-s.ready:
-	default:
-		select {
-		case <-s.ready:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-s.stop:
-			return nil, ErrStopped
-		}
+	case <-b.done:
+		return s.view.Load(), b.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-s.stop:
+		return nil, ErrStopped
 	}
-	if lead := s.lead.Load(); lead.leader != s.id.member || !s.soleVoter.Load() {
-		s.metrics.readFailed()
-		if lead.leader == 0 {
-			return nil, ErrNoLeader
-		}
-		return nil, ErrNotLeader // reading through another leader comes with more members
+}
+
+// viewAtHand is the published View of a leader that is the only voter, once it has applied an entry of its own term; or nil. The order of
+// the looks matters: a member that votes for another one publishes that it does not lead before the vote goes out.
+func (s *Store) viewAtHand() *mvcc.View {
+	lead := s.lead.Load()
+	if lead.leader != s.id.member || !s.soleVoter.Load() {
+		return nil
 	}
-	return s.view.Load(), nil
+	if v := s.view.Load(); v.Term() == lead.term {
+		return v
+	}
+	return nil
 }
 
 // HasLeader tells whether this member knows a leader.
@@ -154,17 +165,6 @@ func (s *Store) Status() Status {
 		st.Errors = append(st.Errors, a.String())
 	}
 	return st
-}
-
-// MoveLeader gives the leadership to another voting member. With one voter there is none but itself.
-func (s *Store) MoveLeader(_ context.Context, id uint64) error {
-	if s.lead.Load().leader != s.id.member {
-		return ErrNotLeader
-	}
-	if id == raft.None || id != s.id.member {
-		return ErrBadTransferee
-	}
-	return nil
 }
 
 // CompactWait waits until the versions that a compaction to rev made dead are gone from memory and from bbolt.
@@ -232,9 +232,7 @@ func (s *Store) shutdown() error {
 		case <-s.failed:
 		}
 	}
-	if s.Err() == nil && s.HasLeader() && !s.spaceLow.Load() {
-		s.checkpointLeases(ctx)
-	}
+	_ = s.HandOver(ctx) // else the others find a leader after an election timeout
 	if s.Err() == nil {
 		// A checkpoint takes as long as it takes; the log would have what it lacks, but the next start is faster with it.
 		if err := s.checkpoint.call(context.Background(), func() error { return s.checkpoint.write("shutdown") }); err != nil && !s.spaceLow.Load() {
@@ -254,6 +252,7 @@ func (s *Store) halt() error {
 	s.waiters.failAll(ErrStopped)
 	s.backups.Wait()
 	s.log.finish()
+	s.peers.Close()
 	var errs []error
 	if err := s.log.wal.Close(); err != nil && s.Err() == nil {
 		errs = append(errs, fmt.Errorf("close the log: %w", err))
@@ -274,4 +273,7 @@ func (s *Store) start() {
 	s.running.Go(s.log.run)
 	s.running.Go(s.apply.run)
 	s.running.Go(s.checkpoint.run)
+	if !s.soleVoter.Load() {
+		s.running.Go(s.publish)
+	}
 }

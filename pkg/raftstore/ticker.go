@@ -79,7 +79,7 @@ func (k *ticker) tick() {
 	}
 	if now.Sub(k.housekept) >= housekeepingInterval {
 		k.housekept = now
-		if failed := s.waiters.sweep(now); failed > 0 {
+		if failed := s.waiters.sweep(now, func(deadline int64) error { return s.timeoutError(time.Unix(0, deadline).Add(-s.cfg.requestTimeout())) }); failed > 0 {
 			s.metrics.proposalsFailed(failed)
 		}
 		s.metrics.housekept(s.waiters.len(), s.committed.Load(), s.log.wal.Size())

@@ -75,15 +75,15 @@ func (t *waiters) take(dst []*waiter, ids []uint64) []*waiter {
 	return dst
 }
 
-// sweep answers the calls whose time is over.
-func (t *waiters) sweep(now time.Time) int {
+// sweep answers the calls whose time is over, with what why says.
+func (t *waiters) sweep(now time.Time, why func(deadline int64) error) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := 0
 	for id, w := range t.byID {
 		if w.deadline <= now.UnixNano() {
 			delete(t.byID, id)
-			w.finish(outcome{err: ErrTimeout})
+			w.finish(outcome{err: why(w.deadline)})
 			n++
 		}
 	}

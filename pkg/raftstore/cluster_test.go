@@ -1,0 +1,314 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+	"github.com/kubeshim/shim/pkg/raftstore/transport"
+	"github.com/kubeshim/shim/pkg/raftstore/vfs"
+)
+
+// network joins Stores in memory. What one member sends another one comes in order, in copies, unless drop says otherwise.
+type network struct {
+	t  testing.TB
+	mu sync.Mutex
+	// drop decides about each message; nil: none is lost.
+	drop  func(m *raftpb.Message) bool
+	ports map[uint64]*port
+}
+
+// port is Peers of one member.
+type port struct {
+	n       *network
+	id      uint64
+	handler transport.Handler
+	since   time.Time
+	links   map[uint64]*wire
+	ctx     context.Context
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+}
+
+// wire is the way from one member to another.
+type wire struct {
+	mu    sync.Mutex
+	queue []*raftpb.Message
+	wake  chan struct{}
+}
+
+func newNetwork(t testing.TB) *network { return &network{t: t, ports: make(map[uint64]*port)} }
+
+func (n *network) connect(member, _ uint64, h transport.Handler) (Peers, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	p := &port{n: n, id: member, handler: h, since: time.Now(), links: make(map[uint64]*wire)}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
+	n.ports[member] = p
+	return p, nil
+}
+
+func (n *network) port(id uint64) *port {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.ports[id]
+}
+
+func (n *network) setDrop(drop func(m *raftpb.Message) bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.drop = drop
+}
+
+// isolate cuts a member off, both ways.
+func (n *network) isolate(id uint64) {
+	n.setDrop(func(m *raftpb.Message) bool { return m.GetFrom() == id || m.GetTo() == id })
+}
+
+func (n *network) heal() { n.setDrop(nil) }
+
+func (n *network) drops(m *raftpb.Message) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.drop != nil && n.drop(m)
+}
+
+func (p *port) Send(messages []*raftpb.Message) {
+	for _, m := range messages {
+		if p.n.drops(m) {
+			continue
+		}
+		w := p.wire(m.GetTo())
+		w.mu.Lock()
+		w.queue = append(w.queue, proto.Clone(m).(*raftpb.Message))
+		w.mu.Unlock()
+		poke(w.wake)
+	}
+}
+
+func (p *port) wire(to uint64) *wire {
+	p.n.mu.Lock()
+	defer p.n.mu.Unlock()
+	w := p.links[to]
+	if w == nil {
+		w = &wire{wake: make(chan struct{}, 1)}
+		p.links[to] = w
+		if p.ctx.Err() == nil {
+			p.wg.Go(func() { p.deliver(to, w) })
+		}
+	}
+	return w
+}
+
+func (p *port) deliver(to uint64, w *wire) {
+	for {
+		select {
+		case <-p.ctx.Done():
+			return
+		case <-w.wake:
+		}
+		w.mu.Lock()
+		queue := w.queue
+		w.queue = nil
+		w.mu.Unlock()
+		for _, m := range queue {
+			other := p.n.port(to)
+			if other == nil || other.ctx.Err() != nil {
+				p.handler.Unreachable(to)
+				break
+			}
+			if err := other.handler.Message(m); err != nil {
+				p.handler.Unreachable(to)
+				break
+			}
+		}
+	}
+}
+
+func (p *port) SendSnapshot(m *raftpb.Message, open func(context.Context) (io.ReadCloser, int64, error)) {
+	p.wg.Go(func() {
+		err := p.sendSnapshot(m, open)
+		if err != nil {
+			p.n.t.Logf("snapshot to %x: %v", m.GetTo(), err)
+		}
+		if p.ctx.Err() == nil {
+			p.handler.SnapshotSent(m.GetTo(), err == nil)
+		}
+	})
+}
+
+func (p *port) sendSnapshot(m *raftpb.Message, open func(context.Context) (io.ReadCloser, int64, error)) error {
+	other := p.n.port(m.GetTo())
+	if other == nil || other.ctx.Err() != nil || p.n.drops(m) {
+		return errors.New("unreachable")
+	}
+	ctx, cancel := context.WithCancel(p.ctx)
+	defer cancel()
+	r, size, err := open(ctx)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	return other.handler.ReceiveSnapshot(ctx, proto.Clone(m).(*raftpb.Message), size, r)
+}
+
+func (p *port) SetPeers([]transport.Peer)    {}
+func (p *port) ActiveSince(uint64) time.Time { return p.since }
+func (p *port) Close()                       { p.cancel(); p.wg.Wait() }
+func (p *port) Call(ctx context.Context, to uint64, name string, request []byte) ([]byte, error) {
+	other := p.n.port(to)
+	if other == nil {
+		return nil, errors.New("unreachable")
+	}
+	return other.handler.Call(ctx, p.id, name, request)
+}
+
+// cluster is members on one network. A member that is stopped is nil.
+type cluster struct {
+	t       testing.TB
+	net     *network
+	members []*harness
+	stores  []*Store
+}
+
+func newCluster(t testing.TB, n int, adjust ...func(i int, c *Config)) *cluster {
+	t.Helper()
+	c := &cluster{t: t, net: newNetwork(t), stores: make([]*Store, n)}
+	var initial []string
+	for i := range n {
+		initial = append(initial, fmt.Sprintf("m%d=http://10.0.0.%d:2380", i, i+1))
+	}
+	for i := range n {
+		h := newHarness(t)
+		h.db = filepath.Join(t.TempDir(), "db")
+		h.adjust = func(cfg *Config) {
+			cfg.Name, cfg.InitialCluster = fmt.Sprintf("m%d", i), strings.Join(initial, ",")
+			cfg.PeerURLs = []string{fmt.Sprintf("http://10.0.0.%d:2380", i+1)}
+			cfg.Ticks, cfg.Now, cfg.TickInterval, cfg.ElectionTicks = nil, time.Now, 10*time.Millisecond, 10
+			cfg.Connect = c.net.connect
+			for _, f := range adjust {
+				f(i, cfg)
+			}
+		}
+		c.members = append(c.members, h)
+		c.start(i)
+	}
+	t.Cleanup(c.close)
+	return c
+}
+
+func (c *cluster) start(i int) *Store {
+	c.t.Helper()
+	c.stores[i] = c.members[i].open()
+	return c.stores[i]
+}
+
+// kill ends a member as a crash does: nothing is written any more. What was not synced is lost.
+func (c *cluster) kill(i int) {
+	c.t.Helper()
+	s := c.stores[i]
+	c.stores[i] = nil
+	mem := c.members[i].fs.(*vfs.Mem).Crash(vfs.LoseAll)
+	if err := s.halt(); err != nil {
+		c.t.Fatalf("halt member %d: %v", i, err)
+	}
+	c.members[i].fs = mem
+}
+
+func (c *cluster) stop(i int) {
+	c.t.Helper()
+	s := c.stores[i]
+	c.stores[i] = nil
+	closeStore(c.t, s)
+}
+
+func (c *cluster) close() {
+	var wg sync.WaitGroup
+	for _, s := range c.stores {
+		if s != nil {
+			wg.Go(func() { _ = s.halt() })
+		}
+	}
+	wg.Wait()
+}
+
+// leader waits until all that run, and except is not among, agree on a leader, and answers which one it is.
+func (c *cluster) leader(except ...int) int {
+	c.t.Helper()
+	leader := -1
+	await(c.t, "a leader", func() bool {
+		leader = -1
+		var id uint64
+		for i, s := range c.stores {
+			if s == nil || contains(except, i) {
+				continue
+			}
+			l := s.lead.Load().leader
+			if l == 0 || (id != 0 && id != l) {
+				return false
+			}
+			id = l
+			if l == s.id.member {
+				leader = i
+			}
+		}
+		return leader >= 0
+	})
+	return leader
+}
+
+func contains(list []int, i int) bool {
+	for _, j := range list {
+		if i == j {
+			return true
+		}
+	}
+	return false
+}
+
+// follower is a member that runs and does not lead.
+func (c *cluster) follower() int {
+	leader := c.leader()
+	for i, s := range c.stores {
+		if s != nil && i != leader {
+			return i
+		}
+	}
+	c.t.Fatal("no follower runs")
+	return -1
+}
+
+// converge waits until all members that run have applied the same, and compares their states.
+func (c *cluster) converge() {
+	c.t.Helper()
+	var views []*mvcc.View
+	await(c.t, "equal applied indexes", func() bool {
+		views = views[:0]
+		for _, s := range c.stores {
+			if s != nil {
+				views = append(views, s.View())
+			}
+		}
+		for _, v := range views {
+			if v.Index() != views[0].Index() {
+				return false
+			}
+		}
+		return true
+	})
+	for _, v := range views {
+		if v.Hash() != views[0].Hash() || v.Revision() != views[0].Revision() {
+			c.t.Errorf("at index %d: revision %d, hash %x beside revision %d, hash %x", v.Index(), v.Revision(), v.Hash(), views[0].Revision(), views[0].Hash())
+		}
+	}
+}

@@ -1,0 +1,245 @@
+package raftstore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/version"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/kubeshim/shim/pkg/raftstore/transport"
+)
+
+// Peers is the way to the other members: a transport.Transport, or its twin in memory. What comes in goes to a transport.Handler.
+type Peers interface {
+	// Send does not block, and owns the messages. What cannot be sent is dropped, and told to Handler.Unreachable.
+	Send(messages []*raftpb.Message)
+	// SendSnapshot sends a MsgSnap with the data that open gives. open may change the message's metadata. Handler.SnapshotSent tells
+	// how it went.
+	SendSnapshot(m *raftpb.Message, open func(ctx context.Context) (io.ReadCloser, int64, error))
+	// SetPeers says who the members are, this one included.
+	SetPeers(peers []transport.Peer)
+	// ActiveSince is since when messages reach a member, or zero.
+	ActiveSince(id uint64) time.Time
+	// Call asks a member; Handler.Call answers there.
+	Call(ctx context.Context, to uint64, name string, request []byte) ([]byte, error)
+	// Close ends it; the Handler is not called afterwards.
+	Close()
+}
+
+// nobody is Peers of a member that was given no transport.
+type nobody struct{}
+
+func (nobody) Send([]*raftpb.Message) {}
+func (nobody) SendSnapshot(*raftpb.Message, func(context.Context) (io.ReadCloser, int64, error)) {
+}
+func (nobody) SetPeers([]transport.Peer)    {}
+func (nobody) ActiveSince(uint64) time.Time { return time.Time{} }
+func (nobody) Close()                       {}
+func (nobody) Call(context.Context, uint64, string, []byte) ([]byte, error) {
+	return nil, errors.New("this member has no peers")
+}
+
+// inbound is what other members sent and the node did not step yet.
+type inbound struct {
+	mu       sync.Mutex
+	messages []*raftpb.Message
+	bytes    int
+	room     chan struct{} // closed by the next take; nil: nobody waits
+	wake     chan struct{}
+}
+
+// put waits for room for what carries entries, so that the sender is slowed down. All else is dropped when there are too many: raft
+// repeats it.
+func (b *inbound) put(m *raftpb.Message, stop <-chan struct{}) error {
+	size := 0
+	for _, e := range m.GetEntries() {
+		size += entrySize(e)
+	}
+	wait := m.GetType() == raftpb.MsgApp || m.GetType() == raftpb.MsgProp
+	for {
+		b.mu.Lock()
+		full := len(b.messages) >= inboundMessagesMax || (len(b.messages) > 0 && b.bytes+size > inboundBytesMax)
+		if !full || !wait {
+			break
+		}
+		if b.room == nil {
+			b.room = make(chan struct{})
+		}
+		room := b.room
+		b.mu.Unlock()
+		select {
+		case <-room:
+		case <-stop:
+			return ErrStopped
+		}
+	}
+	if len(b.messages) < inboundMessagesMax {
+		b.messages, b.bytes = append(b.messages, m), b.bytes+size
+	}
+	b.mu.Unlock()
+	poke(b.wake)
+	return nil
+}
+
+// take is all that came in since.
+func (b *inbound) take() []*raftpb.Message {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	messages := b.messages
+	b.messages, b.bytes = nil, 0
+	b.makeRoom()
+	return messages
+}
+
+func (b *inbound) empty() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.messages) == 0
+}
+
+// takeOne is the oldest, which must be there.
+func (b *inbound) takeOne() *raftpb.Message {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	m := b.messages[0]
+	b.messages[0] = nil
+	b.messages = b.messages[1:]
+	for _, e := range m.GetEntries() {
+		b.bytes -= entrySize(e)
+	}
+	b.makeRoom()
+	return m
+}
+
+// makeRoom wakes who waits. The caller holds mu.
+func (b *inbound) makeRoom() {
+	if b.room != nil {
+		close(b.room)
+		b.room = nil
+	}
+}
+
+// peerHandler is what the transport hands everything to.
+type peerHandler struct{ s *Store }
+
+var _ transport.Handler = peerHandler{}
+
+// Message implements transport.Handler. Proposals wait apart, as they are taken only while there is room for more in flight.
+func (h peerHandler) Message(m *raftpb.Message) error {
+	switch m.GetType() {
+	case raftpb.MsgSnap: // comes with ReceiveSnapshot only
+		return nil
+	case raftpb.MsgProp:
+		return h.s.node.forwarded.put(m, h.s.stop)
+	}
+	return h.s.node.inbound.put(m, h.s.stop)
+}
+
+// Unreachable implements transport.Handler.
+func (h peerHandler) Unreachable(id uint64) {
+	h.s.node.inbox.put(nodeInput{do: func(rn *raft.RawNode) { rn.ReportUnreachable(id) }})
+}
+
+// SnapshotSent implements transport.Handler.
+func (h peerHandler) SnapshotSent(id uint64, ok bool) {
+	result := raft.SnapshotFinish
+	if !ok {
+		result = raft.SnapshotFailure
+	}
+	h.s.node.inbox.put(nodeInput{do: func(rn *raft.RawNode) { rn.ReportSnapshot(id, result) }})
+}
+
+// ReceiveSnapshot implements transport.Handler.
+func (h peerHandler) ReceiveSnapshot(ctx context.Context, m *raftpb.Message, size int64, r io.Reader) error {
+	return h.s.receiveSnapshot(ctx, m, size, r)
+}
+
+// Removed implements transport.Handler.
+func (h peerHandler) Removed() { h.s.fail(ErrRemoved) }
+
+// Refuses implements transport.Handler.
+func (h peerHandler) Refuses(from uint64) error {
+	for _, id := range h.s.cluster.Load().Removed() {
+		if uint64(id) == from {
+			return transport.ErrRemoved
+		}
+	}
+	return nil
+}
+
+// Call implements transport.Handler.
+func (h peerHandler) Call(_ context.Context, _ uint64, name string, _ []byte) ([]byte, error) {
+	return nil, status.Errorf(codes.Unimplemented, "call %q is not known", name)
+}
+
+// Members implements transport.Handler.
+func (h peerHandler) Members() []byte {
+	b, err := json.Marshal(h.s.Members())
+	if err != nil {
+		panic("marshal members: " + err.Error())
+	}
+	return b
+}
+
+// Versions implements transport.Handler.
+func (h peerHandler) Versions() []byte {
+	view := h.s.View()
+	b, err := json.Marshal(version.Versions{Server: version.Version, Cluster: view.ClusterVersion()})
+	if err != nil {
+		panic("marshal versions: " + err.Error())
+	}
+	return b
+}
+
+// setPeers tells the transport who the members are.
+func (s *Store) setPeers() {
+	members := s.Members()
+	peers := make([]transport.Peer, 0, len(members))
+	for _, m := range members {
+		peers = append(peers, transport.Peer{ID: uint64(m.ID), URLs: m.PeerURLs})
+	}
+	s.peers.SetPeers(peers)
+}
+
+// connectedToQuorumSince: more than half of the voters, this one included, were reachable all the time since then.
+func (s *Store) connectedToQuorumSince(t time.Time) bool {
+	voters, connected := s.cluster.Load().Voters(), 0
+	for _, m := range voters {
+		if uint64(m.ID) == s.id.member || s.connectedSince(m.ID, t) {
+			connected++
+		}
+	}
+	return connected > len(voters)/2
+}
+
+func (s *Store) connectedSince(id types.ID, t time.Time) bool {
+	since := s.peers.ActiveSince(uint64(id))
+	return !since.IsZero() && !since.After(t)
+}
+
+// timeoutError is why a proposal that began then was not answered in time, as etcd tells it.
+func (s *Store) timeoutError(began time.Time) error {
+	elected := time.Unix(0, s.elected.Load())
+	if began.Before(elected) && began.After(elected.Add(-2*s.cfg.electionTimeout())) {
+		return ErrTimeoutLeaderFail
+	}
+	switch leader := s.lead.Load().leader; {
+	case leader == raft.None:
+	case leader == s.id.member:
+		if !s.connectedToQuorumSince(began) {
+			return ErrTimeoutConnectionLost
+		}
+	case !s.connectedSince(types.ID(leader), began):
+		return ErrTimeoutConnectionLost
+	}
+	return ErrTimeout
+}
