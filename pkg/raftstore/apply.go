@@ -252,7 +252,7 @@ func (a *applier) confChange(e *raftpb.Entry) {
 		cc.NodeId = new(uint64(raft.None)) // raft has to hear of the entry, to know that the next change may be proposed
 	}
 	a.cluster = next
-	a.s.soleVoter.Store(len(next.ConfState().Voters) == 1 && len(next.ConfState().Learners) == 0)
+	a.s.soleVoter.Store(alone(next))
 	if a.s.node != nil { // not during replay
 		a.s.node.inbox.put(nodeInput{do: func(rn *raft.RawNode) { rn.ApplyConfChange(cc) }})
 	}

@@ -161,6 +161,12 @@ func describeRecord(rec wal.Record) string {
 			return "hard state: " + err.Error()
 		}
 		return fmt.Sprintf("hard state term=%d vote=%x commit=%d", hs.GetTerm(), hs.GetVote(), hs.GetCommit())
+	case recordInstall:
+		index, term, err := decodeInstall(rec.Data)
+		if err != nil {
+			return "install: " + err.Error()
+		}
+		return fmt.Sprintf("install index=%d term=%d", index, term)
 	case recordEntry:
 		e, err := decodeEntry(rec.Data)
 		if err != nil {

@@ -22,11 +22,12 @@ import (
 // writes and reads: applying only captures what has changed. A failure loses nothing, since the WAL keeps what bbolt
 // lacks; the next attempt covers it again.
 type checkpointer struct {
-	s     *Store
-	db    *backend.DB
-	tasks chan checkpointTask // callers wait for room
-	poke  chan struct{}       // capacity 1: look at the policy
-	burst atomic.Int64        // the size of the WAL from which on it is poked with each tick
+	s        *Store
+	db       *backend.DB
+	tasks    chan checkpointTask   // callers wait for room
+	poke     chan struct{}         // capacity 1: look at the policy
+	installs *mailbox[installTask] // wakes with poke; one at a time
+	burst    atomic.Int64          // the size of the WAL from which on it is poked with each tick
 
 	// All below belongs to the goroutine.
 	last     mark
@@ -50,7 +51,8 @@ type captured struct {
 }
 
 func newCheckpointer(s *Store, db *backend.DB) *checkpointer {
-	return &checkpointer{s: s, db: db, tasks: make(chan checkpointTask), poke: make(chan struct{}, 1)}
+	poke := make(chan struct{}, 1)
+	return &checkpointer{s: s, db: db, tasks: make(chan checkpointTask), poke: poke, installs: newMailbox[installTask](0, poke)}
 }
 
 // run is the event loop.
@@ -62,6 +64,9 @@ func (c *checkpointer) run() {
 		case t := <-c.tasks:
 			t.done <- t.do()
 		case <-c.poke:
+			for _, t := range c.installs.take() {
+				c.install(t)
+			}
 			if d := c.due(); d.Do {
 				_ = c.write(string(d.Reason)) // reported as an event, and tried again
 			}
@@ -281,12 +286,19 @@ func (s *Store) Hash(ctx context.Context) (hash uint32, err error) {
 // that of the storage schema. The stream holds the file only, without the checksum that etcd's Snapshot call sends behind it.
 // The caller has to close rc.
 func (s *Store) Backup(ctx context.Context) (size int64, version string, rc io.ReadCloser, err error) {
+	_, size, rc, err = s.stream(ctx, "backup")
+	return size, backend.StorageVersionOf(s.View().ClusterVersion()), rc, err
+}
+
+// stream makes a checkpoint, says what it is of, and gives the bbolt file that holds it.
+func (s *Store) stream(ctx context.Context, reason string) (at mark, size int64, rc io.ReadCloser, err error) {
 	c := s.checkpoint
 	var tx *bbolt.Tx
 	err = c.call(ctx, func() (err error) {
-		if err := c.write("backup"); err != nil {
+		if err := c.write(reason); err != nil {
 			return err
 		}
+		at = c.last
 		tx, err = c.db.Begin()
 		if err == nil && ctx.Err() != nil { // nobody waits for it any more
 			tx.Rollback()
@@ -295,7 +307,7 @@ func (s *Store) Backup(ctx context.Context) (size int64, version string, rc io.R
 		return err
 	})
 	if err != nil {
-		return 0, "", nil, err
+		return mark{}, 0, nil, err
 	}
 	r, w := io.Pipe()
 	start := time.Now()
@@ -307,7 +319,7 @@ func (s *Store) Backup(ctx context.Context) (size int64, version string, rc io.R
 	})
 	stop := context.AfterFunc(ctx, func() { r.CloseWithError(ctx.Err()) })
 	unstop := context.AfterFunc(s.ctx, func() { r.CloseWithError(ErrStopped) })
-	return tx.Size(), backend.StorageVersionOf(s.View().ClusterVersion()), &backup{PipeReader: r, release: func() { stop(); unstop() }}, nil
+	return at, tx.Size(), &backup{PipeReader: r, release: func() { stop(); unstop() }}, nil
 }
 
 // backup ends the goroutine behind it when it is closed.

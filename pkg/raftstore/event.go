@@ -134,6 +134,16 @@ func (e DiskStalled) String() string {
 	return fmt.Sprintf("the disk of the log hangs: giving the leadership to %s", e.Transferee)
 }
 
+// SnapshotInstalled: the leader's state replaced this member's, which had fallen behind.
+type SnapshotInstalled struct {
+	Index    uint64
+	Revision mvcc.Revision
+}
+
+func (e SnapshotInstalled) String() string {
+	return fmt.Sprintf("installed a snapshot at index %d; revision %d", e.Index, e.Revision)
+}
+
 // RaftWarning is what the raft library warns of.
 type RaftWarning struct{ Text string }
 

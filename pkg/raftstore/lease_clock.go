@@ -76,6 +76,29 @@ func (c *leaseClock) granted(id mvcc.LeaseID, ttl, remaining int64, now time.Tim
 	}
 }
 
+// replace makes the leases those of a snapshot.
+func (c *leaseClock) replace(leases []mvcc.Lease, now time.Time) {
+	keep := make(map[mvcc.LeaseID]bool, len(leases))
+	for _, l := range leases {
+		keep[l.ID] = true
+	}
+	var gone []mvcc.LeaseID
+	c.mu.Lock()
+	for id := range c.leases {
+		if !keep[id] {
+			gone = append(gone, id)
+		}
+	}
+	c.mu.Unlock()
+	for _, id := range gone {
+		c.revokedLease(id)
+	}
+	for _, l := range leases {
+		c.granted(l.ID, l.TTL, l.Remaining, now)
+		c.checkpointed(l.ID, l.Remaining)
+	}
+}
+
 // revokedLease removes a lease and wakes the renewals that wait for its end.
 func (c *leaseClock) revokedLease(id mvcc.LeaseID) {
 	c.mu.Lock()

@@ -3,6 +3,7 @@ package raftstore
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"go.etcd.io/raft/v3"
@@ -36,9 +37,10 @@ type logWriter struct {
 
 // logTask is a message of raft's or a mark to write.
 type logTask struct {
-	msg  *raftpb.Message
-	mark *mark
-	done chan error // of mark; capacity 1
+	msg     *raftpb.Message
+	install *install // what the snapshot of msg is
+	mark    *mark
+	done    chan error // of mark; capacity 1
 }
 
 func newLogWriter(s *Store, log *raftLog) *logWriter {
@@ -122,17 +124,23 @@ func (l *logWriter) process(tasks []logTask, await func() bool) ([]nodeInput, er
 			t.done <- l.release(*t.mark)
 		}
 	}
-	if err := l.append(tasks, await); err != nil {
-		l.hardState = l.written // it may count on what was not written
-		return nil, err
-	}
 	l.inputs = l.inputs[:0]
-	for _, t := range tasks {
-		if t.msg == nil {
+	for len(tasks) > 0 {
+		n := slices.IndexFunc(tasks, func(t logTask) bool { return t.install != nil })
+		if n == 0 {
+			if err := l.install(tasks[0], await); err != nil {
+				return nil, err
+			}
+			tasks = tasks[1:]
 			continue
 		}
-		l.log.append(t.msg.GetEntries())
-		l.answer(t.msg)
+		if n < 0 {
+			n = len(tasks)
+		}
+		if err := l.batch(tasks[:n], await); err != nil {
+			return nil, err
+		}
+		tasks = tasks[n:]
 	}
 	if len(l.out) > 0 {
 		l.s.peers.Send(l.out)
@@ -141,6 +149,21 @@ func (l *logWriter) process(tasks []logTask, await func() bool) ([]nodeInput, er
 	}
 	l.watchSpace()
 	return l.inputs, nil
+}
+
+// batch makes one append of the tasks.
+func (l *logWriter) batch(tasks []logTask, await func() bool) error {
+	if err := l.append(tasks, await); err != nil {
+		l.hardState = l.written // it may count on what was not written
+		return err
+	}
+	for _, t := range tasks {
+		if t.msg != nil {
+			l.log.append(t.msg.GetEntries())
+			l.answer(t.msg)
+		}
+	}
+	return nil
 }
 
 // answer gathers what was to wait for the append: votes and acknowledgements for others, and what raft here has to hear (I2).

@@ -43,6 +43,7 @@ type node struct {
 	dead            bool   // the log failed: nothing may come of anything any more
 	ticks           uint64 // since the start
 	appendedAt      uint64 // ticks when the log goroutine last got on, or had nothing to do
+	installing      *install
 	lastLeader      uint64 // the last one that there was
 	out             []*raftpb.Message
 }
@@ -50,11 +51,13 @@ type node struct {
 // posted counts the messages of raft's at other goroutines: at the log goroutine (batches: those with entries), at the apply goroutine.
 type posted struct{ appends, batches, applies int }
 
-// nodeInput is one of: a message to step, messages posted that are done with, something to do with the raft state machine.
+// nodeInput is one of: a message to step, messages posted that are done with, something to do with the raft state machine, a
+// snapshot.
 type nodeInput struct {
-	msg  *raftpb.Message
-	done posted
-	do   func(*raft.RawNode)
+	msg     *raftpb.Message
+	done    posted
+	do      func(*raft.RawNode)
+	install *install
 }
 
 // proposal is an entry on its way into the log.
@@ -156,6 +159,9 @@ func (n *node) input(in nodeInput) {
 	n.posted.applies -= in.done.applies
 	if in.do != nil {
 		in.do(n.raft)
+	}
+	if in.install != nil {
+		n.install(in.install)
 	}
 	if in.msg == nil {
 		return
@@ -371,7 +377,11 @@ func (n *node) append(m *raftpb.Message) {
 	if len(m.GetEntries()) > 0 {
 		n.posted.batches++
 	}
-	n.s.log.inbox.put(logTask{msg: m})
+	t := logTask{msg: m}
+	if m.GetSnapshot() != nil {
+		t.install, n.installing = n.installing, nil
+	}
+	n.s.log.inbox.put(t)
 }
 
 // observeLeader publishes leader and term when one of them is new.

@@ -49,6 +49,7 @@ type opening struct {
 	db      *backend.DB
 	wal     *wal.WAL
 	content backend.Content
+	conf    *raftpb.ConfState // of content
 	replay  *replay
 	boot    []membership.Member // of a new data dir
 }
@@ -147,11 +148,22 @@ func refuseEtcd(filesystem vfs.FS, dataDir string) error {
 // loadCheckpoint rebuilds state and membership from bbolt.
 func (o *opening) loadCheckpoint() (err error) {
 	s := o.s
+	if err := finishInstall(&s.cfg); err != nil {
+		return err
+	}
 	if o.db, err = backend.Open(s.cfg.DBPath, backend.Options{}); err != nil {
 		return err
 	}
-	err = o.db.Load(func(c backend.Content, rows iter.Seq2[mvcc.Row, error]) error {
-		o.content = c
+	if o.content, s.apply.state, s.apply.cluster, err = loadState(&s.cfg, o.db); err == nil {
+		o.conf = s.apply.cluster.ConfState()
+	}
+	return err
+}
+
+// loadState rebuilds state and membership from a file.
+func loadState(cfg *Config, db *backend.DB) (content backend.Content, state *mvcc.State, cluster *membership.Cluster, err error) {
+	err = db.Load(func(c backend.Content, rows iter.Seq2[mvcc.Row, error]) error {
+		content = c
 		if !backend.Readable(c.StorageVersion) {
 			return nil
 		}
@@ -167,18 +179,16 @@ func (o *opening) loadCheckpoint() (err error) {
 			}
 			l.Downgrade = mvcc.Downgrade{Enabled: d.Enabled, Target: d.TargetVersion}
 		}
-		state, err := mvcc.Load(l, mvcc.Options{LeaseTTLMin: leaseTTLMin(&s.cfg)})
-		if err != nil {
+		if state, err = mvcc.Load(l, mvcc.Options{LeaseTTLMin: leaseTTLMin(cfg)}); err != nil {
 			return err
 		}
-		s.apply.state = state
-		s.apply.cluster, err = clusterOf(c)
+		cluster, err = clusterOf(c)
 		return err
 	})
-	if v := o.content.StorageVersion; err == nil && !backend.Readable(v) {
-		return fmt.Errorf("%s has storage version %s, this program reads up to %s: %w", s.cfg.DBPath, v, backend.StorageVersion, ErrNewerFormat)
+	if v := content.StorageVersion; err == nil && !backend.Readable(v) {
+		err = fmt.Errorf("%s has storage version %s, this program reads up to %s: %w", db.Path(), v, backend.StorageVersion, ErrNewerFormat)
 	}
-	return err
+	return content, state, cluster, err
 }
 
 // errUntrusted: nobody but this package writes to the database of a data dir, and it writes sums with every index.
@@ -188,6 +198,12 @@ var errUntrusted = errors.New("the applied index is not the one that the checksu
 func leaseTTLMin(cfg *Config) int64 {
 	ttl := time.Duration(3*cfg.ElectionTicks/2) * cfg.TickInterval
 	return int64(math.Ceil(ttl.Seconds()))
+}
+
+// alone: there is one member, and it votes.
+func alone(c *membership.Cluster) bool {
+	conf := c.ConfState()
+	return len(conf.Voters) == 1 && len(conf.Learners) == 0
 }
 
 func clusterOf(c backend.Content) (*membership.Cluster, error) {
@@ -297,7 +313,7 @@ func (o *opening) bootstrap() error {
 func (o *opening) catchUp() (*raftLog, uint64, error) {
 	s, a, r := o.s, o.s.apply, o.replay
 	a.cluster = membership.NewCluster(types.ID(s.id.cluster), a.cluster.Members(), a.cluster.Removed())
-	s.soleVoter.Store(len(a.cluster.ConfState().Voters) == 1 && len(a.cluster.ConfState().Learners) == 0)
+	s.soleVoter.Store(alone(a.cluster))
 	commit := max(r.hard.GetCommit(), r.base.index)
 	last := r.last()
 	if commit > last {
@@ -364,7 +380,7 @@ func (o *opening) makeNode(log *raftLog, applied uint64) error {
 	s.idSuffix.Store(uint64(s.cfg.Now().UnixMilli()) << 8)
 	s.reads.request = uint64(s.cfg.Now().UnixNano())
 	s.checkpoint = newCheckpointer(s, o.db)
-	s.checkpoint.last = mark{index: o.content.Index, term: o.content.Term}
+	s.checkpoint.last = mark{index: o.content.Index, term: o.content.Term, conf: o.conf}
 	s.checkpoint.lastAt = s.cfg.Now()
 	s.checkpoint.growth = growth{size: s.log.wal.Size(), at: s.checkpoint.lastAt}
 	s.checkpoint.burst.Store(s.cfg.Checkpoints.BurstBytes)

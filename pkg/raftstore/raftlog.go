@@ -18,7 +18,8 @@ type raftLog struct {
 	// base is the entry before the first one kept; its term is kept because raft matches against it.
 	baseIndex, baseTerm uint64
 	entries             []*raftpb.Entry // entries[i] has index baseIndex+1+i
-	bytes               int             // sizes of entries
+	applied             uint64
+	bytes               int // sizes of entries
 	hardState           *raftpb.HardState
 	confState           *raftpb.ConfState
 }
@@ -93,9 +94,23 @@ func (l *raftLog) FirstIndex() (uint64, error) {
 	return l.baseIndex + 1, nil
 }
 
-// Snapshot is asked for when a member needs entries that are gone. Sending the state to another member is not there yet.
+// Snapshot is asked for when a member needs entries that are gone. It names the newest state that there is; see Store.sendSnapshot.
 func (l *raftLog) Snapshot() (*raftpb.Snapshot, error) {
-	return nil, raft.ErrSnapshotTemporarilyUnavailable
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	term, err := l.term(l.applied)
+	if err != nil || l.applied == 0 {
+		return nil, raft.ErrSnapshotTemporarilyUnavailable
+	}
+	return &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(l.applied), Term: new(term), ConfState: l.confState}}, nil
+}
+
+// restore makes the log an empty one that begins behind a snapshot.
+func (l *raftLog) restore(index, term uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.baseIndex, l.baseTerm, l.applied = index, term, index
+	l.entries, l.bytes = nil, 0
 }
 
 // append adds durable entries. Entries at or above the first index are replaced from there on, as raft asks for after a conflict.
@@ -124,6 +139,7 @@ func (l *raftLog) append(entries []*raftpb.Entry) {
 func (l *raftLog) dropApplied(applied, keep uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.applied = max(l.applied, applied)
 	upTo := l.baseIndex
 	if applied > keep {
 		upTo = max(upTo, applied-keep)

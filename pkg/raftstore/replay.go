@@ -18,7 +18,9 @@ type replay struct {
 	entries  []*raftpb.Entry // behind base, without a gap
 	segments segmentStarts
 	any      bool
-	gap      *recordError // an entry that does not follow
+	// installed is the index of the last snapshot that replaced the log; 0: none.
+	installed uint64
+	gap       *recordError // an entry that does not follow
 }
 
 func newReplay(base mark) *replay { return &replay{base: base, hard: &raftpb.HardState{}} }
@@ -42,6 +44,9 @@ func (r *replay) record(pos wal.Position, rec wal.Record) error {
 		r.mark, err = decodeMark(rec.Data)
 	case recordHardState:
 		r.hard, err = decodeHardState(rec.Data)
+	case recordInstall:
+		r.any, r.entries, r.gap, r.segments = true, nil, nil, nil
+		r.installed, _, err = decodeInstall(rec.Data)
 	case recordEntry:
 		var e *raftpb.Entry
 		if e, err = decodeEntry(rec.Data); err == nil {
@@ -92,6 +97,10 @@ func (r *replay) check(dbPath string) error {
 	if r.mark.index > r.base.index {
 		return &CorruptError{File: dbPath, Offset: -1, Reason: fmt.Sprintf(
 			"it holds the state at index %d, though index %d had been written to it", r.base.index, r.mark.index)}
+	}
+	if r.installed > r.base.index {
+		return &CorruptError{File: dbPath, Offset: -1, Reason: fmt.Sprintf(
+			"it holds the state at index %d, though a snapshot at index %d had been installed", r.base.index, r.installed)}
 	}
 	if r.gap != nil {
 		return r.gap

@@ -49,6 +49,8 @@ type Store struct {
 	ready     chan struct{} // closed once the leader's first entry is applied here: the View then holds all that was acknowledged
 	readyOnce sync.Once
 
+	installing sync.Mutex // one snapshot is received at a time
+
 	leadMu   sync.Mutex
 	leadNext chan struct{} // closed when leader or term change
 

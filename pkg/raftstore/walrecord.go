@@ -16,6 +16,7 @@ import (
 //	identity    version u32 | member u64 | cluster u64                first record of every segment
 //	checkpoint  index u64 | term u64 | raftpb.ConfState               what bbolt holds; repeated in every segment
 //	hard state  term u64 | vote u64 | commit u64                      the last one counts; repeated in every segment
+//	install     index u64 | term u64                                  a snapshot replaces all before; see install.go
 //	entry       index u64 | term u64 | type u8 | data                 data: InternalRaftRequest or raftpb.ConfChange
 //
 // An entry replaces all entries of its index and above that came before it.
@@ -24,6 +25,7 @@ const (
 	recordCheckpoint = 2
 	recordHardState  = 3
 	recordEntry      = 4
+	recordInstall    = 5
 )
 
 // formatVersion is raised when an older program could not read what is written.
@@ -80,6 +82,19 @@ func decodeMark(b []byte) (mark, error) {
 		return mark{}, fmt.Errorf("decode conf state: %w", err)
 	}
 	return m, nil
+}
+
+// installRecord says that the state at the mark replaces the log.
+func installRecord(m mark) wal.Record {
+	b := binary.LittleEndian.AppendUint64(nil, m.index)
+	return wal.Record{Type: recordInstall, Data: binary.LittleEndian.AppendUint64(b, m.term)}
+}
+
+func decodeInstall(b []byte) (index, term uint64, err error) {
+	if len(b) != 16 {
+		return 0, 0, errShortRecord
+	}
+	return binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:]), nil
 }
 
 func hardStateRecord(hs *raftpb.HardState) wal.Record {

@@ -20,8 +20,18 @@ func (db *DB) Defragment() (err error) {
 		os.Remove(temp)
 		return fmt.Errorf("copy the database: %w", err)
 	}
-	if err := os.Rename(temp, db.path); err != nil {
+	if err := db.Replace(temp); err != nil {
 		os.Remove(temp)
+		return err
+	}
+	return nil
+}
+
+// Replace renames a file to the one that is open, and goes on with it. Readers go on with the old file until they end. A crash leaves
+// the old or the new file.
+func (db *DB) Replace(file string) (err error) {
+	defer db.guard(debug.SetPanicOnFault(true), &err)
+	if err := os.Rename(file, db.path); err != nil {
 		return fmt.Errorf("replace the database: %w", err)
 	}
 	if err := syncDir(filepath.Dir(db.path)); err != nil {
@@ -59,6 +69,9 @@ func (db *DB) copyTo(path string) error {
 	}
 	return dst.Close()
 }
+
+// SyncDir makes the names of files in a directory durable.
+func SyncDir(dir string) error { return syncDir(dir) }
 
 func syncDir(dir string) error {
 	d, err := os.Open(dir)

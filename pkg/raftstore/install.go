@@ -1,0 +1,271 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3"
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/kubeshim/shim/pkg/raftstore/backend"
+	"github.com/kubeshim/shim/pkg/raftstore/membership"
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+	"github.com/kubeshim/shim/pkg/raftstore/wal"
+)
+
+// A snapshot from the leader replaces state, database and log of a member that fell behind, in these steps:
+//
+//	receive     1 write db.install.tmp, sync, load it and check all of it; 2 rename it to db.install-INDEX, sync the directory
+//	node        3 step the MsgSnap; if raft wants it, it asks for an append with a snapshot, otherwise the file is removed
+//	log         4 append an install record with the hard state, fsync; the log in memory is empty now and ends at INDEX
+//	checkpoint  5 rename db.install-INDEX to db, sync the directory
+//	apply       6 take over the state; View, then OnApply without events, which lets watchers read history
+//	log         7 note the mark, give back all older segments
+//	checkpoint  8 send raft's answers (I2)
+//
+// A crash before 4 is durable leaves the old state: Open removes the file. From then on it leaves the new one: Open finds the record
+// without a mark behind it, and does 5 if the file is still there. What comes behind the record in the log belongs to the new state.
+
+// install is one snapshot on its way from receive to apply.
+type install struct {
+	message *raftpb.Message
+	at      mark
+	path    string // of the file
+	state   *mvcc.State
+	cluster *membership.Cluster
+	done    chan error // capacity 1
+}
+
+// errSnapshotDeclined: this member has all that the snapshot holds.
+var errSnapshotDeclined = errors.New("the snapshot is not needed")
+
+const (
+	installTemp   = ".install.tmp"
+	installPrefix = ".install-"
+)
+
+func installPath(db string, index uint64) string {
+	return db + installPrefix + strconv.FormatUint(index, 16)
+}
+
+// receiveSnapshot stores a snapshot and lets raft have it. It returns nil once it is the state of this member.
+func (s *Store) receiveSnapshot(ctx context.Context, m *raftpb.Message, size int64, r io.Reader) error {
+	if !s.installing.TryLock() {
+		return errors.New("another snapshot is being received")
+	}
+	defer s.installing.Unlock()
+	in := &install{message: m, at: mark{index: m.GetSnapshot().GetMetadata().GetIndex(), term: m.GetSnapshot().GetMetadata().GetTerm(),
+		conf: m.GetSnapshot().GetMetadata().GetConfState()}, done: make(chan error, 1)}
+	if in.at.index <= s.applied.Load() { // raft answers how far this member is
+		return s.offer(in)
+	}
+	in.path = installPath(s.cfg.DBPath, in.at.index)
+	if err := in.store(&s.cfg, size, r); err != nil {
+		return fmt.Errorf("receive snapshot at index %d: %w", in.at.index, err)
+	}
+	in.cluster = membership.NewCluster(types.ID(s.id.cluster), in.cluster.Members(), in.cluster.Removed())
+	if ctx.Err() != nil {
+		_ = os.Remove(in.path)
+		return ctx.Err()
+	}
+	err := s.offer(in)
+	if errors.Is(err, errSnapshotDeclined) {
+		_ = os.Remove(in.path)
+	}
+	return err
+}
+
+// offer hands the snapshot to the node and waits for what becomes of it. It does not stop in between: the file is in use.
+func (s *Store) offer(in *install) error {
+	s.node.inbox.put(nodeInput{install: in})
+	select {
+	case err := <-in.done:
+		return err
+	case <-s.stop:
+		return ErrStopped
+	}
+}
+
+// store does steps 1 and 2.
+func (in *install) store(cfg *Config, size int64, r io.Reader) (err error) {
+	temp := cfg.DBPath + installTemp
+	defer func() {
+		if err != nil {
+			_ = os.Remove(temp)
+		}
+	}()
+	if err := writeFile(temp, size, r); err != nil {
+		return err
+	}
+	db, err := backend.Open(temp, backend.Options{ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	content, err := in.load(cfg, db)
+	if err = errors.Join(err, db.Close()); err != nil {
+		return err
+	}
+	if content.Index != in.at.index || content.Term != in.at.term {
+		return fmt.Errorf("it holds the state at index %d, term %d", content.Index, content.Term)
+	}
+	if err := os.Rename(temp, in.path); err != nil {
+		return err
+	}
+	return backend.SyncDir(filepath.Dir(in.path))
+}
+
+func (in *install) load(cfg *Config, db *backend.DB) (content backend.Content, err error) {
+	if content, in.state, in.cluster, err = loadState(cfg, db); err != nil {
+		return content, err
+	}
+	for !in.state.CompactStep(math.MaxInt32) {
+	}
+	return content, nil
+}
+
+func writeFile(path string, size int64, r io.Reader) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	n, err := io.Copy(f, r)
+	if err == nil && n != size {
+		err = fmt.Errorf("%d bytes came, not %d", n, size)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+// install is step 3.
+func (n *node) install(in *install) {
+	n.installing = in
+	_ = n.raft.Step(in.message)
+	for n.flush() {
+	}
+	if n.installing != nil {
+		n.installing = nil
+		in.done <- errSnapshotDeclined
+	}
+}
+
+// install is step 4.
+func (l *logWriter) install(t logTask, await func() bool) error {
+	hs := messageHardState(t.msg)
+	if raft.IsEmptyHardState(hs) {
+		hs = &raftpb.HardState{Term: new(l.hardState.GetTerm()), Vote: new(l.hardState.GetVote()), Commit: new(t.install.at.index)}
+	}
+	for {
+		_, err := l.wal.Append(installRecord(t.install.at), hardStateRecord(hs))
+		if err == nil {
+			err = l.wal.Sync()
+		}
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, wal.ErrNoSpace) || !await() {
+			return err
+		}
+	}
+	l.hardState, l.written = hs, hs
+	l.segments = nil
+	l.log.restore(t.install.at.index, t.install.at.term)
+	c := l.s.checkpoint
+	c.installs.put(installTask{install: t.install, msg: t.msg})
+	return nil
+}
+
+type installTask struct {
+	*install
+	msg *raftpb.Message
+}
+
+// install is the rest of the steps.
+func (c *checkpointer) install(t installTask) {
+	s := c.s
+	if err := c.db.Replace(t.path); err != nil {
+		s.fail(fmt.Errorf("install snapshot: %w", err)) // the log goes on from it already
+		t.done <- err
+		return
+	}
+	if err := c.onApply(func() { s.apply.install(t.install) }); err != nil {
+		t.done <- err
+		return
+	}
+	c.last, c.lastAt = t.at, s.cfg.Now()
+	if err := c.markLog(); err != nil {
+		s.cfg.OnEvent(CheckpointFailed{Reason: "install", Err: err})
+	}
+	c.walSize = s.log.wal.Size()
+	s.metrics.database(c.db.Size(), c.db.SizeInUse())
+	var inputs []nodeInput
+	var out []*raftpb.Message
+	for _, r := range t.msg.GetResponses() {
+		if r.GetTo() == s.id.member {
+			inputs = append(inputs, nodeInput{msg: r})
+		} else {
+			out = append(out, r)
+		}
+	}
+	s.node.inbox.put(inputs...)
+	s.peers.Send(out)
+	s.cfg.OnEvent(SnapshotInstalled{Index: t.at.index, Revision: s.View().Revision()})
+	t.done <- nil
+}
+
+// install is step 6. What waits for an entry that the snapshot may hold cannot be answered from here: it may have taken effect.
+func (a *applier) install(in *install) {
+	a.state, a.cluster, a.compacting = in.state, in.cluster, false
+	view := a.state.Publish()
+	a.compacted = view.Compacted()
+	a.s.leases.replace(view.Leases(), a.s.cfg.Now())
+	a.s.soleVoter.Store(alone(a.cluster))
+	a.publish(nil)
+	a.s.waiters.failAll(ErrTimeout)
+	rest := a.compactWaiters[:0]
+	for _, w := range a.compactWaiters {
+		if w.rev <= a.compacted {
+			close(w.done)
+		} else {
+			rest = append(rest, w)
+		}
+	}
+	a.compactWaiters = rest
+}
+
+// finishInstall does what a crash kept an install from doing, before anything is read.
+func finishInstall(cfg *Config) error {
+	if err := os.Remove(cfg.DBPath + installTemp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	files, err := filepath.Glob(cfg.DBPath + installPrefix + "*")
+	if err != nil || len(files) == 0 {
+		return err
+	}
+	r := newReplay(mark{})
+	if err := wal.Scan(cfg.FS, walDir(cfg.DataDir), r.record); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, file := range files {
+		index, err := strconv.ParseUint(strings.TrimPrefix(file, cfg.DBPath+installPrefix), 16, 64)
+		if err == nil && index == r.installed && r.mark.index < index {
+			err = os.Rename(file, cfg.DBPath)
+		} else {
+			err = os.Remove(file)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return backend.SyncDir(filepath.Dir(cfg.DBPath))
+}

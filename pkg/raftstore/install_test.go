@@ -1,0 +1,247 @@
+package raftstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+	"github.com/kubeshim/shim/pkg/raftstore/vfs"
+)
+
+// fallBehind stops a follower and lets the others write so much that it will need a snapshot.
+func fallBehind(t *testing.T, c *cluster) (i int) {
+	t.Helper()
+	i = c.follower()
+	for j := range 20 {
+		put(t, c.stores[i], "old", fmt.Sprint(j))
+	}
+	c.stop(i)
+	grow(t, c)
+	return i
+}
+
+func grow(t *testing.T, c *cluster) {
+	t.Helper()
+	s := c.stores[c.leader()]
+	for j := range 100 {
+		put(t, s, fmt.Sprintf("k%d", j%10), strings.Repeat("v", 1000))
+	}
+}
+
+func fewEntries(_ int, cfg *Config) {
+	cfg.SnapshotCatchupEntries = 10
+	cfg.WALSegmentBytes = 64 << 10
+}
+
+// TestSnapshotCatchesUp: a member whose entries are gone is brought up by a snapshot, goes on from it, and starts from it.
+func TestSnapshotCatchesUp(t *testing.T) {
+	var mu sync.Mutex
+	type applied struct {
+		from, to mvcc.Revision
+		events   int
+	}
+	var seen []applied
+	watched := -1
+	c := newCluster(t, 3, fewEntries, func(i int, cfg *Config) {
+		last := mvcc.Revision(1)
+		cfg.OnApply = func(v *mvcc.View, events []mvcc.Event) {
+			mu.Lock()
+			defer mu.Unlock()
+			if i == watched {
+				seen = append(seen, applied{last, v.Revision(), len(events)})
+			}
+			last = v.Revision()
+		}
+	})
+	i := fallBehind(t, c)
+	mu.Lock()
+	watched = i
+	mu.Unlock()
+	c.start(i)
+	c.converge()
+	if !c.members[i].saw("installed a snapshot") {
+		t.Error("no snapshot was installed")
+	}
+	mu.Lock()
+	gap := false
+	for _, a := range seen {
+		gap = gap || a.events == 0 && a.to > a.from
+	}
+	mu.Unlock()
+	if !gap {
+		t.Errorf("watchers were not told of a gap: %+v", seen)
+	}
+	put(t, c.stores[i], "a", "1")
+	if err := c.stores[i].Checkpoint(t.Context()); err != nil {
+		t.Error(err)
+	}
+	put(t, c.stores[i], "a", "2")
+	c.kill(i)
+	c.start(i)
+	c.leader()
+	if got := get(t, c.stores[i], "a"); got != "2" {
+		t.Errorf("a = %s after a start from the snapshot", got)
+	}
+	c.converge()
+}
+
+// saw says whether an event's text begins so.
+func (h *harness) saw(prefix string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, e := range h.events {
+		if strings.HasPrefix(e, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// TestSnapshotUnderLoad: writes go on while members are stopped, fall behind and are brought up by turns.
+func TestSnapshotUnderLoad(t *testing.T) {
+	c := newCluster(t, 3, fewEntries)
+	c.leader()
+	for range 3 {
+		i := fallBehind(t, c)
+		stop := make(chan struct{})
+		var writer sync.WaitGroup
+		leader := c.stores[c.leader(i)]
+		writer.Go(func() {
+			for j := 0; ; j++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if _, err := tryPut(leader, "load", fmt.Sprint(j), 0); err != nil {
+					t.Logf("put: %v", err)
+				}
+			}
+		})
+		c.start(i)
+		await(t, "a snapshot", func() bool { return c.members[i].saw("installed a snapshot") })
+		close(stop)
+		writer.Wait()
+		c.converge()
+	}
+}
+
+// TestInstallCrashes: whatever file operation of an install a crash follows, the member starts with the old or the new state, and
+// catches up.
+func TestInstallCrashes(t *testing.T) {
+	c := newCluster(t, 3, fewEntries)
+	i := fallBehind(t, c)
+	h := c.members[i]
+	var images []*harness
+	var mu sync.Mutex
+	armed := false
+	mem := h.fs.(*vfs.Mem)
+	capture := func() {
+		for _, keep := range []func(vfs.Unsynced) bool{vfs.LoseAll, vfs.KeepAll} {
+			image := newHarness(t)
+			image.adjust = func(cfg *Config) { h.adjust(cfg); cfg.Connect = newNetwork(t).connect }
+			image.fs = mem.Crash(keep)
+			files, err := filepath.Glob(h.db + "*")
+			if err != nil {
+				t.Error(err)
+			}
+			for _, file := range files {
+				b, err := os.ReadFile(file)
+				if err == nil {
+					err = os.WriteFile(image.db+strings.TrimPrefix(file, h.db), b, 0o600)
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			}
+			images = append(images, image)
+		}
+	}
+	h.fs = vfs.Hooked(mem, vfs.Hooks{Before: func(op vfs.Op) error {
+		mu.Lock()
+		defer mu.Unlock()
+		files, _ := filepath.Glob(h.db + installPrefix + "*")
+		armed = armed || len(files) > 0
+		if armed && len(images) < 60 {
+			capture()
+		}
+		return nil
+	}})
+	c.start(i)
+	await(t, "a snapshot", func() bool { return h.saw("installed a snapshot") })
+	mu.Lock()
+	taken := images
+	armed, images = false, make([]*harness, 60)
+	mu.Unlock()
+	if len(taken) < 6 {
+		t.Errorf("%d images were taken", len(taken))
+	}
+	old, new := 0, 0
+	for n, image := range taken {
+		s, err := Open(image.config())
+		if err != nil {
+			t.Errorf("image %d: %v", n, err)
+			continue
+		}
+		switch rev := s.View().Revision(); {
+		case rev == 21:
+			old++
+		case rev >= 121:
+			new++
+		default:
+			t.Errorf("image %d starts at revision %d", n, rev)
+		}
+		if err := s.halt(); err != nil {
+			t.Error(err)
+		}
+		left, err := filepath.Glob(image.db + installPrefix + "*")
+		if err != nil || len(left) > 0 {
+			t.Errorf("image %d keeps %q, %v", n, left, err)
+		}
+		if err := check(image.fs, image.dir, image.db, func(f Finding) { t.Errorf("image %d: %v", n, f) }); err != nil {
+			t.Errorf("image %d: %v", n, err)
+		}
+	}
+	if old == 0 || new == 0 {
+		t.Errorf("%d images with the old state, %d with the new one", old, new)
+	}
+	c.converge()
+}
+
+// TestSnapshotBroken: a snapshot that ends early, or that is of something else, changes nothing.
+func TestSnapshotBroken(t *testing.T) {
+	c := newCluster(t, 3, fewEntries)
+	leader, i := c.leader(), c.follower()
+	put(t, c.stores[leader], "a", "1")
+	c.converge()
+	at, size, rc, err := c.stores[leader].stream(t.Context(), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rc.Close()
+	m := &raftpb.Message{Type: raftpb.MsgSnap.Enum(), From: new(c.stores[leader].id.member), To: new(c.stores[i].id.member),
+		Snapshot: &raftpb.Snapshot{Metadata: &raftpb.SnapshotMetadata{Index: new(at.index + 100), Term: new(at.term), ConfState: at.conf}}}
+	if err := c.stores[i].receiveSnapshot(t.Context(), m, size, rc); err == nil || !strings.Contains(err.Error(), "it holds the state") {
+		t.Errorf("a snapshot of another index: %v", err)
+	}
+	if err := c.stores[i].receiveSnapshot(t.Context(), m, size, strings.NewReader("short")); err == nil {
+		t.Error("a snapshot that is cut off was taken")
+	}
+	m.Snapshot.Metadata.Index = new(at.index)
+	if err := c.stores[i].receiveSnapshot(context.Background(), m, size, strings.NewReader("")); !errors.Is(err, errSnapshotDeclined) {
+		t.Errorf("a snapshot of what is there: %v", err)
+	}
+	if files, _ := filepath.Glob(c.members[i].db + ".install*"); len(files) > 0 {
+		t.Errorf("files are left: %q", files)
+	}
+	put(t, c.stores[i], "a", "2")
+	c.converge()
+}
