@@ -142,15 +142,18 @@ func openTLS(c *Config, o etcdapi.TLSOptions, kind string, auto bool, urls []url
 	return t, nil
 }
 
-// endpoints says what each address serves.
+// endpoints says what each address serves that is not for other members.
 func (l *listeners) endpoints(server *grpc.Server, o etcdapi.HTTPOptions) []etcdapi.Endpoint {
-	client, metrics, peer := etcdapi.NewClientHandler(o), etcdapi.NewMetricsHandler(o), etcdapi.NewPeerHandler(o)
+	client, metrics := etcdapi.NewClientHandler(o), etcdapi.NewMetricsHandler(o)
 	split := false
 	for _, b := range l.bound {
 		split = split || b.purpose == forHTTP
 	}
 	endpoints := make([]etcdapi.Endpoint, 0, len(l.bound))
 	for _, b := range l.bound {
+		if b.purpose == forPeers {
+			continue // the transport's
+		}
 		e := etcdapi.Endpoint{Listener: b.Listener}
 		if etcdapi.Secure(b.url) {
 			e.TLS = l.tls(b.purpose)
@@ -165,8 +168,6 @@ func (l *listeners) endpoints(server *grpc.Server, o etcdapi.HTTPOptions) []etcd
 			e.HTTP = client
 		case forMetrics:
 			e.HTTP = metrics
-		case forPeers:
-			e.HTTP = peer
 		}
 		endpoints = append(endpoints, e)
 	}

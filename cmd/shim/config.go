@@ -83,6 +83,9 @@ type Config struct {
 	DiscoverySRVName string          `json:"discovery-srv-name"`
 	Discovery        discoveryConfig `json:"discovery-config"`
 
+	PreVote                    bool `json:"pre-vote"`
+	InitialElectionTickAdvance bool `json:"initial-election-tick-advance"`
+
 	StrictReconfigCheck bool `json:"strict-reconfig-check"`
 	MaxLearners         int  `json:"max-learners"`
 	ForceNewCluster     bool `json:"force-new-cluster"`
@@ -139,6 +142,8 @@ func DefaultConfig() *Config {
 		InitialClusterToken:         "etcd-cluster",
 		DiscoveryFallback:           "exit",
 		Discovery:                   defaultDiscovery(),
+		PreVote:                     true,
+		InitialElectionTickAdvance:  true,
 		StrictReconfigCheck:         true,
 		MaxLearners:                 membership.LearnersMaxDefault,
 		AutoCompactionMode:          string(compact.ModePeriodic),

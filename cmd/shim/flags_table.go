@@ -40,7 +40,7 @@ func memberFlags() []flagDef {
 		{"snapshot-catchup-entries", unsigned64(func(c *Config) *uint64 { return &c.SnapshotCatchUpCount }), "Log entries kept for slow members behind a checkpoint.", ""},
 		{"heartbeat-interval", unsigned(func(c *Config) *uint { return &c.TickMs }), "Milliseconds between two heartbeats.", ""},
 		{"election-timeout", unsigned(func(c *Config) *uint { return &c.ElectionMs }), "Milliseconds without a leader before an election.", ""},
-		{"initial-election-tick-advance", noBool(true), "Shorten the wait for the first election.", "a single member does not wait"},
+		{"initial-election-tick-advance", boolean(func(c *Config) *bool { return &c.InitialElectionTickAdvance }), "Shorten the wait for the first election.", ""},
 		{"listen-peer-urls", urls(func(c *Config) *[]url.URL { return &c.ListenPeerURLs }), "URLs to listen on for other members.", ""},
 		{"listen-client-urls", urls(func(c *Config) *[]url.URL { return &c.ListenClientURLs }), "URLs to listen on for clients: gRPC, and HTTP unless --listen-client-http-urls is set.", ""},
 		{"listen-client-http-urls", urls(func(c *Config) *[]url.URL { return &c.ListenClientHTTPURLs }), "URLs to listen on for HTTP alone; takes HTTP off --listen-client-urls.", ""},
@@ -60,8 +60,8 @@ func memberFlags() []flagDef {
 		{"socket-reuse-port", boolean(func(c *Config) *bool { return &c.SocketOpts.ReusePort }), "Set SO_REUSEPORT on the listening sockets.", ""},
 		{"socket-reuse-address", boolean(func(c *Config) *bool { return &c.SocketOpts.ReuseAddress }), "Set SO_REUSEADDR on the listening sockets.", ""},
 		{"enable-grpc-gateway", noBool(true), "Serve the API as JSON, too.", "the JSON gateway is not there yet"},
-		{"raft-read-timeout", noDuration(5 * time.Second), "The longest wait for data of a peer.", noPeersYet},
-		{"raft-write-timeout", noDuration(5 * time.Second), "The longest wait for a peer to take data.", noPeersYet},
+		{"raft-read-timeout", noDuration(5 * time.Second), "The longest wait for data of a peer.", "peers that are gone are found by probes"},
+		{"raft-write-timeout", noDuration(5 * time.Second), "The longest wait for a peer to take data.", "peers that are gone are found by probes"},
 		{"feature-gates", value(func(c *Config) flag.Value { return c.Gates }), "Feature gates, as name=true|false,...:\n" + strings.Join(knownFeatures(), "\n"), ""},
 	}
 }
@@ -74,7 +74,7 @@ func clusterFlags() []flagDef {
 		{"initial-cluster-token", text(func(c *Config) *string { return &c.InitialClusterToken }), "Keeps clusters with equal URLs apart.", ""},
 		{"advertise-client-urls", urls(func(c *Config) *[]url.URL { return &c.AdvertiseClientURLs }), "The URLs clients reach this member at.", ""},
 		{"strict-reconfig-check", boolean(func(c *Config) *bool { return &c.StrictReconfigCheck }), "Refuse changes of members that would cost the quorum.", noPeersYet},
-		{"pre-vote", noBool(true), "Ask before an election whether it can be won.", noPeersYet},
+		{"pre-vote", boolean(func(c *Config) *bool { return &c.PreVote }), "Ask before an election whether it can be won.", ""},
 		{"auto-compaction-retention", text(func(c *Config) *string { return &c.AutoCompactionRetention }), "How much history automatic compaction keeps; 0: no automatic compaction.", ""},
 		{"auto-compaction-mode", text(func(c *Config) *string { return &c.AutoCompactionMode }), "'periodic': the retention is a time, in hours without a unit; 'revision': a number of revisions.", ""},
 		{"v2-deprecation", value(func(*Config) flag.Value {

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,6 +24,7 @@ import (
 	"github.com/kubeshim/shim/pkg/etcdapi"
 	"github.com/kubeshim/shim/pkg/raftstore"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+	"github.com/kubeshim/shim/pkg/raftstore/transport"
 	"github.com/kubeshim/shim/pkg/watchcache"
 )
 
@@ -46,6 +49,10 @@ type member struct {
 	front     *etcdapi.Front
 	metrics   *prometheus.Registry
 	health    *etcdapi.HealthMetrics
+
+	transport  *transport.Transport
+	peerHTTP   atomic.Pointer[http.Handler]
+	peerFailed chan error // capacity: addresses for members
 }
 
 // serve runs a member until it is told to stop or cannot go on.
@@ -65,7 +72,8 @@ func serve(c *Config, log *slog.Logger) error {
 	if err != nil {
 		return err
 	}
-	if err := m.open(stop); err != nil {
+	m.peerFailed = make(chan error, len(c.ListenPeerURLs))
+	if err := m.open(stop, listeners); err != nil {
 		listeners.close()
 		if errors.Is(err, context.Canceled) {
 			return nil // told to stop while looking for the cluster
@@ -79,7 +87,7 @@ func serve(c *Config, log *slog.Logger) error {
 
 // open opens the store with the watch hub behind it. A member that starts for
 // the first time finds its cluster before.
-func (m *member) open(ctx context.Context) error {
+func (m *member) open(ctx context.Context, l *listeners) error {
 	c := m.c
 	begun := initialized(c.Dir)
 	cluster, token := c.InitialCluster, c.InitialClusterToken
@@ -109,6 +117,10 @@ func (m *member) open(ctx context.Context) error {
 		},
 		OnEvent:    func(e raftstore.Event) { logEvent(m.log, e) },
 		Registerer: m.metrics,
+
+		NoPreVote:     !c.PreVote,
+		NoTickAdvance: !c.InitialElectionTickAdvance,
+		Connect:       m.connect(l, cluster),
 	}
 	if c.SnapshotCount != snapshotCountDefault {
 		cfg.Checkpoints.Entries = c.SnapshotCount
@@ -118,6 +130,7 @@ func (m *member) open(ctx context.Context) error {
 		return err // says which directory, in one line
 	}
 	m.store = store
+	m.servePeers(l)
 	if !begun {
 		// From here on the database tells that there is a log. Without that, a member that lost its only segment would begin anew.
 		_ = store.Checkpoint(bg) // a failure is an event, and the policy tries again
@@ -159,6 +172,8 @@ func (m *member) run(stop context.Context, listeners *listeners) error {
 	select {
 	case <-stop.Done():
 		m.log.Info("received signal; shutting down")
+		m.handOver()
+	case err = <-m.peerFailed:
 	case err = <-m.front.Err():
 		err = fmt.Errorf("listener failed: %w", err)
 	case <-m.store.Failed():
@@ -172,6 +187,15 @@ func (m *member) run(stop context.Context, listeners *listeners) error {
 		m.log.Warn("calls under way were cut off", "after", drainTimeout)
 	}
 	return err
+}
+
+// handOver lets another member lead, while calls are still served here.
+func (m *member) handOver() {
+	ctx, cancel := context.WithTimeout(bg, drainTimeout)
+	defer cancel()
+	if err := m.store.HandOver(ctx); err != nil {
+		m.log.Warn("cannot hand over the leadership", "error", err)
+	}
 }
 
 // close writes the last checkpoint and closes the store.
@@ -195,6 +219,8 @@ func (m *member) awaitLeader(ctx context.Context) error {
 		}
 		m.log.Warn("waiting for the cluster to have a leader", "error", err)
 		select {
+		case <-m.store.Failed():
+			return fmt.Errorf("the store cannot go on: %w", m.store.Err())
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
 			return ctx.Err()
@@ -247,6 +273,8 @@ func (m *member) build(l *listeners) error {
 	if err := opts.Validate(); err != nil {
 		return err
 	}
+	peer := etcdapi.NewPeerHandler(m.httpOptions())
+	m.peerHTTP.Store(&peer)
 	m.api = etcdapi.New(opts, m.store, m.hub)
 	server := m.api.NewGRPCServer(
 		grpc.Creds(etcdapi.FrontCredentials()),

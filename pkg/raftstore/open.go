@@ -375,6 +375,11 @@ func (o *opening) makeNode(log *raftLog, applied uint64) error {
 		}
 		s.soleVoter.Store(len(peers) == 1)
 	}
+	if !s.cfg.NoTickAdvance && !s.soleVoter.Load() { // a leader that is there makes itself known within a tick
+		for range s.cfg.ElectionTicks - 2 {
+			node.raft.Tick()
+		}
+	}
 	s.node = node
 	s.idPrefix = s.id.member << 48
 	s.idSuffix.Store(uint64(s.cfg.Now().UnixMilli()) << 8)
