@@ -327,7 +327,7 @@ func (n *node) watchDisk() {
 	if n.posted.appends == 0 {
 		n.appendedAt = n.ticks
 	}
-	if since := n.ticks - n.appendedAt; since == 0 || since%uint64(n.s.cfg.ElectionTicks) != 0 {
+	if n.ticks-n.appendedAt < uint64(n.s.cfg.ElectionTicks) { // from then on with each tick: right after its check of the quorum raft knows of nobody
 		return
 	}
 	if st := n.raft.BasicStatus(); st.RaftState != raft.StateLeader || st.LeadTransferee != raft.None {
