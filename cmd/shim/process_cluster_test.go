@@ -1,0 +1,145 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestProcessCluster: three processes on loopback are a cluster; it goes on when the leader is killed, and the
+// killed one comes back.
+func TestProcessCluster(t *testing.T) {
+	for _, scheme := range []string{"http", "https"} {
+		t.Run(scheme, func(t *testing.T) {
+			members := launchCluster(t, scheme, 3)
+			for _, p := range members {
+				p.await()
+			}
+			for i, p := range members {
+				p.mustPut(fmt.Sprintf("k%d", i), "v")
+				for j, other := range members {
+					if got := other.mustGet(fmt.Sprintf("k%d", i)); got != "v" {
+						t.Errorf("k%d is %q on member %d", i, got, j)
+					}
+				}
+			}
+			leader := leaderOf(t, members)
+			leader.stop(syscall.SIGKILL)
+			other(members, leader).mustPut("after", "v")
+			again := leader.again()
+			again.await()
+			if got := again.mustGet("after"); got != "v" {
+				t.Errorf("after is %q on the member that came back", got)
+			}
+		})
+	}
+}
+
+// mustPut tries again: what was on its way to a leader that ended is not answered.
+func (p *process) mustPut(key, value string) {
+	p.t.Helper()
+	c := p.dial()
+	for range 10 {
+		ctx, cancel := context.WithTimeout(p.t.Context(), startTimeout/10)
+		_, err := c.Put(ctx, key, value)
+		cancel()
+		if err == nil {
+			return
+		}
+		p.t.Logf("put %s: %v", key, err)
+	}
+	p.t.Fatalf("put %s was never accepted", key)
+}
+
+func (p *process) mustGet(key string) string {
+	p.t.Helper()
+	ctx, cancel := context.WithTimeout(p.t.Context(), startTimeout)
+	defer cancel()
+	r, err := p.dial().Get(ctx, key)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if len(r.Kvs) == 0 {
+		return ""
+	}
+	return string(r.Kvs[0].Value)
+}
+
+// other is a member beside that one.
+func other(members []*process, than *process) *process {
+	for _, p := range members {
+		if p != than {
+			return p
+		}
+	}
+	return nil
+}
+
+// launchCluster starts members of one new cluster; it does not wait for them.
+func launchCluster(t *testing.T, scheme string, n int) []*process {
+	t.Helper()
+	members := make([]*process, n)
+	var initial []string
+	for i := range members {
+		members[i] = &process{t: t, client: freeAddr(t), metrics: freeAddr(t), peer: freeAddr(t), ready: make(chan struct{}), ended: make(chan struct{})}
+		initial = append(initial, fmt.Sprintf("m%d=%s://%s", i, scheme, members[i].peer))
+	}
+	for i, p := range members {
+		args := []string{
+			fmt.Sprintf("--name=m%d", i), "--data-dir=" + filepath.Join(t.TempDir(), "data"),
+			"--listen-client-urls=http://" + p.client, "--advertise-client-urls=http://" + p.client,
+			"--listen-peer-urls=" + scheme + "://" + p.peer, "--initial-advertise-peer-urls=" + scheme + "://" + p.peer,
+			"--listen-metrics-urls=http://" + p.metrics, "--initial-cluster=" + strings.Join(initial, ","),
+		}
+		if scheme == "https" {
+			args = append(args, "--peer-auto-tls")
+		}
+		p.run(args...)
+	}
+	return members
+}
+
+// again starts a process that ended with the same flags.
+func (p *process) again() *process {
+	next := &process{t: p.t, client: p.client, metrics: p.metrics, peer: p.peer, ready: make(chan struct{}), ended: make(chan struct{})}
+	next.run(p.cmd.Args[1:]...)
+	return next
+}
+
+// leaderOf is the member that leads.
+func leaderOf(t *testing.T, members []*process) *process {
+	t.Helper()
+	for _, p := range members {
+		ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+		st, err := p.dial().Status(ctx, p.client)
+		cancel()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Leader == st.Header.MemberId {
+			return p
+		}
+	}
+	t.Fatal("nobody leads")
+	return nil
+}
+
+// TestProcessHandsOver: SIGTERM of the leader leaves another one behind.
+func TestProcessHandsOver(t *testing.T) {
+	members := launchCluster(t, "http", 3)
+	for _, p := range members {
+		p.await()
+	}
+	leader := leaderOf(t, members)
+	rest := other(members, leader)
+	if code := leader.stop(syscall.SIGTERM); code != 0 {
+		t.Errorf("the leader ends with %d", code)
+	}
+	rest.mustPut("a", "1")
+	if log := leader.log(); strings.Contains(log, "cannot hand over") || strings.Count(log, "leader is") < 2 {
+		t.Error("the leader ended as one")
+	}
+}
