@@ -26,12 +26,17 @@
 //
 //	name        runs                             receives                            bound, and what happens at it
 //	node        the node's turns; in place also  proposals, answers of log and       proposalsQueuedMax: Propose answers ErrTooManyRequests.
-//	            those of log and apply           apply, ticks                        entries-, bytes-, appendsInFlightMax: proposals wait
+//	            those of log and apply           apply, ticks, messages of others,   entries-, bytes-, appendsInFlightMax: proposals wait.
+//	                                             reads that want a read index        inboundMessages-, inboundBytesMax: appends and proposals
+//	                                                                                 of others wait, the rest is dropped
 //	log         appends that are posted, waits   appends, marks of checkpoints       what node lets in; on a full disk it serves marks only
 //	            for room, marks in the WAL
 //	apply       entries that are posted, slices  committed entries, captures for     committedBytesMax: raft hands out no more;
 //	            of compaction, captures          the checkpoint                      applyLagMax: Propose answers ErrTooManyRequests
-//	checkpoint  backend.DB (bbolt)               calls, the policy's poke            one at a time: callers wait
+//	checkpoint  backend.DB (bbolt)               calls, the policy's poke,           one at a time: callers wait
+//	                                             installs
+//	publish     nothing; with several voters,    -                                   one proposal at a time; again each publishRetryInterval
+//	            until its name is known to all
 //	ticker      time: raft's clock, timeouts of  ticks                               leaseRevokeBatchMax per look; the rest at the next
 //	            calls, leases, policies
 //
@@ -71,6 +76,7 @@
 //  4. bbolt at a newer index than the last mark (a crash between its commit and the mark): entries up to its index are skipped.
 //  5. segments below a mark that were not given back yet: the same.
 //  6. snap/db.tmp: removed (package backend).
+//  7. snap/db.install*: a snapshot on its way; finished or removed (install.go).
 //
 // Entries up to the commit index in the WAL are applied before anything starts. Those behind it are raft's business: a sole voter
 // campaigns at once, without waiting for an election timeout, and commits them with the first entry of its term. Open returns after that.
@@ -85,6 +91,14 @@
 // A failed fsync is another matter: nobody knows what is on disk then. The store stops acknowledging, closes Failed, and has to be
 // opened anew.
 //
+// # Other members
+//
+// Peers is the way to them (package transport); peerHandler takes what comes in, on goroutines of the transport. A turn sends raft's
+// messages before anything is written here; votes and acknowledgements are the log's to send, behind the fsync (I2). A member that has
+// been cut off is caught up from raftLog, or from a snapshot if what it needs is gone: install.go tells the steps, and what a crash
+// leaves. A linearizable read waits for a read index (readindex.go), but where the only voter leads. A leader whose log goroutine does
+// not get on for an election timeout gives the leadership away, and so does one that is stopped (transfer.go).
+//
 // # Leases
 //
 // Deadlines are the leader's business and not in the log (leaseClock). What expires is proposed as a revocation that carries the term
@@ -93,6 +107,7 @@
 //
 // # Limits
 //
-// One voter. The log, terms, hard state, conf state and configuration changes are real; messages to other members have nowhere to go,
-// snapshots are not sent, and ReadView answers only where the leader is the sole voter.
+// The members are those of the bootstrap: nothing here proposes a configuration change, and a member cannot join a running cluster.
+// Leases are renewed at the leader only. While a snapshot is on its way the leader keeps no more of its log than otherwise, so under
+// load a slow one may be followed by another.
 package raftstore
