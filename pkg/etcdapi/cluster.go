@@ -4,57 +4,81 @@ import (
 	"context"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	"github.com/kubeshim/shim/pkg/raftstore/membership"
 )
 
-// clusterServer answers etcdserverpb.Cluster. The member list is there; changing
-// it is not.
+// clusterServer answers etcdserverpb.Cluster. Its headers have no revision, as
+// etcd's.
 type clusterServer struct {
 	*Server
 	pb.UnsafeClusterServer
 }
 
-var errMembershipFixed = status.Error(codes.Unimplemented, "shim: changing the members of a cluster is not supported yet")
-
-// MemberList lists the members; linearizable if asked for. Its header has no
-// revision, as etcd's.
+// MemberList lists the members; linearizable if asked for.
 func (s clusterServer) MemberList(ctx context.Context, r *pb.MemberListRequest) (*pb.MemberListResponse, error) {
 	if r.Linearizable {
 		if _, err := s.readView(ctx, false); err != nil {
 			return nil, err
 		}
 	}
-	members := s.store.Members()
-	resp := &pb.MemberListResponse{Header: s.headerAt(0), Members: make([]*pb.Member, len(members))}
-	for i, m := range members {
-		resp.Members[i] = &pb.Member{
-			ID:         uint64(m.ID),
-			Name:       m.Name,
-			PeerURLs:   m.PeerURLs,
-			ClientURLs: m.ClientURLs,
-			IsLearner:  m.IsLearner,
-		}
+	return &pb.MemberListResponse{Header: s.headerAt(0), Members: protoMembers(s.store.Members())}, nil
+}
+
+// MemberAdd adds a member, which is to be started afterwards.
+func (s clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (*pb.MemberAddResponse, error) {
+	urls, err := types.NewURLs(r.PeerURLs)
+	if err != nil {
+		return nil, rpctypes.ErrGRPCMemberBadURLs
 	}
-	return resp, nil
+	m, all, err := s.store.AddMember(ctx, urls.StringSlice(), r.IsLearner)
+	if err != nil {
+		return nil, proposeError(err)
+	}
+	return &pb.MemberAddResponse{Header: s.headerAt(0), Member: protoMember(m), Members: protoMembers(all)}, nil
 }
 
-// MemberAdd is not there yet.
-func (s clusterServer) MemberAdd(context.Context, *pb.MemberAddRequest) (*pb.MemberAddResponse, error) {
-	return nil, errMembershipFixed
+// MemberRemove removes a member for good.
+func (s clusterServer) MemberRemove(ctx context.Context, r *pb.MemberRemoveRequest) (*pb.MemberRemoveResponse, error) {
+	all, err := s.store.RemoveMember(ctx, r.ID)
+	if err != nil {
+		return nil, proposeError(err)
+	}
+	return &pb.MemberRemoveResponse{Header: s.headerAt(0), Members: protoMembers(all)}, nil
 }
 
-// MemberRemove is not there yet.
-func (s clusterServer) MemberRemove(context.Context, *pb.MemberRemoveRequest) (*pb.MemberRemoveResponse, error) {
-	return nil, errMembershipFixed
+// MemberUpdate gives a member other peer URLs. They have to be good ones: etcd
+// does not look, and its members panic over bad ones of another member.
+func (s clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequest) (*pb.MemberUpdateResponse, error) {
+	if _, err := types.NewURLs(r.PeerURLs); err != nil {
+		return nil, rpctypes.ErrGRPCMemberBadURLs
+	}
+	all, err := s.store.UpdateMember(ctx, r.ID, r.PeerURLs)
+	if err != nil {
+		return nil, proposeError(err)
+	}
+	return &pb.MemberUpdateResponse{Header: s.headerAt(0), Members: protoMembers(all)}, nil
 }
 
-// MemberUpdate is not there yet.
-func (s clusterServer) MemberUpdate(context.Context, *pb.MemberUpdateRequest) (*pb.MemberUpdateResponse, error) {
-	return nil, errMembershipFixed
+// MemberPromote makes a learner that has caught up a voter.
+func (s clusterServer) MemberPromote(ctx context.Context, r *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
+	all, err := s.store.PromoteMember(ctx, r.ID)
+	if err != nil {
+		return nil, proposeError(err)
+	}
+	return &pb.MemberPromoteResponse{Header: s.headerAt(0), Members: protoMembers(all)}, nil
 }
 
-// MemberPromote is not there yet.
-func (s clusterServer) MemberPromote(context.Context, *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
-	return nil, errMembershipFixed
+func protoMembers(members []membership.Member) []*pb.Member {
+	all := make([]*pb.Member, len(members))
+	for i, m := range members {
+		all[i] = protoMember(m)
+	}
+	return all
+}
+
+func protoMember(m membership.Member) *pb.Member {
+	return &pb.Member{ID: uint64(m.ID), Name: m.Name, PeerURLs: m.PeerURLs, ClientURLs: m.ClientURLs, IsLearner: m.IsLearner}
 }

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/kubeshim/shim/pkg/raftstore"
+	"github.com/kubeshim/shim/pkg/raftstore/membership"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
@@ -31,6 +32,16 @@ var errorTable = []struct{ sentinel, grpc error }{
 	{mvcc.ErrNoSpace, rpctypes.ErrGRPCNoSpace},
 	{mvcc.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
 	{mvcc.ErrUnsupported, errUnsupportedCommand},
+
+	{membership.ErrIDRemoved, rpctypes.ErrGRPCMemberNotFound},
+	{membership.ErrIDNotFound, rpctypes.ErrGRPCMemberNotFound},
+	{membership.ErrIDExists, rpctypes.ErrGRPCMemberExist},
+	{membership.ErrPeerURLExists, rpctypes.ErrGRPCPeerURLExist},
+	{membership.ErrMemberNotLearner, rpctypes.ErrGRPCMemberNotLearner},
+	{membership.ErrTooManyLearners, rpctypes.ErrGRPCTooManyLearners},
+	{membership.ErrNotEnoughStartedMembers, rpctypes.ErrGRPCMemberNotEnoughStarted},
+	{membership.ErrLearnerNotReady, rpctypes.ErrGRPCLearnerNotReady},
+	{membership.ErrUnhealthy, rpctypes.ErrGRPCUnhealthy},
 
 	{raftstore.ErrTooManyRequests, rpctypes.ErrGRPCRequestTooManyRequests},
 	{raftstore.ErrTimeout, rpctypes.ErrGRPCTimeout},

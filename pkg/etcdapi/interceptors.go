@@ -5,6 +5,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -34,7 +35,7 @@ var epoch = time.Now()
 // client's version, and hasleader. (KV's go through unaryHandler.)
 func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	c := s.begin(info.FullMethod)
-	err := s.admit(ctx)
+	err := s.admit(ctx, req)
 	var resp any
 	if err == nil {
 		resp, err = handler(ctx, req)
@@ -62,9 +63,12 @@ func (s *Server) end(c call, method string, err error) {
 	}
 }
 
-// admit refuses calls of clients that send nonsense, or that want a leader while
-// there is none.
-func (s *Server) admit(ctx context.Context) error {
+// admit refuses what a learner does not answer, and calls of clients that send
+// nonsense, or that want a leader while there is none.
+func (s *Server) admit(ctx context.Context, req any) error {
+	if s.store.IsLearner() && !learnerAnswers(req) {
+		return rpctypes.ErrGRPCNotSupportedForLearner
+	}
 	version, err := clientVersion(ctx)
 	if err != nil {
 		return err
@@ -85,9 +89,36 @@ func (s *Server) interceptStream(srv any, ss grpc.ServerStream, info *grpc.Strea
 	if m.Timed() {
 		start = time.Now()
 	}
-	err := s.handleStream(srv, &countedStream{ServerStream: ss, m: m}, handler)
+	err := s.admitStream(info.FullMethod)
+	if err == nil {
+		err = s.handleStream(srv, &countedStream{ServerStream: ss, m: m}, handler)
+	}
 	m.Handled(codeOf(err), since(m, start))
 	return err
+}
+
+// learnerAnswers says whether a learner answers a unary call: what it knows by
+// itself, and reads of keys that may be stale.
+func learnerAnswers(req any) bool {
+	switch r := req.(type) {
+	case *pb.StatusRequest:
+		return true
+	case *rangeRequest:
+		return r.GetSerializable()
+	}
+	return false
+}
+
+// admitStream refuses the streams that a learner does not serve, which is all but
+// backups, and new watches of data that is known to be wrong.
+func (s *Server) admitStream(method string) error {
+	if s.store.IsLearner() && method != pb.Maintenance_Snapshot_FullMethodName {
+		return rpctypes.ErrGRPCNotSupportedForLearner
+	}
+	if method == pb.Watch_Watch_FullMethodName && s.store.Corrupt() {
+		return rpctypes.ErrGRPCCorrupt
+	}
+	return nil
 }
 
 func (s *Server) handleStream(srv any, ss *countedStream, handler grpc.StreamHandler) error {

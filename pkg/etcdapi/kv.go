@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 
 	"github.com/kubeshim/shim/pkg/raftstore"
@@ -49,7 +50,7 @@ func unaryHandler[M any](s *Server, full string, fn func(*Server, context.Contex
 		err := dec(req)
 		if err == nil {
 			c := s.begin(full)
-			if err = s.admit(ctx); err == nil {
+			if err = s.admit(ctx, req); err == nil {
 				resp, err = fn(s, ctx, req)
 			}
 			s.end(c, full, err)
@@ -91,4 +92,14 @@ func (s *Server) readView(ctx context.Context, serializable bool) (*mvcc.View, e
 		return nil, toGRPC(err)
 	}
 	return v, nil
+}
+
+// keysView is readView for reads of keys: a member that is known to have other
+// data than the rest does not show them.
+func (s *Server) keysView(ctx context.Context, serializable bool) (*mvcc.View, error) {
+	v, err := s.readView(ctx, serializable)
+	if err == nil && len(v.Alarms()) > 0 && s.store.Corrupt() {
+		return nil, rpctypes.ErrGRPCCorrupt
+	}
+	return v, err
 }

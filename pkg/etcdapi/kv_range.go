@@ -19,7 +19,7 @@ func (s *Server) kvRange(ctx context.Context, req *rangeRequest) (any, error) {
 	if err := mvcc.CheckRange(r); err != nil {
 		return nil, toGRPC(err)
 	}
-	now, err := s.readView(ctx, r.GetSerializable())
+	now, err := s.keysView(ctx, r.GetSerializable())
 	if err != nil {
 		return nil, err
 	}

@@ -32,7 +32,7 @@ func (s *Server) kvRangeStream(_ any, stream grpc.ServerStream) error {
 	if mvcc.RevisionFilters(r) {
 		return errStreamFiltered
 	}
-	now, err := s.readView(stream.Context(), r.GetSerializable())
+	now, err := s.keysView(stream.Context(), r.GetSerializable())
 	if err != nil {
 		return err
 	}

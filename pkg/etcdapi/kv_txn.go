@@ -26,7 +26,7 @@ func (s *Server) kvTxn(ctx context.Context, req *txnRequest) (any, error) {
 }
 
 func (s *Server) readTxn(ctx context.Context, r *pb.TxnRequest) (any, error) {
-	v, err := s.readView(ctx, serializableTxn(r))
+	v, err := s.keysView(ctx, serializableTxn(r))
 	if err != nil {
 		return nil, err
 	}

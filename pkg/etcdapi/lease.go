@@ -87,23 +87,15 @@ func (s leaseServer) keepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
 
 // LeaseTimeToLive tells what is left of a lease, -1 if there is no such lease.
 func (s leaseServer) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
-	v, err := s.readView(ctx, false)
-	if err != nil {
-		return nil, err
-	}
-	resp := &pb.LeaseTimeToLiveResponse{Header: s.headerAt(v.Revision()), ID: r.ID, TTL: -1}
-	lease, ok := v.Lease(mvcc.LeaseID(r.ID))
-	if !ok {
+	left, err := s.store.LeaseTimeToLive(ctx, mvcc.LeaseID(r.ID), r.Keys)
+	resp := &pb.LeaseTimeToLiveResponse{Header: s.headerNow(), ID: r.ID, TTL: -1}
+	switch {
+	case errors.Is(err, mvcc.ErrLeaseNotFound):
 		return resp, nil
+	case err != nil:
+		return nil, toGRPC(err)
 	}
-	left, ok := s.store.LeaseRemaining(lease.ID)
-	if !ok {
-		return resp, nil
-	}
-	resp.TTL, resp.GrantedTTL = int64(left/time.Second), lease.TTL
-	if r.Keys {
-		resp.Keys = v.LeaseKeys(lease.ID)
-	}
+	resp.TTL, resp.GrantedTTL, resp.Keys = int64(left.Left/time.Second), left.Granted, left.Keys
 	return resp, nil
 }
 

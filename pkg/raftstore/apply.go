@@ -40,6 +40,7 @@ type applier struct {
 	ids     []uint64
 	waiting []*waiter
 	results []mvcc.Result
+	changes []func() // answer the calls that changed members, once raft knows of the change
 	inputs  []nodeInput
 }
 
@@ -115,6 +116,11 @@ func (a *applier) message(m *raftpb.Message) []nodeInput {
 	for _, r := range m.GetResponses() {
 		a.inputs = append(a.inputs, nodeInput{msg: r})
 	}
+	// Raft refuses a change while it does not know that the one before is applied; so the answer comes behind the messages that say so.
+	for _, answer := range a.changes {
+		a.inputs = append(a.inputs, nodeInput{do: func(*raft.RawNode) { answer() }})
+	}
+	a.changes = a.changes[:0]
 	return a.inputs
 }
 
@@ -143,10 +149,15 @@ func (a *applier) batch(entries []*raftpb.Entry) {
 	}
 	a.publish(events)
 	for i, w := range a.waiting {
-		if w != nil {
-			w.finish(outcome{result: a.results[i]})
-			a.waiting[i] = nil
+		switch o := (outcome{result: a.results[i]}); {
+		case w == nil:
+			continue
+		case entries[i].GetType() != raftpb.EntryNormal:
+			a.changes = append(a.changes, func() { w.finish(o) })
+		default:
+			w.finish(o)
 		}
+		a.waiting[i] = nil
 	}
 	clear(a.results)
 	if led {
@@ -167,11 +178,12 @@ func (a *applier) publish(events []mvcc.Event) {
 	a.s.cfg.OnApply(view, events)
 }
 
-// requestID is the ID in the payload of an entry, 0 if it has none. Frame puts it first.
+// requestID is the ID in the payload of an entry, 0 if it has none. It is the first field of a configuration change, and Frame puts it
+// first in a request.
 func requestID(e *raftpb.Entry) uint64 {
 	const tag = 1<<3 | 0
 	data := e.GetData()
-	if e.GetType() != raftpb.EntryNormal || len(data) < 2 || data[0] != tag {
+	if len(data) < 2 || data[0] != tag {
 		return 0
 	}
 	id, n := binary.Uvarint(data[1:])
@@ -184,9 +196,10 @@ func requestID(e *raftpb.Entry) uint64 {
 // entry applies one entry. req is its decoded form if the proposer is here.
 func (a *applier) entry(e *raftpb.Entry, req *pb.InternalRaftRequest) mvcc.Result {
 	entry := mvcc.Entry{Index: e.GetIndex(), Term: e.GetTerm()}
+	var refused error
 	switch {
 	case e.GetType() != raftpb.EntryNormal:
-		a.confChange(e)
+		refused = a.confChange(e)
 	case len(e.GetData()) == 0:
 	default:
 		if req == nil {
@@ -198,8 +211,13 @@ func (a *applier) entry(e *raftpb.Entry, req *pb.InternalRaftRequest) mvcc.Resul
 		entry.Request = req
 	}
 	res := a.state.Apply(entry)
+	if hashDue(entry.Index, entry.Request) {
+		a.s.hashes.add(hashPoint{entry.Index, a.state.Hash()})
+	}
 	if entry.Request != nil {
 		a.sideEffects(entry.Request, res)
+	} else if e.GetType() != raftpb.EntryNormal {
+		res.Err, res.Response = refused, a.cluster.Members()
 	}
 	return res
 }
@@ -237,8 +255,8 @@ func (a *applier) sideEffects(r *pb.InternalRaftRequest, res mvcc.Result) {
 	}
 }
 
-// confChange applies a configuration change to the membership, and passes it to raft unless it was refused.
-func (a *applier) confChange(e *raftpb.Entry) {
+// confChange applies a configuration change to the membership, and passes it to raft unless it was refused, which is the error.
+func (a *applier) confChange(e *raftpb.Entry) error {
 	cc := &raftpb.ConfChange{}
 	if e.GetType() != raftpb.EntryConfChange {
 		panic(fmt.Sprintf("entry %d has type %v, which nothing here writes", e.GetIndex(), e.GetType()))
@@ -252,10 +270,12 @@ func (a *applier) confChange(e *raftpb.Entry) {
 		cc.NodeId = new(uint64(raft.None)) // raft has to hear of the entry, to know that the next change may be proposed
 	}
 	a.cluster = next
+	a.membersChanged()
 	a.s.soleVoter.Store(alone(next))
 	if a.s.node != nil { // not during replay
 		a.s.node.inbox.put(nodeInput{do: func(rn *raft.RawNode) { rn.ApplyConfChange(cc) }})
 	}
+	return err
 }
 
 // compactStep removes a slice of what compaction left, one slice per turn of the loop, so that writes come in between.

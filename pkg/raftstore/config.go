@@ -38,6 +38,10 @@ type Config struct {
 	ElectionTicks int
 	// Quota bounds the rows of the key space (all versions); a command that grows it beyond raises the NOSPACE alarm.
 	Quota compact.Quota
+	// LaxReconfiguration leaves out the checks that keep a change of members from costing the quorum (--strict-reconfig-check=false).
+	LaxReconfiguration bool
+	// LearnersMax is the most learners in the cluster (--max-learners). Default 1.
+	LearnersMax int
 	// MaxRequestBytes bounds one log entry. Default 1.5 MiB.
 	MaxRequestBytes int
 	// SnapshotCatchupEntries are kept in memory for slow members once there is another member. Default 5,000.
@@ -90,6 +94,7 @@ func (c *Config) EnsureDefaults() {
 	}
 	setDefault(&c.TickInterval, tickIntervalDefault)
 	setDefault(&c.ElectionTicks, electionTicksDefault)
+	setDefault(&c.LearnersMax, membership.LearnersMaxDefault)
 	setDefault(&c.MaxRequestBytes, requestBytesMaxDefault)
 	setDefault(&c.SnapshotCatchupEntries, uint64(snapshotCatchupEntriesDefault))
 	c.Checkpoints.EnsureDefaults()
@@ -133,6 +138,9 @@ func (c *Config) Validate() error {
 	if c.TickInterval < 0 || c.ElectionTicks < electionTicksMin {
 		errs = append(errs, fmt.Errorf("election timeout of %d ticks of %v: at least %d ticks are needed",
 			c.ElectionTicks, c.TickInterval, electionTicksMin))
+	}
+	if c.LearnersMax < 0 {
+		errs = append(errs, fmt.Errorf("largest number of learners %d is negative", c.LearnersMax))
 	}
 	if c.MaxRequestBytes < 0 {
 		errs = append(errs, fmt.Errorf("max request bytes %d is negative", c.MaxRequestBytes))

@@ -17,7 +17,7 @@ var (
 	ErrTimeoutConnectionLost = errors.New("request timed out, possibly due to connection lost")
 	// ErrTransferTimeout: the leadership did not move in time.
 	ErrTransferTimeout = errors.New("request timed out, leader transfer took too long")
-	// ErrRemoved: this member was removed from the cluster, and does not come back.
+	// ErrRemoved: this member was removed from the cluster, and does not come back. Its data dir is of no use any more.
 	ErrRemoved = errors.New("the member has been permanently removed from the cluster")
 	// ErrNoLeader: the cluster has no leader.
 	ErrNoLeader = errors.New("no leader")

@@ -122,6 +122,11 @@ func (e MembersChanged) String() string {
 	return "membership change " + e.Change
 }
 
+// SelfRemoved: this member was removed from the cluster; see Store.Removed.
+type SelfRemoved struct{}
+
+func (SelfRemoved) String() string { return "the member has been permanently removed from the cluster" }
+
 // LeasesExpired: the revocation of leases was proposed.
 type LeasesExpired struct{ Count int }
 

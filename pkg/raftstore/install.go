@@ -230,6 +230,8 @@ func (a *applier) install(in *install) {
 	a.compacted = view.Compacted()
 	a.s.leases.replace(view.Leases(), a.s.cfg.Now())
 	a.s.soleVoter.Store(alone(a.cluster))
+	a.s.hashes.reset()
+	a.membersChanged()
 	a.publish(nil)
 	a.s.waiters.failAll(ErrTimeout)
 	rest := a.compactWaiters[:0]

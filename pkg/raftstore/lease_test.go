@@ -8,8 +8,10 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc/status"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+	"github.com/kubeshim/shim/pkg/raftstore/transport"
 )
 
 func grant(t *testing.T, s *Store, id, ttl int64) {
@@ -195,5 +197,54 @@ func TestPromoteSpreadsPileUp(t *testing.T) {
 	c.demote()
 	if got := c.expired(now.Add(time.Hour), 10); len(got) != 0 {
 		t.Errorf("a member that does not lead named %v", got)
+	}
+}
+
+// TestLeaseAtAnotherLeader: who does not lead asks the leader, over again while it does not answer, and brings its verdict.
+func TestLeaseAtAnotherLeader(t *testing.T) {
+	leaderHarness := newHarness(t)
+	leader := leaderHarness.open()
+	defer closeStore(t, leader)
+	grant(t, leader, 1, 10)
+	if _, err := tryPut(leader, "a", "1", 1); err != nil {
+		t.Fatal(err)
+	}
+	leaderHarness.pass(4 * time.Second)
+
+	h, network := newHarness(t), &fakeNetwork{}
+	h.adjust = func(c *Config) { c.Connect = network.connect }
+	s := h.open()
+	defer closeStore(t, s)
+	follow(s, 42)
+	failures := 2
+	network.answer = func(ctx context.Context, id uint64, name string, request []byte) ([]byte, error) {
+		if failures--; failures >= 0 {
+			return nil, transport.ErrUnreachable
+		}
+		return leader.answer(ctx, name, request)
+	}
+	left, err := s.LeaseTimeToLive(context.Background(), 1, true)
+	if err != nil || left.Left != 6*time.Second || left.Granted != 10 || len(left.Keys) != 1 || string(left.Keys[0]) != "a" {
+		t.Errorf("time to live: %+v, %v", left, err)
+	}
+	if ttl, err := s.LeaseRenew(context.Background(), 1); ttl != 10 || err != nil {
+		t.Errorf("renew: %d, %v", ttl, err)
+	}
+	if left, _ := leader.LeaseRemaining(1); left != 10*time.Second {
+		t.Errorf("%v left after a renewal by way of another member", left)
+	}
+	if _, err := s.LeaseRenew(context.Background(), 2); !errors.Is(err, mvcc.ErrLeaseNotFound) {
+		t.Errorf("renew of no lease: %v", err)
+	}
+	if _, err := s.LeaseTimeToLive(context.Background(), 2, false); !errors.Is(err, mvcc.ErrLeaseNotFound) {
+		t.Errorf("time to live of no lease: %v", err)
+	}
+	if _, err := s.answer(context.Background(), callLeaseRenew, nil); status.Convert(err).Message() != ErrNotLeader.Error() {
+		t.Errorf("a member that does not lead answered a renewal: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	network.answer = func(context.Context, uint64, string, []byte) ([]byte, error) { cancel(); return nil, ErrNotLeader }
+	if _, err := s.LeaseRenew(ctx, 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("renewal without an answer: %v", err)
 	}
 }

@@ -2,8 +2,13 @@ package raftstore
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -51,12 +56,60 @@ func leaseCheckpoint(batch []*pb.LeaseCheckpoint) Command {
 		Request: &pb.InternalRaftRequest{LeaseCheckpoint: &pb.LeaseCheckpointRequest{Checkpoints: batch}}}
 }
 
-// LeaseRenew gives a lease its whole time again and answers that time in seconds. The error is mvcc.ErrLeaseNotFound, also for a lease
-// whose time is over: the call then waits until it is revoked, since until then its keys are there. ErrNotLeader: the clock runs
-// elsewhere.
+// LeaseRenew gives a lease its whole time again and answers that time in seconds. The clock runs at the leader: other members ask it, and
+// again while none answers. The error is mvcc.ErrLeaseNotFound, also for a lease whose time is over: the call then waits until it is revoked,
+// since until then its keys are there; else one of ErrTimeout, ErrNoLeader, ErrStopped and the context's.
 func (s *Store) LeaseRenew(ctx context.Context, id mvcc.LeaseID) (ttl int64, err error) {
 	if s.closing.Load() {
 		return 0, ErrStopped
+	}
+	request, err := proto.Marshal(&pb.LeaseKeepAliveRequest{ID: int64(id)})
+	if err != nil {
+		return 0, fmt.Errorf("marshal renewal: %w", err)
+	}
+	err = s.atLeader(ctx, leaderCall{
+		here: func(ctx context.Context) (err error) { ttl, err = s.renewLease(ctx, id); return err },
+		name: callLeaseRenew, request: request,
+		take: func(answer []byte) error {
+			var resp pb.LeaseKeepAliveResponse
+			err := proto.Unmarshal(answer, &resp)
+			ttl = resp.GetTTL()
+			return err
+		},
+		final: []error{mvcc.ErrLeaseNotFound},
+	})
+	return ttl, err
+}
+
+func (s *Store) answerLeaseRenew(ctx context.Context, request []byte) ([]byte, error) {
+	var r pb.LeaseKeepAliveRequest
+	if err := proto.Unmarshal(request, &r); err != nil {
+		return nil, status.Error(codes.InvalidArgument, "malformed renewal")
+	}
+	ttl, err := s.renewLease(ctx, mvcc.LeaseID(r.GetID()))
+	if err != nil {
+		return nil, err
+	}
+	return proto.Marshal(&pb.LeaseKeepAliveResponse{ID: r.GetID(), TTL: ttl})
+}
+
+// confirmLead is nil when this member led at some time during the call and has applied all that was committed before. A leader that was
+// deposed must not renew: its successor counts from its own election on, which may have been before.
+func (s *Store) confirmLead(ctx context.Context) error {
+	if s.lead.Load().leader != s.id.member {
+		return ErrNotLeader
+	}
+	_, err := s.ReadView(ctx)
+	if errors.Is(err, ErrLeaderChanged) || errors.Is(err, ErrNoLeader) || s.lead.Load().leader != s.id.member {
+		return ErrNotLeader
+	}
+	return err
+}
+
+// renewLease is LeaseRenew on the leader, and ErrNotLeader elsewhere.
+func (s *Store) renewLease(ctx context.Context, id mvcc.LeaseID) (ttl int64, err error) {
+	if err := s.confirmLead(ctx); err != nil {
+		return 0, err
 	}
 	l := s.leases.lookup(id, s.cfg.Now())
 	switch {
@@ -83,10 +136,77 @@ func (s *Store) LeaseRenew(ctx context.Context, id mvcc.LeaseID) (ttl int64, err
 		}
 	}
 	if !s.leases.renew(id, s.cfg.Now()) {
+		if s.lead.Load().leader != s.id.member {
+			return 0, ErrNotLeader
+		}
 		return 0, mvcc.ErrLeaseNotFound
 	}
 	s.metrics.leaseRenewed()
 	return l.ttl, nil
+}
+
+// LeaseLeft is what there is to know about a lease.
+type LeaseLeft struct {
+	Left    time.Duration // below zero once it is over and not yet revoked
+	Granted int64         // seconds
+	Keys    [][]byte      // if they were asked for
+}
+
+// LeaseTimeToLive asks the leader's clock, as LeaseRenew does, and with the same errors.
+func (s *Store) LeaseTimeToLive(ctx context.Context, id mvcc.LeaseID, keys bool) (left LeaseLeft, err error) {
+	request, err := proto.Marshal(&pb.LeaseTimeToLiveRequest{ID: int64(id), Keys: keys})
+	if err != nil {
+		return LeaseLeft{}, fmt.Errorf("marshal lease: %w", err)
+	}
+	err = s.atLeader(ctx, leaderCall{
+		here: func(ctx context.Context) (err error) { left, err = s.leaseLeft(ctx, id, keys); return err },
+		name: callLeaseLeft, request: request,
+		take: func(answer []byte) error {
+			var resp pb.LeaseTimeToLiveResponse
+			err := proto.Unmarshal(answer, &resp)
+			left = LeaseLeft{Left: time.Duration(resp.GetTTL()) * time.Second, Granted: resp.GetGrantedTTL(), Keys: resp.GetKeys()}
+			return err
+		},
+		final: []error{mvcc.ErrLeaseNotFound},
+	})
+	return left, err
+}
+
+// leaseLeft is LeaseTimeToLive on the leader, and ErrNotLeader elsewhere.
+func (s *Store) leaseLeft(ctx context.Context, id mvcc.LeaseID, keys bool) (LeaseLeft, error) {
+	if err := s.confirmLead(ctx); err != nil {
+		return LeaseLeft{}, err
+	}
+	v := s.View()
+	lease, ok := v.Lease(id)
+	if !ok {
+		return LeaseLeft{}, mvcc.ErrLeaseNotFound
+	}
+	left, ok := s.leases.timeLeft(id, s.cfg.Now())
+	switch {
+	case ok:
+	case s.lead.Load().leader != s.id.member:
+		return LeaseLeft{}, ErrNotLeader
+	default: // revoked since
+		return LeaseLeft{}, mvcc.ErrLeaseNotFound
+	}
+	l := LeaseLeft{Left: left, Granted: lease.TTL}
+	if keys {
+		l.Keys = v.LeaseKeys(id)
+	}
+	return l, nil
+}
+
+func (s *Store) answerLeaseLeft(ctx context.Context, request []byte) ([]byte, error) {
+	var r pb.LeaseTimeToLiveRequest
+	if err := proto.Unmarshal(request, &r); err != nil {
+		return nil, status.Error(codes.InvalidArgument, "malformed question for a lease")
+	}
+	l, err := s.leaseLeft(ctx, mvcc.LeaseID(r.GetID()), r.GetKeys())
+	if err != nil {
+		return nil, err
+	}
+	return proto.Marshal(&pb.LeaseTimeToLiveResponse{ID: r.GetID(), TTL: int64(l.Left / time.Second), GrantedTTL: l.Granted, Keys: l.Keys})
 }
 
 // LeaseRemaining is how long a lease still has, below zero once it is over and not yet revoked. False: unknown, or this member does

@@ -42,6 +42,22 @@ const (
 	// readRetryInterval is etcd's: how often a read index is asked for again.
 	readRetryInterval = 500 * time.Millisecond
 
+	// nodeCallsMax bounds what waits to ask the raft state machine something; beyond it callers get ErrTooManyRequests.
+	nodeCallsMax = 256
+	// callRetryInterval is the pause before the leader is asked again for what it did not answer, as in etcd.
+	callRetryInterval = 50 * time.Millisecond
+	// healthInterval is how long a connection has to be there for the other member to count as healthy; etcd's HealthInterval.
+	healthInterval = 5 * time.Second
+
+	// removedDelay is how long a member that was removed goes on, as in etcd.
+	removedDelay = time.Second
+
+	// hashInterval is the number of entries between two points of the rolling hash that members compare, beside those at compactions, and
+	// hashRingMax how many are kept: a member may be that far behind and still be compared with.
+	hashInterval      = 1000
+	hashRingMax       = 64
+	hashCheckInterval = 5 * time.Second
+
 	// compactStepBudget is the number of versions one slice of physical compaction looks at.
 	compactStepBudget = 512
 

@@ -29,6 +29,9 @@ type metrics struct {
 	dbSize, dbInUse, quota, revision, compacted, keys              prometheus.Gauge
 	walBytes                                                       prometheus.Gauge
 	checkpoints                                                    prometheus.Counter
+	isLearner                                                      prometheus.Gauge
+	promoteSuccesses                                               prometheus.Counter
+	promoteFailures                                                *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer, id identity, quotaBytes int64) (*metrics, error) {
@@ -83,11 +86,15 @@ func newMetrics(r prometheus.Registerer, id identity, quotaBytes int64) (*metric
 		compacted:         gauge("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store."),
 		keys:              gauge("etcd_debugging_mvcc_keys_total", "Total number of keys."),
 		walBytes:          gauge("shim_wal_size_bytes", "Bytes of the log that are needed to start again."),
+		isLearner:         gauge("etcd_server_is_learner", "Whether or not this member is a learner. 1 if is, 0 otherwise."),
+		promoteSuccesses:  counter("etcd_server_learner_promote_successes", "The total number of successful learner promotions while this member is leader."),
 		checkpoints:       counter("shim_checkpoints_total", "Checkpoints written to bbolt."),
 	}
 	m.quota.Set(float64(quotaBytes))
 	m.clusterVersion = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "etcd_cluster_version",
 		Help: "Which version is running. 1 for 'cluster_version' label with current cluster version"}, []string{"cluster_version"})
+	m.promoteFailures = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "etcd_server_learner_promote_failures",
+		Help: "The total number of failed learner promotions (likely learner not ready) while this member is leader."}, []string{"Reason"})
 	if r == nil {
 		return m, nil
 	}
@@ -98,8 +105,7 @@ func (m *metrics) register(r prometheus.Registerer, id identity) error {
 	serverID := prometheus.NewGauge(prometheus.GaugeOpts{Name: "etcd_server_id", Help: "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.",
 		ConstLabels: prometheus.Labels{"server_id": fmt.Sprintf("%x", id.member)}})
 	serverID.Set(1)
-	learner := prometheus.NewGauge(prometheus.GaugeOpts{Name: "etcd_server_is_learner", Help: "Whether or not this member is a learner. 1 if is, 0 otherwise."})
-	for _, c := range []prometheus.Collector{serverID, m.clusterVersion, learner, m.hasLeader, m.isLeader, m.leaderChanges, m.committedIndex, m.appliedIndex,
+	for _, c := range []prometheus.Collector{serverID, m.clusterVersion, m.isLearner, m.promoteSuccesses, m.promoteFailures, m.hasLeader, m.isLeader, m.leaderChanges, m.committedIndex, m.appliedIndex,
 		m.proposalsPending, m.failed, m.leaseExpired, m.leaseGrants, m.leaseRevokes, m.leaseRenews, m.leaseTTL, m.ranges, m.puts, m.deletes, m.txns,
 		m.fsync, m.commit, m.snapshot, m.defrag, m.backupDuration, m.dbSize, m.dbInUse, m.quota, m.revision, m.compacted, m.keys,
 		m.walBytes, m.checkpoints, m.slowApplies, m.readsFailed, m.readsSlow, m.heartbeatFailures, m.defragActive, m.walWritten, m.walWrite,
@@ -124,6 +130,17 @@ func (m *metrics) leaderChanged(leader uint64, self bool) {
 	m.isLeader.Set(boolGauge(self))
 	if leader != 0 {
 		m.leaderChanges.Inc()
+	}
+}
+
+func (m *metrics) learnerIs(learner bool) { m.isLearner.Set(boolGauge(learner)) }
+
+// promoted counts a promotion at the leader.
+func (m *metrics) promoted(err error) {
+	if err == nil {
+		m.promoteSuccesses.Inc()
+	} else {
+		m.promoteFailures.WithLabelValues(err.Error()).Inc()
 	}
 }
 

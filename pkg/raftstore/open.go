@@ -74,6 +74,10 @@ func (o *opening) open(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	if s.apply.expelled() {
+		return nil, ErrRemoved
+	}
+	s.apply.membersChanged()
 	if err := o.makeNode(log, applied); err != nil {
 		return nil, err
 	}
@@ -83,7 +87,7 @@ func (o *opening) open(cfg Config) (*Store, error) {
 func newStore(cfg Config) *Store {
 	s := &Store{cfg: cfg, leases: newLeaseClock(), waiters: newWaiters(),
 		ready: make(chan struct{}), lost: make(chan struct{}), leadNext: make(chan struct{}), drained: make(chan struct{}, 1),
-		stop: make(chan struct{}), stopped: make(chan struct{}), failed: make(chan struct{})}
+		stop: make(chan struct{}), stopped: make(chan struct{}), removed: make(chan struct{}), failed: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.lead.Store(&leadership{})
 	s.clock.Store(cfg.Now().UnixNano())
@@ -91,6 +95,7 @@ func newStore(cfg Config) *Store {
 	s.ticker = &ticker{s: s}
 	s.reads = &readIndexes{s: s}
 	s.peers = nobody{}
+	s.hashCheck.s = s
 	return s
 }
 

@@ -3,7 +3,6 @@ package raftstore
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"io"
 	"sync"
 	"time"
@@ -12,8 +11,6 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/kubeshim/shim/pkg/raftstore/transport"
 )
@@ -45,7 +42,7 @@ func (nobody) SetPeers([]transport.Peer)    {}
 func (nobody) ActiveSince(uint64) time.Time { return time.Time{} }
 func (nobody) Close()                       {}
 func (nobody) Call(context.Context, uint64, string, []byte) ([]byte, error) {
-	return nil, errors.New("this member has no peers")
+	return nil, transport.ErrUnreachable
 }
 
 // inbound is what other members sent and the node did not step yet.
@@ -164,7 +161,7 @@ func (h peerHandler) ReceiveSnapshot(ctx context.Context, m *raftpb.Message, siz
 }
 
 // Removed implements transport.Handler.
-func (h peerHandler) Removed() { h.s.fail(ErrRemoved) }
+func (h peerHandler) Removed() { h.s.leave() }
 
 // Refuses implements transport.Handler.
 func (h peerHandler) Refuses(from uint64) error {
@@ -177,8 +174,8 @@ func (h peerHandler) Refuses(from uint64) error {
 }
 
 // Call implements transport.Handler.
-func (h peerHandler) Call(_ context.Context, _ uint64, name string, _ []byte) ([]byte, error) {
-	return nil, status.Errorf(codes.Unimplemented, "call %q is not known", name)
+func (h peerHandler) Call(ctx context.Context, _ uint64, name string, request []byte) ([]byte, error) {
+	return h.s.answer(ctx, name, request)
 }
 
 // Members implements transport.Handler.

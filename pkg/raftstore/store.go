@@ -29,13 +29,15 @@ type Store struct {
 	ticker     *ticker
 	reads      *readIndexes
 	peers      Peers
+	hashes     hashRing
+	hashCheck  hashCheck
 
 	// Published by their owners, read by anybody.
 	view               atomic.Pointer[mvcc.View]          // apply
 	cluster            atomic.Pointer[membership.Cluster] // apply
 	lead               atomic.Pointer[leadership]         // node
 	committed, applied atomic.Uint64                      // node, apply
-	soleVoter          atomic.Bool                        // apply
+	soleVoter, learner atomic.Bool                        // apply
 	spaceLow, logFull  atomic.Bool                        // log
 	clock              atomic.Int64                       // ticker: unix nanoseconds at the last tick
 	elected            atomic.Int64                       // node: unix nanoseconds, when the leader became known
@@ -51,13 +53,17 @@ type Store struct {
 
 	installing sync.Mutex // one snapshot is received at a time
 
-	leadMu   sync.Mutex
-	leadNext chan struct{} // closed when leader or term change
+	leadMu    sync.Mutex
+	leadNext  chan struct{} // closed when leader or term change
+	removed   chan struct{}
+	leaveOnce sync.Once
+	left      atomic.Bool
 
 	lostMu sync.Mutex
 	lost   chan struct{} // closed while there has been no leader for long
 
 	proposing atomic.Int64 // calls of Propose under way
+	nodeCalls atomic.Int64 // of onNode, in the node's inbox
 	closing   atomic.Bool
 	drained   chan struct{} // capacity 1
 	stop      chan struct{} // closed to end the goroutines
@@ -157,6 +163,7 @@ func (s *Store) Status() Status {
 		Committed: max(s.committed.Load(), s.applied.Load()), Applied: s.applied.Load(), Revision: view.Revision(),
 		DBSize: s.checkpoint.db.Size(), DBSizeInUse: s.checkpoint.db.SizeInUse(), QuotaBytes: s.cfg.Quota.Ceiling(),
 		ClusterVersion: view.ClusterVersion(), StorageVersion: backend.StorageVersionOf(view.ClusterVersion()),
+		IsLearner: s.IsLearner(),
 		SpaceLow:  s.spaceLow.Load(),
 		Downgrade: DowngradeInfo{TargetVersion: view.Downgrade().Target, Enabled: view.Downgrade().Enabled},
 	}

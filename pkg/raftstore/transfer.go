@@ -45,7 +45,7 @@ func (s *Store) transferTo(ctx context.Context, id uint64) error {
 // HandOver prepares for a stop: what is left of leases goes to the log, and if this member leads others, the one of them that has been
 // connected for longest is to lead. Calls that come meanwhile are served.
 func (s *Store) HandOver(ctx context.Context) error {
-	if s.Err() != nil || s.lead.Load().leader != s.id.member {
+	if s.Err() != nil || s.left.Load() || s.lead.Load().leader != s.id.member {
 		return nil
 	}
 	if !s.spaceLow.Load() {

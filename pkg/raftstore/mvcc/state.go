@@ -115,6 +115,9 @@ func (s *State) Index() uint64 { return s.index }
 // Term is the term of the last applied entry.
 func (s *State) Term() uint64 { return s.term }
 
+// Hash is the rolling hash of all that was applied.
+func (s *State) Hash() uint64 { return s.hash }
+
 // Revision is the current main revision.
 func (s *State) Revision() Revision { return s.revision }
 
