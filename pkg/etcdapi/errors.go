@@ -39,7 +39,7 @@ var errorTable = []struct{ sentinel, grpc error }{
 	{membership.ErrPeerURLExists, rpctypes.ErrGRPCPeerURLExist},
 	{membership.ErrMemberNotLearner, rpctypes.ErrGRPCMemberNotLearner},
 	{membership.ErrTooManyLearners, rpctypes.ErrGRPCTooManyLearners},
-	{membership.ErrNotEnoughStartedMembers, rpctypes.ErrGRPCMemberNotEnoughStarted},
+	{membership.ErrNotEnoughStartedMembers, rpctypes.ErrMemberNotEnoughStarted}, // the client's value: its code on the wire is Unknown, as etcd's
 	{membership.ErrLearnerNotReady, rpctypes.ErrGRPCLearnerNotReady},
 	{membership.ErrUnhealthy, rpctypes.ErrGRPCUnhealthy},
 

@@ -9,10 +9,13 @@
 // etcdserverpb and no client library, so nothing is retried, merged or hidden.
 //
 //	put | range | delete | txn | compact | grant | revoke | ttl | leases |
-//	status | alarm | hash | hashkv | members | defrag | moveleader |
-//	downgrade | health
+//	status | alarm | hash | hashkv | members | member-add | member-remove |
+//	member-update | member-promote | defrag | moveleader | downgrade | health
 //	                 the unary calls. Options: as=NAME remembers the lease that
-//	                 was granted; repeat=N runs the input N times; quiet prints
+//	                 was granted, the member that was added, or the one that
+//	                 answered with the members; join=NAME fills in a free
+//	                 address of a member that launch starts; patiently repeats
+//	                 the call until it succeeds; repeat=N runs the input N times; quiet prints
 //	                 only errors and the last answer; codes prints only the code
 //	                 of an error; leader asks with the metadata hasleader.
 //	rangestream      prints the chunks as one answer, and anything but keys in
@@ -30,12 +33,19 @@
 //	watch-halfclose S  says that no request follows; the watches go on.
 //	raw METHOD       each line is a message in hexadecimal; prints the code.
 //	server FLAGS     the flags of the server; before any other directive.
+//	cluster N FLAGS  starts members m1 to mN; instead of server.
+//	launch NAME FLAGS  starts the member that was added with join=NAME.
+//	stop             SIGTERM; with kill, SIGKILL. restart starts it again.
+//	ended            waits for the server to end by itself.
 //	restart          SIGTERM and a new process on the same data directory and
 //	                 addresses; with kill, SIGKILL instead.
 //	snapshot         takes a backup, and prints what etcdutl says about it.
 //	http PATH        GET on the client port: status and body.
 //
-// In the input, $NAME stands for a lease id, ${i} for the round of a repeat
+// Any directive takes at=NAME, leader or follower: the member it is for. Without
+// it that is the first.
+//
+// In the input, $NAME stands for the id of a lease or of a member, ${i} for the round of a repeat
 // (${i:3} with three digits) and ${x*1000} for a thousand times x.
 //
 // Output: header and scalars of a message on one line, then its messages below
@@ -48,6 +58,7 @@
 //
 // Goroutines: one per server process, which owns its log and its Wait.
 //
-// Limits: limits.go. Nothing sleeps: waiting is for an answer or its time-out,
-// and a time-out is part of the transcript, and so a difference.
+// Limits: limits.go. Waiting is for an answer or its time-out, and a time-out is
+// part of the transcript, and so a difference. Only patient calls and the search
+// for a leader ask again and again.
 package script

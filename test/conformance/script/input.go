@@ -27,17 +27,20 @@ func requests(input string) []string {
 var macro = regexp.MustCompile(`\$\{i(?::(\d+))?\}|\$\{(.+?)\*(\d+)\}|\$([A-Za-z]\w*)`)
 
 // expand replaces the macros of one request; round counts from 1.
-func expand(text string, round int, leases map[string]int64) (string, error) {
+func expand(text string, round int, leases map[string]int64, members map[string]uint64) (string, error) {
 	var bad error
 	out := macro.ReplaceAllStringFunc(text, func(m string) string {
 		f := macro.FindStringSubmatch(m)
 		switch {
 		case f[4] != "":
-			id, ok := leases[f[4]]
-			if !ok {
-				bad = fmt.Errorf("no lease is named %s", m)
+			if id, ok := leases[f[4]]; ok {
+				return strconv.FormatInt(id, 10)
 			}
-			return strconv.FormatInt(id, 10)
+			id, ok := members[f[4]]
+			if !ok {
+				bad = fmt.Errorf("no lease and no member is named %s", m)
+			}
+			return strconv.FormatUint(id, 10)
 		case f[2] != "":
 			n, err := strconv.Atoi(f[3])
 			if err != nil {

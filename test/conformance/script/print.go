@@ -106,8 +106,12 @@ func (p printer) fields(m protoreflect.Message) (tokens []string, children []chi
 		v := m.Get(f)
 		switch {
 		case f.IsList() && f.Message() != nil:
+			from := len(children)
 			for i := range v.List().Len() {
 				children = append(children, child{string(f.Name()), v.List().Get(i).Message()})
+			}
+			if f.Message().FullName() == "etcdserverpb.Member" {
+				p.sortMembers(children[from:])
 			}
 		case f.IsList():
 			from := len(tokens)
@@ -129,6 +133,16 @@ func (p printer) fields(m protoreflect.Message) (tokens []string, children []chi
 		tokens = append(tokens, fmt.Sprintf("unknown-fields:%x", []byte(u)))
 	}
 	return tokens, children
+}
+
+// sortMembers orders members by what is shown of them. They come by ID, which is
+// made of their addresses.
+func (p printer) sortMembers(members []child) {
+	sort.SliceStable(members, func(i, j int) bool {
+		a, _ := p.fields(members[i].m)
+		b, _ := p.fields(members[j].m)
+		return strings.Join(a, " ") < strings.Join(b, " ")
+	})
 }
 
 // header prints the revision, and which of the ids are missing.

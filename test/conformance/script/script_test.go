@@ -23,11 +23,11 @@ func TestExpand(t *testing.T) {
 		`"${xy*3}" ${i}`:     `"xyxyxy" 7`,
 		`${c{k:"a"} *2}`:     `c{k:"a"} c{k:"a"} `,
 	} {
-		if have, err := expand(in, 7, leases); err != nil || have != want {
+		if have, err := expand(in, 7, leases, nil); err != nil || have != want {
 			t.Errorf("expand %s: %s, %v, want %s", in, have, err, want)
 		}
 	}
-	if have, err := expand("$M", 1, leases); err == nil {
+	if have, err := expand("$M", 1, leases, nil); err == nil {
 		t.Errorf("an unknown lease became %q", have)
 	}
 }

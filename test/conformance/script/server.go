@@ -21,11 +21,13 @@ const readyLine = "ready to serve client requests"
 // Server is one server process with its own data directory and addresses.
 // Its methods are for one goroutine.
 type Server struct {
-	binary string
-	args   []string
-	client string // host:port
-	peer   string
-	run    *process
+	name    string
+	binary  string
+	dataDir string
+	args    []string
+	client  string // host:port
+	peer    string
+	run     *process
 }
 
 // process is one run of a server.
@@ -42,6 +44,16 @@ type process struct {
 // Start runs a single-member server with etcd's flags, and flags besides.
 // It returns once the server is ready; Stop ends it.
 func Start(binary, dataDir string, flags []string) (*Server, error) {
+	s, err := newServer("default", binary, dataDir)
+	if err != nil {
+		return nil, err
+	}
+	s.configure([]*Server{s}, append([]string{"--initial-cluster-state=new"}, flags...))
+	return s, s.Launch()
+}
+
+// newServer is a server with addresses, and without flags.
+func newServer(name, binary, dataDir string) (*Server, error) {
 	client, err := freeAddress()
 	if err != nil {
 		return nil, err
@@ -50,17 +62,24 @@ func Start(binary, dataDir string, flags []string) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{binary: binary, client: client, peer: peer}
+	return &Server{name: name, binary: binary, dataDir: dataDir, client: client, peer: peer}, nil
+}
+
+// configure makes the flags of a member of a cluster of all.
+func (s *Server) configure(all []*Server, flags []string) {
+	var cluster []string
+	for _, m := range all {
+		cluster = append(cluster, m.name+"=http://"+m.peer)
+	}
 	s.args = append([]string{
-		"--name=default",
-		"--data-dir=" + dataDir,
-		"--listen-client-urls=http://" + client,
-		"--advertise-client-urls=http://" + client,
-		"--listen-peer-urls=http://" + peer,
-		"--initial-advertise-peer-urls=http://" + peer,
-		"--initial-cluster=default=http://" + peer,
+		"--name=" + s.name,
+		"--data-dir=" + s.dataDir,
+		"--listen-client-urls=http://" + s.client,
+		"--advertise-client-urls=http://" + s.client,
+		"--listen-peer-urls=http://" + s.peer,
+		"--initial-advertise-peer-urls=http://" + s.peer,
+		"--initial-cluster=" + strings.Join(cluster, ","),
 	}, flags...)
-	return s, s.Launch()
 }
 
 // ClientAddress is the host and port of the client URL.

@@ -11,8 +11,6 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/datadriven"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
@@ -24,46 +22,64 @@ type Config struct {
 	TempDir string // empty and the session's own
 }
 
-// Session is one server and one script's connections to it.
+// Session is one server, or the members of one cluster, and one script's
+// connections to them.
 type Session struct {
 	cfg     Config
-	server  *Server
-	conn    *grpc.ClientConn
+	*member                    // the one that the directive is for; nil before the first
+	members []*member          // all that were started, in their order
+	joining map[string]*member // added to the cluster and not started yet
 	leases  map[string]int64
+	ids     map[string]uint64 // of members
 	watches map[string]*watchStream
 }
 
 // New returns a session whose server starts with the first directive.
 func New(cfg Config) *Session {
-	return &Session{cfg: cfg, leases: map[string]int64{}, watches: map[string]*watchStream{}}
+	return &Session{cfg: cfg, joining: map[string]*member{}, leases: map[string]int64{}, ids: map[string]uint64{}, watches: map[string]*watchStream{}}
 }
 
-// Close ends the streams, the connection and the server.
+// Close ends the streams, the connections and the servers.
 func (s *Session) Close() error {
-	if s.server == nil {
-		return nil
+	for _, w := range s.watches {
+		w.cancel()
 	}
-	s.disconnect()
-	return s.server.Stop()
+	clear(s.watches)
+	var errs []error
+	for _, m := range s.members {
+		m.disconnect()
+		if m.down {
+			continue
+		}
+		// Those that stop last have no quorum: what a member without one does at its end is its own business.
+		if len(s.members) > 1 {
+			m.server.Kill()
+		} else {
+			errs = append(errs, m.server.Stop())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Run executes one directive and returns what is to be compared. An error is a
 // mistake of the script or a server that does not run.
 func (s *Session) Run(d *datadriven.TestData) (string, error) {
 	if d.Cmd == "server" {
-		if s.server != nil {
+		if s.member != nil {
 			return "", errors.New("server must be the first directive")
 		}
-		var flags []string
-		for _, a := range d.CmdArgs {
-			flags = append(flags, "--"+a.Key+"="+strings.Join(a.Vals, ","))
-		}
-		return "", s.start(flags)
+		return "", s.start(serverFlags(d.CmdArgs))
 	}
-	if s.server == nil {
+	if d.Cmd == "cluster" {
+		return "", s.startCluster(d)
+	}
+	if s.member == nil {
 		if err := s.start(nil); err != nil {
 			return "", err
 		}
+	}
+	if err := s.turnTo(d); err != nil {
+		return "", err
 	}
 	switch d.Cmd {
 	case "rangestream":
@@ -82,6 +98,12 @@ func (s *Session) Run(d *datadriven.TestData) (string, error) {
 		return s.raw(d)
 	case "restart":
 		return "", s.restart(d.HasArg("kill"))
+	case "launch":
+		return "", s.launch(d)
+	case "stop":
+		return "", s.stop(d.HasArg("kill"))
+	case "ended":
+		return s.ended(), nil
 	case "snapshot":
 		return s.snapshot()
 	case "http":
@@ -93,7 +115,8 @@ func (s *Session) Run(d *datadriven.TestData) (string, error) {
 func (s *Session) start(flags []string) error {
 	server, err := Start(s.cfg.Binary, s.cfg.TempDir+"/data", flags)
 	if server != nil && server.run != nil {
-		s.server = server
+		s.member = &member{server: server}
+		s.members = append(s.members, s.member)
 	}
 	if err != nil {
 		return err
@@ -101,38 +124,32 @@ func (s *Session) start(flags []string) error {
 	return s.connect()
 }
 
-func (s *Session) connect() error {
-	conn, err := grpc.NewClient("passthrough:///"+s.server.client,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageMax), grpc.MaxCallSendMsgSize(messageMax), grpc.WaitForReady(true)))
-	if err != nil {
-		return fmt.Errorf("connect: %w", err)
-	}
-	s.conn = conn
-	return nil
-}
-
-func (s *Session) disconnect() {
+func (s *Session) restart(kill bool) error {
 	for _, w := range s.watches {
 		w.cancel()
 	}
 	clear(s.watches)
-	if s.conn != nil {
-		s.conn.Close()
-	}
-}
-
-func (s *Session) restart(kill bool) error {
 	s.disconnect()
-	if kill {
-		s.server.Kill()
-	} else if err := s.server.Stop(); err != nil {
-		return err
+	if !s.down {
+		if err := s.stop(kill); err != nil {
+			return err
+		}
 	}
+	s.down = false
 	if err := s.server.Launch(); err != nil {
 		return err
 	}
 	return s.connect()
+}
+
+// stop ends a server. It can be restarted.
+func (s *Session) stop(kill bool) error {
+	s.down = true
+	if kill {
+		s.server.Kill()
+		return nil
+	}
+	return s.server.Stop()
 }
 
 // context gives one answer its time, and the metadata that d asks for.

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"sort"
 	"strings"
+	"time"
 
 	"github.com/cockroachdb/datadriven"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -31,24 +32,28 @@ func message[T any, P interface {
 }
 
 var calls = map[string]call{
-	"put":        {pb.KV_Put_FullMethodName, message[pb.PutRequest](), message[pb.PutResponse]()},
-	"range":      {pb.KV_Range_FullMethodName, message[pb.RangeRequest](), message[pb.RangeResponse]()},
-	"delete":     {pb.KV_DeleteRange_FullMethodName, message[pb.DeleteRangeRequest](), message[pb.DeleteRangeResponse]()},
-	"txn":        {pb.KV_Txn_FullMethodName, message[pb.TxnRequest](), message[pb.TxnResponse]()},
-	"compact":    {pb.KV_Compact_FullMethodName, message[pb.CompactionRequest](), message[pb.CompactionResponse]()},
-	"grant":      {pb.Lease_LeaseGrant_FullMethodName, message[pb.LeaseGrantRequest](), message[pb.LeaseGrantResponse]()},
-	"revoke":     {pb.Lease_LeaseRevoke_FullMethodName, message[pb.LeaseRevokeRequest](), message[pb.LeaseRevokeResponse]()},
-	"ttl":        {pb.Lease_LeaseTimeToLive_FullMethodName, message[pb.LeaseTimeToLiveRequest](), message[pb.LeaseTimeToLiveResponse]()},
-	"leases":     {pb.Lease_LeaseLeases_FullMethodName, message[pb.LeaseLeasesRequest](), message[pb.LeaseLeasesResponse]()},
-	"status":     {pb.Maintenance_Status_FullMethodName, message[pb.StatusRequest](), message[pb.StatusResponse]()},
-	"alarm":      {pb.Maintenance_Alarm_FullMethodName, message[pb.AlarmRequest](), message[pb.AlarmResponse]()},
-	"hash":       {pb.Maintenance_Hash_FullMethodName, message[pb.HashRequest](), message[pb.HashResponse]()},
-	"hashkv":     {pb.Maintenance_HashKV_FullMethodName, message[pb.HashKVRequest](), message[pb.HashKVResponse]()},
-	"defrag":     {pb.Maintenance_Defragment_FullMethodName, message[pb.DefragmentRequest](), message[pb.DefragmentResponse]()},
-	"moveleader": {pb.Maintenance_MoveLeader_FullMethodName, message[pb.MoveLeaderRequest](), message[pb.MoveLeaderResponse]()},
-	"downgrade":  {pb.Maintenance_Downgrade_FullMethodName, message[pb.DowngradeRequest](), message[pb.DowngradeResponse]()},
-	"members":    {pb.Cluster_MemberList_FullMethodName, message[pb.MemberListRequest](), message[pb.MemberListResponse]()},
-	"health":     {healthpb.Health_Check_FullMethodName, message[healthpb.HealthCheckRequest](), message[healthpb.HealthCheckResponse]()},
+	"put":            {pb.KV_Put_FullMethodName, message[pb.PutRequest](), message[pb.PutResponse]()},
+	"range":          {pb.KV_Range_FullMethodName, message[pb.RangeRequest](), message[pb.RangeResponse]()},
+	"delete":         {pb.KV_DeleteRange_FullMethodName, message[pb.DeleteRangeRequest](), message[pb.DeleteRangeResponse]()},
+	"txn":            {pb.KV_Txn_FullMethodName, message[pb.TxnRequest](), message[pb.TxnResponse]()},
+	"compact":        {pb.KV_Compact_FullMethodName, message[pb.CompactionRequest](), message[pb.CompactionResponse]()},
+	"grant":          {pb.Lease_LeaseGrant_FullMethodName, message[pb.LeaseGrantRequest](), message[pb.LeaseGrantResponse]()},
+	"revoke":         {pb.Lease_LeaseRevoke_FullMethodName, message[pb.LeaseRevokeRequest](), message[pb.LeaseRevokeResponse]()},
+	"ttl":            {pb.Lease_LeaseTimeToLive_FullMethodName, message[pb.LeaseTimeToLiveRequest](), message[pb.LeaseTimeToLiveResponse]()},
+	"leases":         {pb.Lease_LeaseLeases_FullMethodName, message[pb.LeaseLeasesRequest](), message[pb.LeaseLeasesResponse]()},
+	"status":         {pb.Maintenance_Status_FullMethodName, message[pb.StatusRequest](), message[pb.StatusResponse]()},
+	"alarm":          {pb.Maintenance_Alarm_FullMethodName, message[pb.AlarmRequest](), message[pb.AlarmResponse]()},
+	"hash":           {pb.Maintenance_Hash_FullMethodName, message[pb.HashRequest](), message[pb.HashResponse]()},
+	"hashkv":         {pb.Maintenance_HashKV_FullMethodName, message[pb.HashKVRequest](), message[pb.HashKVResponse]()},
+	"defrag":         {pb.Maintenance_Defragment_FullMethodName, message[pb.DefragmentRequest](), message[pb.DefragmentResponse]()},
+	"moveleader":     {pb.Maintenance_MoveLeader_FullMethodName, message[pb.MoveLeaderRequest](), message[pb.MoveLeaderResponse]()},
+	"downgrade":      {pb.Maintenance_Downgrade_FullMethodName, message[pb.DowngradeRequest](), message[pb.DowngradeResponse]()},
+	"members":        {pb.Cluster_MemberList_FullMethodName, message[pb.MemberListRequest](), message[pb.MemberListResponse]()},
+	"member-add":     {pb.Cluster_MemberAdd_FullMethodName, message[pb.MemberAddRequest](), message[pb.MemberAddResponse]()},
+	"member-remove":  {pb.Cluster_MemberRemove_FullMethodName, message[pb.MemberRemoveRequest](), message[pb.MemberRemoveResponse]()},
+	"member-update":  {pb.Cluster_MemberUpdate_FullMethodName, message[pb.MemberUpdateRequest](), message[pb.MemberUpdateResponse]()},
+	"member-promote": {pb.Cluster_MemberPromote_FullMethodName, message[pb.MemberPromoteRequest](), message[pb.MemberPromoteResponse]()},
+	"health":         {healthpb.Health_Check_FullMethodName, message[healthpb.HealthCheckRequest](), message[healthpb.HealthCheckResponse]()},
 }
 
 func (s *Session) unary(d *datadriven.TestData) (string, error) {
@@ -99,24 +104,37 @@ func (s *Session) invoke(d *datadriven.TestData, c call, text string, round int)
 	}
 	ctx, cancel := s.context(d)
 	defer cancel()
-	if err := s.conn.Invoke(ctx, c.method, req, resp); err != nil {
+	if add, ok := req.(*pb.MemberAddRequest); ok && d.HasArg("join") {
+		if err := s.prepareJoin(d, add); err != nil {
+			return "", false, err
+		}
+	}
+	err = s.conn.Invoke(ctx, c.method, req, resp)
+	for err != nil && d.HasArg("patiently") && ctx.Err() == nil {
+		time.Sleep(retryInterval)
+		err = s.conn.Invoke(ctx, c.method, req, resp)
+	}
+	if err != nil {
 		if d.HasArg("codes") {
 			return status.Code(err).String() + "\n", true, nil
 		}
 		return fault(err), true, nil
 	}
-	if grant, ok := resp.(*pb.LeaseGrantResponse); ok {
-		for _, a := range d.CmdArgs {
-			if a.Key == "as" && len(a.Vals) == 1 {
-				s.leases[a.Vals[0]] = grant.ID
-			}
+	if name, ok := option(d, "as"); ok {
+		switch r := resp.(type) {
+		case *pb.LeaseGrantResponse:
+			s.leases[name] = r.ID
+		case *pb.MemberAddResponse:
+			s.ids[name] = r.Member.ID
+		case *pb.MemberListResponse:
+			s.ids[name] = r.Header.MemberId
 		}
 	}
 	return s.printer().message("", resp), false, nil
 }
 
 func (s *Session) parse(text string, round int, req proto.Message) error {
-	full, err := expand(text, round, s.leases)
+	full, err := expand(text, round, s.leases, s.ids)
 	if err != nil {
 		return err
 	}
