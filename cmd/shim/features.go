@@ -20,7 +20,7 @@ type feature struct {
 
 // allFeatures are the gates of etcd 3.7.3.
 var allFeatures = []feature{
-	{"CompactHashCheck", "ALPHA", false, "there is no other member to compare with yet"},
+	{"CompactHashCheck", "ALPHA", false, ""},
 	{"FastLeaseKeepAlive", "BETA", true, ""},
 	{"InitialCorruptCheck", "ALPHA", false, ""},
 	{"LeaseCheckpoint", "ALPHA", false, ""},

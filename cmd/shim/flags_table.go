@@ -73,14 +73,14 @@ func clusterFlags() []flagDef {
 		{"initial-cluster-state", choice(func(c *Config) *string { return &c.ClusterState }, clusterNew, clusterExisting), "'new' for a new cluster, 'existing' to join one.", ""},
 		{"initial-cluster-token", text(func(c *Config) *string { return &c.InitialClusterToken }), "Keeps clusters with equal URLs apart.", ""},
 		{"advertise-client-urls", urls(func(c *Config) *[]url.URL { return &c.AdvertiseClientURLs }), "The URLs clients reach this member at.", ""},
-		{"strict-reconfig-check", boolean(func(c *Config) *bool { return &c.StrictReconfigCheck }), "Refuse changes of members that would cost the quorum.", noPeersYet},
+		{"strict-reconfig-check", boolean(func(c *Config) *bool { return &c.StrictReconfigCheck }), "Refuse changes of members that would cost the quorum.", ""},
 		{"pre-vote", boolean(func(c *Config) *bool { return &c.PreVote }), "Ask before an election whether it can be won.", ""},
 		{"auto-compaction-retention", text(func(c *Config) *string { return &c.AutoCompactionRetention }), "How much history automatic compaction keeps; 0: no automatic compaction.", ""},
 		{"auto-compaction-mode", text(func(c *Config) *string { return &c.AutoCompactionMode }), "'periodic': the retention is a time, in hours without a unit; 'revision': a number of revisions.", ""},
 		{"v2-deprecation", value(func(*Config) flag.Value {
 			return choicesValue{[]string{"write-only", "write-only-skip-check", "write-only-drop-data", "gone"}}
 		}), "The stage of the end of the v2 store.", "there is no v2 store"},
-		{"max-learners", integer(func(c *Config) *int { return &c.MaxLearners }), "The most learners in the cluster.", noPeersYet},
+		{"max-learners", integer(func(c *Config) *int { return &c.MaxLearners }), "The most learners in the cluster.", ""},
 	}
 }
 
@@ -178,8 +178,8 @@ func loggingFlags() []flagDef {
 func featureFlags() []flagDef {
 	return []flagDef{
 		{"watch-progress-notify-interval", duration(func(c *Config) *time.Duration { return &c.WatchProgressNotifyInterval }), "The time between two progress notifications to a watcher; 0: 10m.", ""},
-		{"corrupt-check-time", noDuration(0), "The time between two comparisons of the members' data.", "there is no other member to compare with yet"},
-		{"compact-hash-check-time", noDuration(time.Minute), "The time between two comparisons of the members' hashes.", "there is no other member to compare with yet"},
+		{"corrupt-check-time", noDuration(0), "The time between two comparisons of the members' data.", "hashes of all changes are compared every 5 s"},
+		{"compact-hash-check-time", noDuration(time.Minute), "The time between two comparisons of the members' hashes.", "hashes are compared every 5 s"},
 		{"compaction-batch-limit", noInt(0), "The most revisions removed in one step of a compaction.", "compaction runs in small steps between writes"},
 		{"compaction-sleep-interval", noDuration(0), "The pause between two steps of a compaction.", "compaction runs in small steps between writes"},
 		{"downgrade-check-time", noDuration(5 * time.Second), "The time between two checks of a downgrade.", "a single member has nothing to check"},
@@ -189,7 +189,7 @@ func featureFlags() []flagDef {
 
 func unsafeFlags() []flagDef {
 	return []flagDef{
-		{"force-new-cluster", boolean(func(c *Config) *bool { return &c.ForceNewCluster }), "Start as the only member of a cluster that had more.", noPeersYet},
+		{"force-new-cluster", boolean(func(c *Config) *bool { return &c.ForceNewCluster }), "Start as the only member of a cluster that had more.", ""},
 		{"unsafe-no-fsync", noBool(false), "Do not wait for the disk.", "what is acknowledged is always on the disk"},
 	}
 }

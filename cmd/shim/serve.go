@@ -111,6 +111,10 @@ func (m *member) open(ctx context.Context, l *listeners) error {
 		Quota:                  compact.Quota(c.QuotaBackendBytes),
 		MaxRequestBytes:        int(c.MaxRequestBytes),
 		SnapshotCatchupEntries: c.SnapshotCatchUpCount,
+		LaxReconfiguration:     !c.StrictReconfigCheck,
+		LearnersMax:            c.MaxLearners,
+		ForceNewCluster:        c.ForceNewCluster,
+		FetchMembers:           fetchMembers(l),
 		OnApply: func(v *mvcc.View, events []mvcc.Event) {
 			late.append(v, events)
 			m.resources.Apply(v, events)
@@ -173,6 +177,8 @@ func (m *member) run(stop context.Context, listeners *listeners) error {
 	case <-stop.Done():
 		m.log.Info("received signal; shutting down")
 		m.handOver()
+	case <-m.store.Removed():
+		logRemoved(m.log)
 	case err = <-m.peerFailed:
 	case err = <-m.front.Err():
 		err = fmt.Errorf("listener failed: %w", err)

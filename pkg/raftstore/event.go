@@ -122,6 +122,16 @@ func (e MembersChanged) String() string {
 	return "membership change " + e.Change
 }
 
+// ClusterForced: this member goes on without the others, by --force-new-cluster.
+type ClusterForced struct {
+	Removed int
+	Index   uint64 // the last entry of the log
+}
+
+func (e ClusterForced) String() string {
+	return fmt.Sprintf("forced a new cluster: %d other members removed at entry %d", e.Removed, e.Index)
+}
+
 // SelfRemoved: this member was removed from the cluster; see Store.Removed.
 type SelfRemoved struct{}
 

@@ -52,6 +52,7 @@ type opening struct {
 	conf    *raftpb.ConfState // of content
 	replay  *replay
 	boot    []membership.Member // of a new data dir
+	running []membership.Member // of the cluster that is joined
 }
 
 func (o *opening) open(cfg Config) (*Store, error) {
@@ -92,7 +93,8 @@ func newStore(cfg Config) *Store {
 	s.lead.Store(&leadership{})
 	s.clock.Store(cfg.Now().UnixNano())
 	s.apply = newApplier(s)
-	s.ticker = &ticker{s: s}
+	now := cfg.Now()
+	s.ticker = &ticker{s: s, checkpointed: now, versioned: now}
 	s.reads = &readIndexes{s: s}
 	s.peers = nobody{}
 	s.hashCheck.s = s
@@ -302,7 +304,7 @@ func noSegments(filesystem vfs.FS, dir string) (bool, error) {
 func (o *opening) bootstrap() error {
 	cfg := &o.s.cfg
 	if cfg.ClusterState == "existing" {
-		return errors.New("joining an existing cluster is not there yet: --initial-cluster-state has to be new for an empty data dir")
+		return o.join()
 	}
 	start, err := membership.Bootstrap(context.Background(), membership.Flags{Name: cfg.Name,
 		InitialCluster: cfg.InitialCluster, Token: cfg.ClusterToken, PeerURLs: cfg.PeerURLs})
@@ -324,6 +326,12 @@ func (o *opening) catchUp() (*raftLog, uint64, error) {
 	if commit > last {
 		return nil, 0, &CorruptError{File: walDir(s.cfg.DataDir), Offset: -1,
 			Reason: fmt.Sprintf("the log ends at entry %d, though entries up to %d are committed", last, commit)}
+	}
+	if s.cfg.ForceNewCluster {
+		var err error
+		if commit, err = o.forceNewCluster(commit); err != nil {
+			return nil, 0, err
+		}
 	}
 	for _, l := range a.state.Publish().Leases() {
 		s.leases.granted(l.ID, l.TTL, l.Remaining, s.cfg.Now())
@@ -414,6 +422,10 @@ func (o *opening) connect() error {
 		return fmt.Errorf("connect to the other members: %w", err)
 	}
 	s.peers = peers
+	if len(s.Members()) == 0 { // joining: the membership comes with the log, from one of these
+		s.peers.SetPeers(peersOf(o.running))
+		return nil
+	}
 	s.setPeers()
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/kubeshim/shim/pkg/raftstore/membership"
 	"github.com/kubeshim/shim/pkg/raftstore/transport"
 )
 
@@ -198,13 +199,14 @@ func (h peerHandler) Versions() []byte {
 }
 
 // setPeers tells the transport who the members are.
-func (s *Store) setPeers() {
-	members := s.Members()
+func (s *Store) setPeers() { s.peers.SetPeers(peersOf(s.Members())) }
+
+func peersOf(members []membership.Member) []transport.Peer {
 	peers := make([]transport.Peer, 0, len(members))
 	for _, m := range members {
 		peers = append(peers, transport.Peer{ID: uint64(m.ID), URLs: m.PeerURLs})
 	}
-	s.peers.SetPeers(peers)
+	return peers
 }
 
 // connectedToQuorumSince: more than half of the voters, this one included, were reachable all the time since then.

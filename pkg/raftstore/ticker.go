@@ -19,8 +19,6 @@ type ticker struct {
 
 // run is the event loop.
 func (k *ticker) run() {
-	now := k.s.cfg.Now()
-	k.checkpointed, k.versioned = now, now
 	ticks, pace := k.s.cfg.Ticks, func() {}
 	if ticks == nil {
 		interval := k.interval()
