@@ -105,6 +105,22 @@
 // it was decided in, and counts in that term only. Remaining times go to the log for leases that nobody renewed for
 // Config.LeaseCheckpointInterval, and for all at a graceful stop.
 //
+// # Members
+//
+//	reconfigure.go  AddMember, RemoveMember, UpdateMember, PromoteMember: a configuration change each. The checks before it are package
+//	                membership's; whether it is valid is decided again when it is applied, on all members alike. Its caller is answered
+//	                by the node, behind the messages that tell raft of it: raft drops a change while one before is not applied.
+//	calls.go        what members ask each other: promotion and leases go to the leader, over again for the time of a request
+//	removal.go      a member that was removed ends a second later, and its data dir does not open again
+//	forcenew.go     --force-new-cluster: changes that are committed by decree, before anything starts
+//	join.go         a member of a running cluster takes its identity from the others, its membership from the log or a snapshot
+//
+// # Corruption
+//
+// Each member keeps the rolling hash at every hashInterval entries and at compactions (hashring.go). The leader compares them each
+// hashCheckInterval (a goroutine per comparison, one at a time); members outside of the majority get the CORRUPT alarm, without a majority member 0 does
+// (corruption.go). Then all members refuse writes, as etcd's do, and one that is named shows no keys, either.
+//
 // # Limits
 //
 // The members are those of the bootstrap: nothing here proposes a configuration change, and a member cannot join a running cluster.
