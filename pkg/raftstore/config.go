@@ -77,6 +77,8 @@ type Config struct {
 	FS vfs.FS
 	// DBPath is the bbolt file, always a real one. Default DataDir/member/snap/db; tests that keep the WAL in memory set it.
 	DBPath string
+	// dbFS is the file system around that file, always the real one; tests look at what is done to it. Default vfs.OS.
+	dbFS vfs.FS
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 	// Ticks replaces the ticker of TickInterval. Default a real ticker.
@@ -115,6 +117,9 @@ func (c *Config) EnsureDefaults() {
 	}
 	if c.FS == nil {
 		c.FS = vfs.OS
+	}
+	if c.dbFS == nil {
+		c.dbFS = vfs.OS
 	}
 	if c.DBPath == "" {
 		c.DBPath = filepath.Join(c.DataDir, "member", "snap", "db")

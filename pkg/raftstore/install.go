@@ -7,8 +7,8 @@ import (
 	"io"
 	"io/fs"
 	"math"
-	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -19,6 +19,7 @@ import (
 	"github.com/kubeshim/shim/pkg/raftstore/backend"
 	"github.com/kubeshim/shim/pkg/raftstore/membership"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+	"github.com/kubeshim/shim/pkg/raftstore/vfs"
 	"github.com/kubeshim/shim/pkg/raftstore/wal"
 )
 
@@ -74,12 +75,12 @@ func (s *Store) receiveSnapshot(ctx context.Context, m *raftpb.Message, size int
 	}
 	in.cluster = membership.NewCluster(types.ID(s.id.cluster), in.cluster.Members(), in.cluster.Removed())
 	if ctx.Err() != nil {
-		_ = os.Remove(in.path)
+		_ = s.cfg.dbFS.Remove(in.path)
 		return ctx.Err()
 	}
 	err := s.offer(in)
 	if errors.Is(err, errSnapshotDeclined) {
-		_ = os.Remove(in.path)
+		_ = s.cfg.dbFS.Remove(in.path)
 	}
 	return err
 }
@@ -99,11 +100,12 @@ func (s *Store) offer(in *install) error {
 func (in *install) store(cfg *Config, size int64, r io.Reader) (err error) {
 	temp := cfg.DBPath + installTemp
 	defer func() {
-		if err != nil {
-			_ = os.Remove(temp)
+		if err != nil { // one of them is there, at most
+			_ = cfg.dbFS.Remove(temp)
+			_ = cfg.dbFS.Remove(in.path)
 		}
 	}()
-	if err := writeFile(temp, size, r); err != nil {
+	if err := writeFile(cfg.dbFS, temp, size, r); err != nil {
 		return err
 	}
 	db, err := backend.Open(temp, backend.Options{ReadOnly: true})
@@ -117,10 +119,10 @@ func (in *install) store(cfg *Config, size int64, r io.Reader) (err error) {
 	if content.Index != in.at.index || content.Term != in.at.term {
 		return fmt.Errorf("it holds the state at index %d, term %d", content.Index, content.Term)
 	}
-	if err := os.Rename(temp, in.path); err != nil {
+	if err := cfg.dbFS.Rename(temp, in.path); err != nil {
 		return err
 	}
-	return backend.SyncDir(filepath.Dir(in.path))
+	return cfg.dbFS.SyncDir(filepath.Dir(in.path))
 }
 
 func (in *install) load(cfg *Config, db *backend.DB) (content backend.Content, err error) {
@@ -132,12 +134,12 @@ func (in *install) load(cfg *Config, db *backend.DB) (content backend.Content, e
 	return content, nil
 }
 
-func writeFile(path string, size int64, r io.Reader) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+func writeFile(files vfs.FS, path string, size int64, r io.Reader) error {
+	f, err := files.Create(path)
 	if err != nil {
 		return err
 	}
-	n, err := io.Copy(f, r)
+	n, err := io.Copy(io.NewOffsetWriter(f, 0), r)
 	if err == nil && n != size {
 		err = fmt.Errorf("%d bytes came, not %d", n, size)
 	}
@@ -247,27 +249,36 @@ func (a *applier) install(in *install) {
 
 // finishInstall does what a crash kept an install from doing, before anything is read.
 func finishInstall(cfg *Config) error {
-	if err := os.Remove(cfg.DBPath + installTemp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	dir, prefix := filepath.Dir(cfg.DBPath), filepath.Base(cfg.DBPath)+installPrefix
+	names, err := cfg.dbFS.List(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
 		return err
 	}
-	files, err := filepath.Glob(cfg.DBPath + installPrefix + "*")
-	if err != nil || len(files) == 0 {
+	if err := cfg.dbFS.Remove(cfg.DBPath + installTemp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, prefix) })
+	if len(names) == 0 {
+		return nil
 	}
 	r := newReplay(mark{})
 	if err := wal.Scan(cfg.FS, walDir(cfg.DataDir), r.record); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	for _, file := range files {
-		index, err := strconv.ParseUint(strings.TrimPrefix(file, cfg.DBPath+installPrefix), 16, 64)
+	for _, name := range names {
+		file := filepath.Join(dir, name)
+		index, err := strconv.ParseUint(strings.TrimPrefix(name, prefix), 16, 64)
 		if err == nil && index == r.installed && r.mark.index < index {
-			err = os.Rename(file, cfg.DBPath)
+			err = cfg.dbFS.Rename(file, cfg.DBPath)
 		} else {
-			err = os.Remove(file)
+			err = cfg.dbFS.Remove(file)
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return backend.SyncDir(filepath.Dir(cfg.DBPath))
+	return cfg.dbFS.SyncDir(dir)
 }

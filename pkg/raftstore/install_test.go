@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -13,7 +12,6 @@ import (
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
-	"github.com/kubeshim/shim/pkg/raftstore/vfs"
 )
 
 // fallBehind stops a follower and lets the others write so much that it will need a snapshot.
@@ -132,88 +130,6 @@ func TestSnapshotUnderLoad(t *testing.T) {
 		writer.Wait()
 		c.converge()
 	}
-}
-
-// TestInstallCrashes: whatever file operation of an install a crash follows, the member starts with the old or the new state, and
-// catches up.
-func TestInstallCrashes(t *testing.T) {
-	c := newCluster(t, 3, fewEntries)
-	i := fallBehind(t, c)
-	h := c.members[i]
-	var images []*harness
-	var mu sync.Mutex
-	armed := false
-	mem := h.fs.(*vfs.Mem)
-	capture := func() {
-		for _, keep := range []func(vfs.Unsynced) bool{vfs.LoseAll, vfs.KeepAll} {
-			image := newHarness(t)
-			image.adjust = func(cfg *Config) { h.adjust(cfg); cfg.Connect = newNetwork(t).connect }
-			image.fs = mem.Crash(keep)
-			files, err := filepath.Glob(h.db + "*")
-			if err != nil {
-				t.Error(err)
-			}
-			for _, file := range files {
-				b, err := os.ReadFile(file)
-				if err == nil {
-					err = os.WriteFile(image.db+strings.TrimPrefix(file, h.db), b, 0o600)
-				}
-				if err != nil {
-					t.Error(err)
-				}
-			}
-			images = append(images, image)
-		}
-	}
-	h.fs = vfs.Hooked(mem, vfs.Hooks{Before: func(op vfs.Op) error {
-		mu.Lock()
-		defer mu.Unlock()
-		files, _ := filepath.Glob(h.db + installPrefix + "*")
-		armed = armed || len(files) > 0
-		if armed && len(images) < 60 {
-			capture()
-		}
-		return nil
-	}})
-	c.start(i)
-	await(t, "a snapshot", func() bool { return h.saw("installed a snapshot") })
-	mu.Lock()
-	taken := images
-	armed, images = false, make([]*harness, 60)
-	mu.Unlock()
-	if len(taken) < 6 {
-		t.Errorf("%d images were taken", len(taken))
-	}
-	old, new := 0, 0
-	for n, image := range taken {
-		s, err := Open(image.config())
-		if err != nil {
-			t.Errorf("image %d: %v", n, err)
-			continue
-		}
-		switch rev := s.View().Revision(); {
-		case rev == 21:
-			old++
-		case rev >= 121:
-			new++
-		default:
-			t.Errorf("image %d starts at revision %d", n, rev)
-		}
-		if err := s.halt(); err != nil {
-			t.Error(err)
-		}
-		left, err := filepath.Glob(image.db + installPrefix + "*")
-		if err != nil || len(left) > 0 {
-			t.Errorf("image %d keeps %q, %v", n, left, err)
-		}
-		if err := check(image.fs, image.dir, image.db, func(f Finding) { t.Errorf("image %d: %v", n, f) }); err != nil {
-			t.Errorf("image %d: %v", n, err)
-		}
-	}
-	if old == 0 || new == 0 {
-		t.Errorf("%d images with the old state, %d with the new one", old, new)
-	}
-	c.converge()
 }
 
 // TestSnapshotBroken: a snapshot that ends early, or that is of something else, changes nothing.

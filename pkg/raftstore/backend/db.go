@@ -14,6 +14,8 @@ import (
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/kubeshim/shim/pkg/raftstore/vfs"
 )
 
 const (
@@ -25,7 +27,6 @@ const (
 	// lockTimeout bounds the wait for a file that another process has open.
 	lockTimeout = time.Second
 	fileMode    = 0o600
-	dirMode     = 0o700
 	tempSuffix  = ".tmp"
 	// copyTxBytes bounds the memory that a defragmentation takes.
 	copyTxBytes = 16 << 20
@@ -43,6 +44,8 @@ type DB struct {
 
 // Options of a DB. The zero value is the default.
 type Options struct {
+	// FS makes the directory, and renames and removes files. Default vfs.OS.
+	FS vfs.FS
 	// OpenFile opens files for bbolt. Default os.OpenFile.
 	OpenFile func(name string, flag int, mode os.FileMode) (*os.File, error)
 	// ReadOnly opens a file that is there and changes nothing.
@@ -71,6 +74,9 @@ func (e *CorruptError) Error() string {
 
 // Open opens the file, or makes it with all buckets.
 func Open(path string, o Options) (db *DB, err error) {
+	if o.FS == nil {
+		o.FS = vfs.OS
+	}
 	if o.OpenFile == nil {
 		o.OpenFile = os.OpenFile
 	}
@@ -84,10 +90,10 @@ func Open(path string, o Options) (db *DB, err error) {
 	if o.ReadOnly {
 		return db.openReadOnly()
 	}
-	if err := os.MkdirAll(filepath.Dir(path), dirMode); err != nil {
+	if err := o.FS.MkdirAll(filepath.Dir(path)); err != nil {
 		return nil, fmt.Errorf("make directory of the database: %w", err)
 	}
-	if err := os.Remove(path + tempSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := o.FS.Remove(path + tempSuffix); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("remove leftover of a defragmentation: %w", err)
 	}
 	defer db.guard(debug.SetPanicOnFault(true), &err)
@@ -119,10 +125,10 @@ func (db *DB) create() error {
 	if err := errors.Join(createBuckets(h), h.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(temp, db.path); err != nil {
+	if err := db.opts.FS.Rename(temp, db.path); err != nil {
 		return err
 	}
-	return errors.Join(syncDir(filepath.Dir(db.path)), syncDir(filepath.Dir(filepath.Dir(db.path))))
+	return db.opts.FS.SyncDir(filepath.Dir(db.path))
 }
 
 func (db *DB) openReadOnly() (_ *DB, err error) {

@@ -1,8 +1,9 @@
 package backend
 
 import (
+	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"runtime/debug"
 
@@ -17,11 +18,11 @@ func (db *DB) Defragment() (err error) {
 	defer db.guard(debug.SetPanicOnFault(true), &err)
 	temp := db.path + tempSuffix
 	if err := db.copyTo(temp); err != nil {
-		os.Remove(temp)
+		_ = db.opts.FS.Remove(temp)
 		return fmt.Errorf("copy the database: %w", err)
 	}
 	if err := db.Replace(temp); err != nil {
-		os.Remove(temp)
+		_ = db.opts.FS.Remove(temp)
 		return err
 	}
 	return nil
@@ -31,10 +32,10 @@ func (db *DB) Defragment() (err error) {
 // the old or the new file.
 func (db *DB) Replace(file string) (err error) {
 	defer db.guard(debug.SetPanicOnFault(true), &err)
-	if err := os.Rename(file, db.path); err != nil {
+	if err := db.opts.FS.Rename(file, db.path); err != nil {
 		return fmt.Errorf("replace the database: %w", err)
 	}
-	if err := syncDir(filepath.Dir(db.path)); err != nil {
+	if err := db.opts.FS.SyncDir(filepath.Dir(db.path)); err != nil {
 		return fmt.Errorf("sync directory of the database: %w", err)
 	}
 	h, err := db.open(db.path)
@@ -52,7 +53,7 @@ func (db *DB) Replace(file string) (err error) {
 }
 
 func (db *DB) copyTo(path string) error {
-	if err := os.Remove(path); err != nil && !os.IsNotExist(err) {
+	if err := db.opts.FS.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	dst, err := bbolt.Open(path, fileMode, &bbolt.Options{OpenFile: db.opts.OpenFile, FreelistType: bbolt.FreelistMapType, PageSize: db.opts.PageBytes, NoSync: true})
@@ -68,16 +69,4 @@ func (db *DB) copyTo(path string) error {
 		return err
 	}
 	return dst.Close()
-}
-
-// SyncDir makes the names of files in a directory durable.
-func SyncDir(dir string) error { return syncDir(dir) }
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
