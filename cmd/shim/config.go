@@ -24,6 +24,7 @@ const (
 	clientURLDefault          = "http://localhost:2379"
 	snapshotCountDefault      = 10000
 	warningUnaryDefault       = 300 * time.Millisecond
+	compactHashCheckDefault   = time.Minute
 	clusterNew                = "new"
 	clusterExisting           = "existing"
 	metricsExtensive          = "extensive"
@@ -90,6 +91,9 @@ type Config struct {
 	MaxLearners         int  `json:"max-learners"`
 	ForceNewCluster     bool `json:"force-new-cluster"`
 
+	CorruptCheckTime     time.Duration `json:"corrupt-check-time"` // 0: never
+	CompactHashCheckTime time.Duration `json:"compact-hash-check-time"`
+
 	AutoCompactionMode      string `json:"auto-compaction-mode"`
 	AutoCompactionRetention string `json:"auto-compaction-retention"`
 
@@ -146,6 +150,7 @@ func DefaultConfig() *Config {
 		InitialElectionTickAdvance:  true,
 		StrictReconfigCheck:         true,
 		MaxLearners:                 membership.LearnersMaxDefault,
+		CompactHashCheckTime:        compactHashCheckDefault,
 		AutoCompactionMode:          string(compact.ModePeriodic),
 		AutoCompactionRetention:     "0",
 		CORS:                        []string{"*"},
@@ -246,6 +251,8 @@ func (c *Config) validateTimes() error {
 		return fmt.Errorf("--election-timeout[%vms] should be at least as 5 times as --heartbeat-interval[%vms]", c.ElectionMs, c.TickMs)
 	case c.ElectionMs > electionMillisecondsLimit:
 		return fmt.Errorf("--election-timeout[%vms] is too long, and should be set less than %vms", c.ElectionMs, electionMillisecondsLimit)
+	case c.CompactHashCheckTime <= 0:
+		return fmt.Errorf("--compact-hash-check-time must be >0 (set to %v)", c.CompactHashCheckTime)
 	}
 	return nil
 }

@@ -99,6 +99,7 @@ func TestValidateReportsEverything(t *testing.T) {
 		"--listen-peer-urls=http://example.com:1 --logger=capnslog --log-level=loud":           {"expected IP in URL for binding (http://example.com:1)", `unknown logger option "capnslog"`, `unrecognized level: "loud"`},
 		"--heartbeat-interval=0 --auto-compaction-mode=x --log-format=xml":                     {"--heartbeat-interval must be >0 (set to 0ms)", `unknown auto-compaction-mode "x"`, "unknown log format: xml, supported values json, console"},
 		"--election-timeout=100":                                                               {"--election-timeout[100ms] should be at least as 5 times as --heartbeat-interval[100ms]"},
+		"--compact-hash-check-time=0":                                                          {"--compact-hash-check-time must be >0 (set to 0s)"},
 		"--election-timeout=60000":                                                             {"--election-timeout[60000ms] is too long, and should be set less than 50000ms"},
 		"--tls-min-version=TLS1.3 --cipher-suites=TLS_RSA_WITH_AES_128_CBC_SHA":                {"cipher suites cannot be configured when only TLS1.3 is enabled"},
 		"--tls-min-version=TLS1.3 --tls-max-version=TLS1.2":                                    {"min version (TLS1.3) is greater than max version (TLS1.2)"},

@@ -26,7 +26,7 @@ var allFeatures = []feature{
 	{"LeaseCheckpoint", "ALPHA", false, ""},
 	{"LeaseCheckpointPersist", "ALPHA", false, ""},
 	{"PriorityRequest", "ALPHA", false, "requests are applied in the order of the log"},
-	{"SetMemberLocalAddr", "ALPHA", false, "there is no other member to connect to yet"},
+	{"SetMemberLocalAddr", "ALPHA", false, "connections to other members leave from any address"},
 	{"StopGRPCServiceOnDefrag", "ALPHA", false, "defragmentation does not stop anything"},
 	{"TxnModeWriteWithSharedBuffer", "BETA", true, ""},
 }

@@ -178,8 +178,8 @@ func loggingFlags() []flagDef {
 func featureFlags() []flagDef {
 	return []flagDef{
 		{"watch-progress-notify-interval", duration(func(c *Config) *time.Duration { return &c.WatchProgressNotifyInterval }), "The time between two progress notifications to a watcher; 0: 10m.", ""},
-		{"corrupt-check-time", noDuration(0), "The time between two comparisons of the members' data.", "hashes of all changes are compared every 5 s"},
-		{"compact-hash-check-time", noDuration(time.Minute), "The time between two comparisons of the members' hashes.", "hashes are compared every 5 s"},
+		{"corrupt-check-time", duration(func(c *Config) *time.Duration { return &c.CorruptCheckTime }), "The time between two comparisons of all the members hold; 0: never. Hashes of what they did are compared always.", ""},
+		{"compact-hash-check-time", duration(func(c *Config) *time.Duration { return &c.CompactHashCheckTime }), "With the feature gate CompactHashCheck: how often to compare all the members hold, if there was a compaction.", ""},
 		{"compaction-batch-limit", noInt(0), "The most revisions removed in one step of a compaction.", "compaction runs in small steps between writes"},
 		{"compaction-sleep-interval", noDuration(0), "The pause between two steps of a compaction.", "compaction runs in small steps between writes"},
 		{"downgrade-check-time", noDuration(5 * time.Second), "The time between two checks of a downgrade.", "a single member has nothing to check"},

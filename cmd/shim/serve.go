@@ -114,6 +114,8 @@ func (m *member) open(ctx context.Context, l *listeners) error {
 		LaxReconfiguration:     !c.StrictReconfigCheck,
 		LearnersMax:            c.MaxLearners,
 		ForceNewCluster:        c.ForceNewCluster,
+		CorruptCheckInterval:   c.CorruptCheckTime,
+		InitialCorruptCheck:    c.Gates.enabled(*lookupFeature("InitialCorruptCheck")),
 		FetchMembers:           fetchMembers(l),
 		OnApply: func(v *mvcc.View, events []mvcc.Event) {
 			late.append(v, events)
@@ -125,6 +127,9 @@ func (m *member) open(ctx context.Context, l *listeners) error {
 		NoPreVote:     !c.PreVote,
 		NoTickAdvance: !c.InitialElectionTickAdvance,
 		Connect:       m.connect(l, cluster),
+	}
+	if c.Gates.enabled(*lookupFeature("CompactHashCheck")) {
+		cfg.CompactCheckInterval = c.CompactHashCheckTime
 	}
 	if c.SnapshotCount != snapshotCountDefault {
 		cfg.Checkpoints.Entries = c.SnapshotCount

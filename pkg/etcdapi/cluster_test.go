@@ -53,12 +53,24 @@ func TestCorruptMemberAnswersNoReads(t *testing.T) {
 	if _, err := kv.Range(ctx, &pb.RangeRequest{Key: []byte("a")}); err != nil {
 		t.Errorf("read while another member is corrupt: %v", err)
 	}
+	open, err := pb.NewWatchClient(cc).Watch(ctx)
+	if err == nil {
+		err = open.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte("a")}}})
+	}
+	if err == nil {
+		_, err = open.Recv()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	alarm.MemberID--
 	mustOf[*pb.AlarmResponse](t)(maintenance.Alarm(ctx, alarm))
 	for _, serializable := range []bool{false, true} {
 		_, err := kv.Range(ctx, &pb.RangeRequest{Key: []byte("a"), Serializable: serializable})
 		wantStatus(t, "read", err, rpctypes.ErrGRPCCorrupt)
 	}
+	_, err = open.Recv()
+	wantStatus(t, "a watch that was open", err, rpctypes.ErrGRPCCorrupt)
 	watch, err := pb.NewWatchClient(cc).Watch(ctx)
 	if err == nil {
 		_, err = watch.Recv()

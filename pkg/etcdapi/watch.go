@@ -46,11 +46,15 @@ func (s *Server) watch(_ any, stream grpc.ServerStream) error {
 	}()
 	stop := watchTicks(ws, s.watchProgressInterval())
 	defer stop()
+	sound := s.store.Sound()
+	defer context.AfterFunc(sound, ws.Close)()
 
 	err := s.sendWatch(ctx, stream, ws)
 	switch {
 	case errors.Is(err, watchcache.ErrStopped):
 		return rpctypes.ErrGRPCStopped
+	case sound.Err() != nil:
+		return toGRPC(context.Cause(sound))
 	case errors.Is(err, watchcache.ErrClosed):
 		err = <-received
 	}

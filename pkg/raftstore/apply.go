@@ -36,6 +36,7 @@ type applier struct {
 	compacting     bool
 	compacted      mvcc.Revision // removal up to here is complete
 	compactWaiters []compactWaiter
+	alarmed        bool // alarms have changed since the last publish
 
 	ids     []uint64
 	waiting []*waiter
@@ -175,6 +176,10 @@ func (a *applier) publish(events []mvcc.Event) {
 	a.s.applied.Store(view.Index())
 	a.s.reads.applied(view.Index())
 	a.s.metrics.published(view)
+	if a.alarmed {
+		a.alarmed = false
+		a.s.lookAtAlarms(view)
+	}
 	a.s.cfg.OnApply(view, events)
 }
 
@@ -246,6 +251,7 @@ func (a *applier) sideEffects(r *pb.InternalRaftRequest, res mvcc.Result) {
 		a.compacting = true
 		poke(a.wake)
 	case r.Alarm != nil && r.Alarm.GetAction() != pb.AlarmRequest_GET:
+		a.alarmed = true
 		if res, ok := res.Response.(*mvcc.AlarmResult); ok {
 			for _, m := range res.Alarms {
 				a.s.cfg.OnEvent(AlarmChanged{Alarm: m.GetAlarm().String(), Member: types.ID(m.GetMemberID()),

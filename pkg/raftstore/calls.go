@@ -18,6 +18,7 @@ const (
 	callLeaseLeft  = "lease.left"  // pb.LeaseTimeToLiveRequest -> pb.LeaseTimeToLiveResponse
 	callPromote    = "promote"     // ID as a little endian u64 -> JSON of the members
 	callHashes     = "hashes"      // nothing -> see encodeHashes
+	callRows       = "rows"        // see rowsRequest -> see rowsHash
 )
 
 // callErrors are the verdicts that a call carries from one member to the other: the caller gets the value back. All other errors say
@@ -41,6 +42,8 @@ func (s *Store) answer(ctx context.Context, name string, request []byte) (answer
 		answer, err = s.answerPromote(ctx, request)
 	case callHashes:
 		answer = encodeHashes(s.hashes.above(0))
+	case callRows:
+		answer, err = s.answerRows(ctx, request)
 	default:
 		return nil, status.Errorf(codes.Unimplemented, "unknown call %q", name)
 	}

@@ -24,8 +24,10 @@ type network struct {
 	t  testing.TB
 	mu sync.Mutex
 	// drop decides about each message; nil: none is lost.
-	drop  func(m *raftpb.Message) bool
-	ports map[uint64]*port
+	drop func(m *raftpb.Message) bool
+	// tamper changes a message on its way; nil: none is.
+	tamper func(m *raftpb.Message)
+	ports  map[uint64]*port
 }
 
 // port is Peers of one member.
@@ -77,6 +79,23 @@ func (n *network) isolate(id uint64) {
 
 func (n *network) heal() { n.setDrop(nil) }
 
+func (n *network) setTamper(tamper func(m *raftpb.Message)) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.tamper = tamper
+}
+
+// copy is what of a message arrives.
+func (n *network) copy(m *raftpb.Message) *raftpb.Message {
+	m = proto.Clone(m).(*raftpb.Message)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.tamper != nil {
+		n.tamper(m)
+	}
+	return m
+}
+
 func (n *network) drops(m *raftpb.Message) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -90,7 +109,7 @@ func (p *port) Send(messages []*raftpb.Message) {
 		}
 		w := p.wire(m.GetTo())
 		w.mu.Lock()
-		w.queue = append(w.queue, proto.Clone(m).(*raftpb.Message))
+		w.queue = append(w.queue, p.n.copy(m))
 		w.mu.Unlock()
 		poke(w.wake)
 	}
@@ -162,12 +181,17 @@ func (p *port) sendSnapshot(m *raftpb.Message, open func(context.Context) (io.Re
 	return other.handler.ReceiveSnapshot(ctx, proto.Clone(m).(*raftpb.Message), size, r)
 }
 
-func (p *port) SetPeers([]transport.Peer)    {}
-func (p *port) ActiveSince(uint64) time.Time { return p.since }
-func (p *port) Close()                       { p.cancel(); p.wg.Wait() }
+func (p *port) SetPeers([]transport.Peer) {}
+func (p *port) ActiveSince(id uint64) time.Time {
+	if other := p.n.port(id); other == nil || other.ctx.Err() != nil {
+		return time.Time{}
+	}
+	return p.since
+}
+func (p *port) Close() { p.cancel(); p.wg.Wait() }
 func (p *port) Call(ctx context.Context, to uint64, name string, request []byte) ([]byte, error) {
 	other := p.n.port(to)
-	if other == nil {
+	if other == nil || other.ctx.Err() != nil {
 		return nil, errors.New("unreachable")
 	}
 	return other.handler.Call(ctx, p.id, name, request)

@@ -25,7 +25,7 @@ type Config struct {
 	InitialCluster string
 	// ClusterToken separates clusters with equal URLs; part of the IDs. Default "etcd-cluster".
 	ClusterToken string
-	// ClusterState is "new" (default) or "existing"; existing is not there yet for a new data dir.
+	// ClusterState is "new" (default), or "existing" for a member that joins a cluster that runs.
 	ClusterState string
 	// PeerURLs are the advertised peer URLs of this member. Default http://localhost:2380.
 	PeerURLs []string
@@ -47,6 +47,14 @@ type Config struct {
 	LaxReconfiguration bool
 	// LearnersMax is the most learners in the cluster (--max-learners). Default 1.
 	LearnersMax int
+	// CorruptCheckInterval is how often the leader compares the rows of all members (--corrupt-check-time), beside the rolling hashes, which
+	// it compares always. It costs each member a walk over all it holds. Default never.
+	CorruptCheckInterval time.Duration
+	// CompactCheckInterval is how often it looks for a compaction since the last such comparison, and then makes one
+	// (--compact-hash-check-time). Default never.
+	CompactCheckInterval time.Duration
+	// InitialCorruptCheck refuses to open a data dir whose rows differ from those of the other members (the feature gate of that name).
+	InitialCorruptCheck bool
 	// MaxRequestBytes bounds one log entry. Default 1.5 MiB.
 	MaxRequestBytes int
 	// SnapshotCatchupEntries are kept in memory for slow members once there is another member. Default 5,000.
@@ -157,6 +165,9 @@ func (c *Config) Validate() error {
 	}
 	if err := c.Checkpoints.Validate(); err != nil {
 		errs = append(errs, err)
+	}
+	if c.CorruptCheckInterval < 0 || c.CompactCheckInterval < 0 {
+		errs = append(errs, errors.New("interval of the comparison of members is negative"))
 	}
 	if c.LeaseCheckpointInterval < 0 {
 		errs = append(errs, errors.New("lease checkpoint interval is negative"))

@@ -1,12 +1,20 @@
 package raftstore
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/kubeshim/shim/pkg/raftstore/membership"
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
 // TestJudgeHashes: rings are written as index:hash pairs, one per member from 1 on, - for one that does not answer.
@@ -112,7 +120,7 @@ func TestCorruptMemberIsAlarmed(t *testing.T) {
 		wrong[0].hash++
 		return encodeHashes(wrong), nil
 	}
-	s.hashCheck.compare(context.Background())
+	s.comparison.compareHashes(context.Background())
 	if v := s.View(); !corruptIn(v, 0) { // one against one: nobody knows who
 		t.Errorf("alarms %v", v.Alarms())
 	}
@@ -123,4 +131,102 @@ func TestCorruptMemberIsAlarmed(t *testing.T) {
 	if !s.Corrupt() {
 		t.Error("the alarm of this member is not seen")
 	}
+}
+
+// falsify lets a follower learn of another value of a than the rest, and answers which follower.
+func falsify(t *testing.T, c *cluster) (victim int) {
+	t.Helper()
+	leader := c.leader()
+	put(t, c.stores[leader], "b", "1")
+	c.converge()
+	victim = c.follower()
+	id := c.stores[victim].id.member
+	c.net.setTamper(func(m *raftpb.Message) {
+		for _, e := range m.GetEntries() {
+			if m.GetTo() == id {
+				e.Data = bytes.ReplaceAll(e.Data, []byte("truth"), []byte("false"))
+			}
+		}
+	})
+	put(t, c.stores[leader], "a", "truth")
+	await(t, "the false value", func() bool {
+		v := c.stores[victim].View().Get([]byte("a"))
+		return v != nil && string(v.Value()) == "false"
+	})
+	return victim
+}
+
+// TestFalsifiedMember: of three members one comes to another state. The leader finds which one, by the hashes of the log at a compaction, by
+// the rows each --corrupt-check-time, or by the rows after a compaction; that one is not sound any more, and the others are.
+func TestFalsifiedMember(t *testing.T) {
+	for _, by := range []string{"hashes", "rows", "rows after a compaction"} {
+		t.Run(by, func(t *testing.T) {
+			var ahead atomic.Int64
+			c := newCluster(t, 3, func(_ int, cfg *Config) {
+				cfg.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+				switch by {
+				case "rows":
+					cfg.CorruptCheckInterval = hashCheckInterval / 2
+				case "rows after a compaction":
+					cfg.CompactCheckInterval = hashCheckInterval / 2
+				}
+			})
+			victim := falsify(t, c)
+			sound := c.stores[victim].Sound()
+			if by != "rows" {
+				if _, err := c.stores[c.leader()].Propose(t.Context(), compactCommand(2)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if by == "hashes" {
+				ahead.Store(int64(hashCheckInterval))
+			} else { // too soon for the hashes
+				ahead.Store(int64(hashCheckInterval * 3 / 4))
+			}
+			<-sound.Done()
+			if err := context.Cause(sound); err != mvcc.ErrCorrupt || !c.stores[victim].Corrupt() {
+				t.Errorf("it ends with %v", err)
+			}
+			what := "the rows at revision"
+			if by == "hashes" {
+				what = "the state at entry"
+			}
+			if leader := c.leader(); !c.members[leader].saw(what) {
+				t.Errorf("%q is not among the events of the leader: %q", what, c.members[leader].events)
+			}
+			for i, s := range c.stores {
+				await(t, "the alarm", func() bool { return len(s.View().Alarms()) == 1 })
+				if (i == victim) != s.Corrupt() || s.Corrupt() != (s.Sound().Err() != nil) {
+					t.Errorf("member %d of %d is corrupt: %v", i, victim, s.Corrupt())
+				}
+			}
+			_, err := tryPut(c.stores[c.leader()], "a", "2", 0)
+			if !errors.Is(err, mvcc.ErrCorrupt) {
+				t.Errorf("a write meanwhile: %v", err)
+			}
+			disarm := Command{Kind: mvcc.KindAlarm, Request: &pb.InternalRaftRequest{Alarm: &pb.AlarmRequest{
+				MemberID: c.stores[victim].id.member, Action: pb.AlarmRequest_DEACTIVATE, Alarm: pb.AlarmType_CORRUPT}}}
+			if _, err := c.stores[victim].Propose(t.Context(), disarm); err != nil || c.stores[victim].Sound().Err() != nil {
+				t.Errorf("disarmed: %v; %v", err, c.stores[victim].Sound().Err())
+			}
+		})
+	}
+}
+
+// TestInitialCorruptCheck: with it a member does not start beside others with other rows, and does beside those with the same.
+func TestInitialCorruptCheck(t *testing.T) {
+	c := newCluster(t, 3, func(_ int, cfg *Config) { cfg.InitialCorruptCheck = true })
+	victim := falsify(t, c)
+	c.stop(victim)
+	if s, err := Open(c.members[victim].config()); !errors.Is(err, ErrInconsistent) {
+		if err == nil {
+			closeStore(t, s)
+		}
+		t.Errorf("the false member starts: %v", err)
+	}
+	leader := c.leader()
+	c.stop(leader)
+	c.start(leader)
+	put(t, c.stores[c.leader()], "a", "2")
+	c.converge()
 }

@@ -118,12 +118,14 @@
 // # Corruption
 //
 // Each member keeps the rolling hash at every hashInterval entries and at compactions (hashring.go). The leader compares them each
-// hashCheckInterval (a goroutine per comparison, one at a time); members outside of the majority get the CORRUPT alarm, without a majority member 0 does
-// (corruption.go). Then all members refuse writes, as etcd's do, and one that is named shows no keys, either.
+// hashCheckInterval (a goroutine per comparison, one at a time), and hashes of the rows themselves if it is told to (rows.go). Members outside
+// of the majority get the CORRUPT alarm, without a majority member 0 does (corruption.go). Then all members refuse writes, as etcd's do; one that
+// is named shows no keys either, and the end of Store.Sound ends the watches on it.
 //
 // # Limits
 //
-// The members are those of the bootstrap: nothing here proposes a configuration change, and a member cannot join a running cluster.
-// Leases are renewed at the leader only. While a snapshot is on its way the leader keeps no more of its log than otherwise, so under
-// load a slow one may be followed by another.
+// One configuration change at a time; no joint consensus. While a snapshot is on its way the leader keeps no more of its log than
+// otherwise, so under load a slow one may be followed by another, as in etcd. While a snapshot is installed this member has its state in
+// memory twice. A proposal that was on its way to a leader that ended is answered after Config's request timeout, as in etcd: nobody knows
+// whether it will take effect.
 package raftstore

@@ -19,6 +19,8 @@ var (
 	ErrTransferTimeout = errors.New("request timed out, leader transfer took too long")
 	// ErrRemoved: this member was removed from the cluster, and does not come back. Its data dir is of no use any more.
 	ErrRemoved = errors.New("the member has been permanently removed from the cluster")
+	// ErrInconsistent: other members have other rows at the same revision (Config.InitialCorruptCheck).
+	ErrInconsistent = errors.New("found data inconsistency with peers")
 	// ErrNoLeader: the cluster has no leader.
 	ErrNoLeader = errors.New("no leader")
 	// ErrNotLeader: this member is not the leader, and the call is answered by the leader only.

@@ -227,7 +227,7 @@ func (c *checkpointer) install(t installTask) {
 
 // install is step 6. What waits for an entry that the snapshot may hold cannot be answered from here: it may have taken effect.
 func (a *applier) install(in *install) {
-	a.state, a.cluster, a.compacting = in.state, in.cluster, false
+	a.state, a.cluster, a.compacting, a.alarmed = in.state, in.cluster, false, true
 	view := a.state.Publish()
 	a.compacted = view.Compacted()
 	a.s.leases.replace(view.Leases(), a.s.cfg.Now())

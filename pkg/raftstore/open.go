@@ -82,7 +82,10 @@ func (o *opening) open(cfg Config) (*Store, error) {
 	if err := o.makeNode(log, applied); err != nil {
 		return nil, err
 	}
-	return s, o.connect()
+	if err := o.connect(); err != nil {
+		return nil, err
+	}
+	return s, o.compareWithOthers()
 }
 
 func newStore(cfg Config) *Store {
@@ -97,12 +100,16 @@ func newStore(cfg Config) *Store {
 	s.ticker = &ticker{s: s, checkpointed: now, versioned: now}
 	s.reads = &readIndexes{s: s}
 	s.peers = nobody{}
-	s.hashCheck.s = s
+	s.comparison = &comparison{s: s, hashedAt: now, rowsAt: now, compactedAt: now}
+	s.sound.Store(newSoundness())
 	return s
 }
 
 // undo closes what is open.
 func (o *opening) undo() {
+	if o.s != nil {
+		o.s.peers.Close()
+	}
 	if o.wal != nil {
 		o.wal.Close()
 	}
@@ -346,6 +353,7 @@ func (o *opening) catchUp() (*raftLog, uint64, error) {
 	view := a.state.Publish()
 	a.compacted = view.Compacted()
 	s.view.Store(view)
+	s.lookAtAlarms(view)
 	s.cluster.Store(a.cluster)
 	s.applied.Store(commit)
 	s.committed.Store(commit)
@@ -414,7 +422,7 @@ func (o *opening) catchup() uint64 {
 	return o.s.cfg.SnapshotCatchupEntries
 }
 
-// connect opens the way to the others. Nothing that can fail comes behind it.
+// connect opens the way to the others.
 func (o *opening) connect() error {
 	s := o.s
 	peers, err := s.cfg.Connect(s.id.member, s.id.cluster, peerHandler{s})

@@ -30,7 +30,7 @@ type Store struct {
 	reads      *readIndexes
 	peers      Peers
 	hashes     hashRing
-	hashCheck  hashCheck
+	comparison *comparison
 
 	// Published by their owners, read by anybody.
 	view               atomic.Pointer[mvcc.View]          // apply
@@ -39,6 +39,7 @@ type Store struct {
 	committed, applied atomic.Uint64                      // node, apply
 	soleVoter, learner atomic.Bool                        // apply
 	spaceLow, logFull  atomic.Bool                        // log
+	sound              atomic.Pointer[soundness]          // apply
 	clock              atomic.Int64                       // ticker: unix nanoseconds at the last tick
 	elected            atomic.Int64                       // node: unix nanoseconds, when the leader became known
 

@@ -13,7 +13,6 @@ type ticker struct {
 	leasesChecked time.Time
 	checkpointed  time.Time // remaining times of leases, to the log
 	versioned     time.Time // the cluster version
-	hashed        time.Time // the members' hashes compared
 	walSize       int64     // at the last tick
 }
 
@@ -76,7 +75,7 @@ func (k *ticker) tick() {
 		k.leasesChecked = now
 		k.lookAtLeases(now)
 	}
-	k.lookAtHashes(now)
+	s.comparison.look(now)
 	if now.Sub(k.housekept) >= housekeepingInterval {
 		k.housekept = now
 		if failed := s.waiters.sweep(now, func(deadline int64) error { return s.timeoutError(time.Unix(0, deadline).Add(-s.cfg.requestTimeout())) }); failed > 0 {

@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -42,8 +43,9 @@ func (s *Store) transferTo(ctx context.Context, id uint64) error {
 	}
 }
 
-// HandOver prepares for a stop: what is left of leases goes to the log, and if this member leads others, the one of them that has been
-// connected for longest is to lead. Calls that come meanwhile are served.
+// HandOver prepares for a stop: what is left of leases goes to the log, and if this member leads others, one of them is to lead. The one
+// that has been connected for longest is asked first; who does not take over within an election timeout, after which raft gives up, is
+// followed by the next. Calls that come meanwhile are served.
 func (s *Store) HandOver(ctx context.Context) error {
 	if s.Err() != nil || s.left.Load() || s.lead.Load().leader != s.id.member {
 		return nil
@@ -51,25 +53,30 @@ func (s *Store) HandOver(ctx context.Context) error {
 	if !s.spaceLow.Load() {
 		s.checkpointLeases(ctx)
 	}
-	id := s.longestConnected()
-	if id == raft.None {
-		return nil
+	var err error
+	for _, id := range s.connected() {
+		try, cancel := context.WithTimeoutCause(ctx, s.cfg.electionTimeout(), ErrTransferTimeout)
+		err = s.transferTo(try, id)
+		cancel()
+		if err == nil || s.lead.Load().leader != s.id.member {
+			return nil
+		}
 	}
-	return s.transferTo(ctx, id)
+	return err
 }
 
-// longestConnected is the other voter that has been reachable for longest, or none.
-func (s *Store) longestConnected() (id uint64) {
-	var longest time.Time
+// connected are the other voters that can be reached, those that could be for longest first.
+func (s *Store) connected() (ids []uint64) {
+	since := make(map[uint64]time.Time)
 	for _, m := range s.cluster.Load().Voters() {
-		if uint64(m.ID) == s.id.member {
-			continue
-		}
-		if since := s.peers.ActiveSince(uint64(m.ID)); !since.IsZero() && (id == raft.None || since.Before(longest)) {
-			id, longest = uint64(m.ID), since
+		id := uint64(m.ID)
+		if at := s.peers.ActiveSince(id); id != s.id.member && !at.IsZero() {
+			since[id] = at
+			ids = append(ids, id)
 		}
 	}
-	return id
+	slices.SortFunc(ids, func(a, b uint64) int { return since[a].Compare(since[b]) })
+	return ids
 }
 
 // leadChanged gives a channel that is closed with the next change of leader or term.
