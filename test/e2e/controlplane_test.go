@@ -33,21 +33,10 @@ func TestControlPlaneBefore(t *testing.T) {
 }
 
 func story(t *testing.T, minor string) {
-	c := newCluster(t, minor)
-	step := func(name string, fn func(*testing.T, *cluster)) {
-		if t.Failed() {
-			return
-		}
-		t.Run(name, func(t *testing.T) {
-			outer := c.t
-			c.t = t
-			defer func() { c.t = outer }()
-			fn(t, c)
-			c.checkRunning()
-		})
-	}
+	c := newCluster(t, layout{minor: minor, members: 1, apiservers: 1})
+	step := c.steps(t)
 	step("nodes become ready", nodesBecomeReady)
-	pods := c.followAll("/api/v1/namespaces/default/pods")
+	pods := c.followAll(c.apiservers[0], "/api/v1/namespaces/default/pods")
 	maps := c.follow("configmaps", "-n", "default")
 	step("a deployment runs", deploymentRuns)
 	step("a rolling update", rollingUpdate)
@@ -64,6 +53,23 @@ func story(t *testing.T, minor string) {
 		watchArrives(t, c, maps, "configmaps")
 	})
 	step("compaction keeps memory and disk flat", compactionKeepsFlat)
+	step("nobody complains", func(t *testing.T, c *cluster) { c.checkLogs() })
+}
+
+// steps gives what runs one step, unless one before has failed.
+func (c *cluster) steps(t *testing.T) func(name string, fn func(*testing.T, *cluster)) {
+	return func(name string, fn func(*testing.T, *cluster)) {
+		if t.Failed() {
+			return
+		}
+		t.Run(name, func(t *testing.T) {
+			outer := c.t
+			c.t = t
+			defer func() { c.t = outer }()
+			fn(t, c)
+			c.checkRunning()
+		})
+	}
 }
 
 func nodesBecomeReady(t *testing.T, c *cluster) {
@@ -100,7 +106,11 @@ func rollingUpdate(t *testing.T, c *cluster) {
 func watchArrives(t *testing.T, c *cluster, f *follower, resource string) {
 	err := eventually(c.ctx, settleLimit, func(context.Context) error {
 		f.check(t)
-		return f.matches(c.list(resource, "-n", "default"))
+		l, err := f.server.list(c.ctx, resource, "-n", "default", "-o", "json")
+		if err != nil {
+			return err
+		}
+		return f.matches(l.Items)
 	})
 	if err != nil {
 		t.Error(err)
@@ -217,33 +227,16 @@ func eventsCarryLeases(t *testing.T, c *cluster) {
 // killDuringScaleUp kills the store while pods are being created and while a
 // client writes objects of its own, whose acknowledgements are kept.
 func killDuringScaleUp(t *testing.T, c *cluster) {
-	ctx, cancel := context.WithCancel(c.ctx)
-	acked := map[string]string{} // name -> uid
-	enough := make(chan struct{})
-	var writer sync.WaitGroup
-	writer.Go(func() {
-		for i := 0; ctx.Err() == nil; i++ {
-			name := fmt.Sprintf("acked-%04d", i)
-			out, err := c.tryKubectl(ctx, "", "create", "configmap", name, "-n", "default",
-				"--from-literal=n="+name, "-o", "jsonpath={.metadata.uid}")
-			if err == nil {
-				acked[name] = out
-			}
-			if len(acked) == 10 && err == nil {
-				close(enough)
-			}
-		}
-	})
-	c.run("", "scale", "deployment/web", "-n", "default", fmt.Sprintf("--replicas=%d", replicas+100))
-	select {
-	case <-enough:
-	case <-time.After(settleLimit):
-		t.Error("the writer does not get on")
+	w := c.startWriter("acked")
+	if err := c.apiservers[0].scale(c.ctx, "web", replicas+100); err != nil {
+		t.Fatal(err)
 	}
-	c.store.kill()
-	c.startStore()
-	cancel()
-	writer.Wait()
+	w.await(t, 10)
+	store := c.members[0]
+	store.kill()
+	c.launchMember(store, "new")
+	c.awaitMember(store)
+	w.stop()
 
 	err := eventually(c.ctx, settleLimit, func(ctx context.Context) error {
 		_, err := c.tryKubectl(ctx, "", "get", "--raw", "/readyz")
@@ -252,16 +245,7 @@ func killDuringScaleUp(t *testing.T, c *cluster) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	have := map[string]string{}
-	for _, o := range c.list("configmaps", "-n", "default") {
-		have[o.Metadata.Name] = o.Metadata.UID
-	}
-	for name, uid := range acked {
-		if have[name] != uid {
-			t.Errorf("%s was acknowledged with uid %s, now %q", name, uid, have[name])
-		}
-	}
-	t.Logf("%d acknowledged objects are all there", len(acked))
+	w.check(t, c)
 	c.waitRollout("web")
 	c.wantRunning("web", replicas+100)
 }
@@ -288,11 +272,11 @@ func compactionKeepsFlat(t *testing.T, c *cluster) {
 		case <-limit:
 			t.Fatalf("%d compactions in %s", len(rss), settleLimit)
 		}
-		r, err := c.store.rss()
+		r, err := c.members[0].rss()
 		if err != nil {
 			t.Fatal(err)
 		}
-		rss, disk = append(rss, r), append(disk, c.dataSize())
+		rss, disk = append(rss, r), append(disk, c.dataSize(c.members[0]))
 	}
 	t.Logf("rss %d MB, disk %d MB", megabytes(rss), megabytes(disk))
 	for what, series := range map[string][]int64{"rss": rss, "disk": disk} {

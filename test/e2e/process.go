@@ -31,7 +31,7 @@ type process struct {
 }
 
 // start runs a program with its output in dir/NAME.log, appended to what an
-// earlier process of that name left, and ends it when the test ends.
+// earlier process of that name left. Who starts it ends it.
 func start(t testing.TB, dir, name, path string, args ...string) *process {
 	t.Helper()
 	p := &process{name: name, logFile: filepath.Join(dir, name+".log"), done: make(chan struct{})}
@@ -50,7 +50,6 @@ func start(t testing.TB, dir, name, path string, args ...string) *process {
 		p.err = p.cmd.Wait()
 		close(p.done)
 	}()
-	t.Cleanup(p.stop)
 	return p
 }
 

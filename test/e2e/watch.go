@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"sync"
 	"syscall"
@@ -24,9 +23,10 @@ type watchEvent struct {
 
 // follower keeps what a watch through kubectl has seen.
 type follower struct {
-	path string // of the collection when the watch is resumable, or empty
-	args []string
-	done chan struct{}
+	server *apiserver
+	path   string // of the collection when the watch is resumable, or empty
+	args   []string
+	done   chan struct{}
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd
@@ -42,42 +42,39 @@ type follower struct {
 // for what changes slowly.
 func (c *cluster) follow(args ...string) *follower {
 	c.t.Helper()
-	return c.startFollower(&follower{args: append([]string{"get", "-w", "--output-watch-events", "-o", "json"}, args...)})
+	return c.startFollower(&follower{server: c.apiservers[0], args: append([]string{"get", "-w", "--output-watch-events", "-o", "json"}, args...)})
 }
 
 // followAll watches a whole collection from now on. When the apiserver drops
 // the watch, it goes on from the last resource version, as informers do.
-func (c *cluster) followAll(path string) *follower {
+func (c *cluster) followAll(s *apiserver, path string) *follower {
 	c.t.Helper()
-	var list struct {
-		Metadata objectMeta `json:"metadata"`
-		Items    []object   `json:"items"`
+	l, err := s.list(c.ctx, "--raw", path)
+	if err != nil {
+		c.t.Fatal(err)
 	}
-	if err := json.Unmarshal([]byte(c.run("", "get", "--raw", path)), &list); err != nil {
-		c.t.Fatalf("list %s: %v", path, err)
-	}
-	if len(list.Items) != 0 {
+	if len(l.Items) != 0 {
 		c.t.Fatalf("%s holds objects before the watch begins", path)
 	}
-	return c.startFollower(&follower{path: path, last: list.Metadata.ResourceVersion})
+	return c.startFollower(&follower{server: s, path: path, last: l.Metadata.ResourceVersion})
 }
 
 func (c *cluster) startFollower(f *follower) *follower {
 	f.done, f.live = make(chan struct{}), map[string]watchEvent{}
-	go f.run(c)
+	go f.run()
 	c.t.Cleanup(f.stop)
 	return f
 }
 
 // run reads one kubectl after the other until stop.
-func (f *follower) run(c *cluster) {
+func (f *follower) run() {
 	defer close(f.done)
-	for f.once(c) {
+	for f.once() {
 	}
 }
 
 // once reads one kubectl to its end and tells whether to go on with another.
-func (f *follower) once(c *cluster) bool {
+func (f *follower) once() bool {
 	f.mu.Lock()
 	args := f.args
 	if f.path != "" {
@@ -88,7 +85,7 @@ func (f *follower) once(c *cluster) bool {
 		return false
 	}
 	var stderr bytes.Buffer
-	f.cmd = exec.Command(c.kubectl, append([]string{"--kubeconfig=" + filepath.Join(c.dir, "kubeconfig")}, args...)...)
+	f.cmd = exec.Command(f.server.kubectl, append([]string{"--kubeconfig=" + f.server.kubeconfig}, args...)...)
 	f.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	f.cmd.Stderr = &stderr
 	out, err := f.cmd.StdoutPipe()
@@ -123,13 +120,16 @@ func (f *follower) read(out io.Reader) error {
 	}
 }
 
-// note checks an event against what was seen of its object before: a change is
-// seen once and in order.
+// note checks an event against what was seen before: each change of an object
+// is seen once and in order, and a watch of a collection goes up in versions.
 func (f *follower) note(e watchEvent) {
 	m := e.Object.Metadata
 	if e.Type == "ERROR" {
 		f.fail("the watch was refused after %d events", len(f.events))
 		return
+	}
+	if f.path != "" && version(m) <= version(objectMeta{ResourceVersion: f.last}) {
+		f.fail("%s %s at %s after %s had been seen", m.Name, e.Type, m.ResourceVersion, f.last)
 	}
 	f.last = m.ResourceVersion
 	before, known := f.live[m.UID]
