@@ -38,7 +38,7 @@ conformance:
 e2e:
 	$(GO) test -tags e2e -count=1 -timeout 30m -v ./test/e2e
 
-# shim beside etcd, kine and the floor, about 12 minutes; writes what the
+# shim beside etcd, kine and the floor, about 14 minutes; writes what the
 # README shows. QUICK=1 leaves out kine and what takes long: under three.
 # ROWS=get,list is some of it. Neither of those touches the README.
 ROWS ?=

@@ -12,7 +12,7 @@ type aim struct {
 	row  string
 	// of says what the figure is divided by: "floor" for the floor's of the same
 	// row, "before" for the latency before the work began, "row:NAME" for shim's
-	// own of that row; empty for nothing.
+	// own of that row, "etcd" for etcd's of the same row; empty for nothing.
 	of    string
 	bound float64
 	// least: the bound is the smallest value, not the largest.
@@ -47,7 +47,17 @@ var aims = []aim{
 	{name: "gets/s with 1,000 in flight, to those with 64", row: "get, 1000 in flight", of: "row:get, 64 in flight", bound: 1, least: true},
 	{name: "empty, RSS in MB", row: "empty server, RSS", bound: 25},
 	{name: "memory of 200k objects, to their bytes", row: "memory, 200k", bound: 1.3},
+	{name: "3 members: update, µs CPU", row: "update, 3 members", bound: 110},
+	{name: "3 members: updates/s, to etcd's", row: "updates/s, 3 members", of: "etcd", bound: 2, least: true},
+	{name: "3 members: get through the leader, µs CPU", row: "get through the leader, 3 members", bound: 45},
+	{name: "3 members: get through a follower, µs CPU", row: "get through a follower, 3 members", bound: 45},
+	{name: "3 members: idle, ms CPU/s", row: "idle, 20 heartbeats/s, 3 members", bound: 20},
+	{name: "3 members: leader killed, ms without a write", row: "leader killed, 3 members", bound: 2 * electionTimeout},
+	{name: "3 members: leader stopped, ms without a write", row: "leader stopped, 3 members", bound: 200},
 }
+
+// electionTimeout is the default of --election-timeout in milliseconds.
+const electionTimeout = 1000
 
 // verdict is an aim beside what was measured.
 type verdict struct {
@@ -91,8 +101,8 @@ func (r *report) value(a aim, server string) (float64, bool) {
 	switch {
 	case a.of == "before":
 		by = f.Before.Seconds() * 1e3
-	case a.of == "floor":
-		by = r.Figures[a.row]["floor"].Value
+	case a.of == "floor", a.of == "etcd":
+		by = r.Figures[a.row][a.of].Value
 	case len(a.of) > 4:
 		by = r.Figures[a.of[len("row:"):]][server].Value
 	}

@@ -215,6 +215,7 @@ func TestPlan(t *testing.T) {
 		{options{servers: both, only: []string{"count-1m", "restart"}}, "create restart (floor shim) fill-1m count-1m (floor shim)"},
 		{options{servers: []string{"kine", "shim"}, only: []string{"flight"}}, "fill-flight flight (shim)"},
 		{options{servers: []string{"kine"}, only: []string{"200k"}}, ""},
+		{options{servers: everyone, only: []string{"kill-leader"}}, "create-members kill-leader (etcd shim)"},
 	} {
 		if got := names(c.o); got != c.want {
 			t.Errorf("%v: %q, want %q", c.o.only, got, c.want)
@@ -254,14 +255,16 @@ func TestAims(t *testing.T) {
 	r.add("shim", "compaction, write p99", "ms", figures{Value: 3.1, Before: 2 * time.Millisecond})
 	r.add("shim", "get, 64 in flight", "1/s", figures{Value: 1000})
 	r.add("shim", "get, 1000 in flight", "1/s", figures{Value: 999})
+	r.add("shim", "updates/s, 3 members", "1/s", figures{Value: 900})
+	r.add("etcd", "updates/s, 3 members", "1/s", figures{Value: 300})
 	r.judge()
-	if len(r.Aims) != 4 {
+	if len(r.Aims) != 5 {
 		t.Fatalf("%d judged: %+v", len(r.Aims), r.Aims)
 	}
 	for i, want := range []struct {
 		figure, floor float64
 		met           bool
-	}{{1.6, 0, true}, {0.5, 0.4, true}, {1.55, 0, false}, {0.999, 0, false}} {
+	}{{1.6, 0, true}, {0.5, 0.4, true}, {1.55, 0, false}, {0.999, 0, false}, {3, 0, true}} {
 		v := r.Aims[i]
 		floor := 0.0
 		if v.Floor != nil {
@@ -270,6 +273,20 @@ func TestAims(t *testing.T) {
 		if v.Met != want.met || v.Figure != want.figure || floor != want.floor {
 			t.Errorf("%+v, want %+v", v, want)
 		}
+	}
+}
+
+func TestLongestGap(t *testing.T) {
+	begin := time.Unix(1000, 0)
+	var at []time.Time
+	for _, ms := range []int{-500, 30, 10, 400, 40} { // as they were answered by several
+		at = append(at, begin.Add(time.Duration(ms)*time.Millisecond))
+	}
+	if got := longestGap(begin, at); got != 360*time.Millisecond {
+		t.Errorf("between answers: %v", got)
+	}
+	if got := longestGap(begin, []time.Time{begin.Add(400 * time.Millisecond)}); got != 400*time.Millisecond {
+		t.Errorf("until the first: %v", got)
 	}
 }
 

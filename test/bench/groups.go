@@ -11,6 +11,8 @@ type row struct {
 	run  func(context.Context, *dataset) error
 	// settle: begin when the server has stopped writing to disk.
 	settle bool
+	// ends: the row ends processes, so there is no profile of it.
+	ends bool
 	// skip are the servers that cannot answer: the floor stores nothing, kine does
 	// not defragment.
 	skip []string
@@ -21,10 +23,13 @@ type row struct {
 type group struct {
 	name, suffix string
 	pods, leases int
+	members      int // that each server is made of; 0 is one
 	servers      []string
 	full         bool // left out of a quick run
 	rows         []row
 }
+
+func (g group) size() int { return max(g.members, 1) }
 
 var everyone = []string{"floor", "etcd", "kine", "shim"}
 
@@ -47,7 +52,7 @@ func groups(pods, leases int) []group {
 			{name: "compact", run: rowCompact, skip: []string{"floor"}},
 			{name: "defrag", run: rowDefrag, settle: true, skip: []string{"floor", "kine"}},
 			{name: "disk", run: rowDisk, settle: true, skip: []string{"floor"}},
-			{name: "restart", run: rowRestart, skip: []string{"floor"}},
+			{name: "restart", run: rowRestart, ends: true, skip: []string{"floor"}},
 		}},
 		{name: "flight", pods: 5_000, servers: without("kine"), rows: []row{
 			{name: "fill-flight", run: rowFill},
@@ -66,7 +71,15 @@ func groups(pods, leases int) []group {
 			{name: "pages-200k", run: rowPages},
 			{name: "list-200k", run: rowList},
 			{name: "stream-200k", run: rowStream},
-			{name: "restart-200k", run: rowRestart, settle: true, skip: []string{"floor"}},
+			{name: "restart-200k", run: rowRestart, settle: true, ends: true, skip: []string{"floor"}},
+		}},
+		{name: "members", suffix: ", 3 members", pods: pods, leases: leases, members: 3, servers: []string{"etcd", "shim"}, full: true, rows: []row{
+			{name: "create-members", run: onLeader(rowCreate)},
+			{name: "update-members", run: rowUpdateMembers, settle: true},
+			{name: "get-members", run: rowGetMembers, settle: true},
+			{name: "idle-members", run: onLeader(rowIdle), settle: true},
+			{name: "kill-leader", run: rowKill, ends: true},
+			{name: "stop-leader", run: rowStop, ends: true},
 		}},
 		{name: "1m", suffix: ", 1M", pods: 1_000_000, servers: []string{"floor", "shim"}, full: true, rows: []row{
 			{name: "fill-1m", run: rowTiny},

@@ -46,6 +46,15 @@ var headlines = []struct {
 	{"memory, 200k", "RSS of 200,000 objects of 3 kB, to their bytes", true},
 	{"disk, 200k", "... on disk, MB", false},
 	{"empty server, RSS", "empty server, RSS in MB", true},
+	{"create, 3 members", "three members: create, µs CPU of all", true},
+	{"update, 3 members", "... guarded update", true},
+	{"update through a follower, 3 members", "... guarded update through a follower", true},
+	{"updates/s, 3 members", "... guarded updates/s, 64 in flight", false},
+	{"get through the leader, 3 members", "... linearizable get through the leader", true},
+	{"get through a follower, 3 members", "... linearizable get through a follower", true},
+	{"idle, 20 heartbeats/s, 3 members", "... 20 heartbeats/s, ms CPU/s of all", true},
+	{"leader killed, 3 members", "... leader killed, ms without a write", true},
+	{"leader stopped, 3 members", "... leader stopped, ms without a write", true},
 }
 
 var titles = map[string]string{"floor": "floor", "etcd": "etcd 3.7.3", "kine": "kine 0.17.5", "shim": "shim"}

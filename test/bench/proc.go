@@ -27,13 +27,26 @@ type usage struct {
 	calls    int64         // its calls of read and write, sockets included
 }
 
-func (s *server) usage() (usage, error) {
-	pid := s.cmd.Process.Pid
-	u := usage{at: time.Now()}
-	var err error
-	if u.client, err = processCPU(os.Getpid()); err != nil {
-		return u, err
+func (s *server) usage() (sum usage, err error) {
+	sum.at = time.Now()
+	if sum.client, err = processCPU(os.Getpid()); err != nil {
+		return sum, err
 	}
+	for _, m := range s.members {
+		u, err := m.usage()
+		if err != nil {
+			return sum, err
+		}
+		sum.cpu += u.cpu
+		sum.written += u.written
+		sum.switches += u.switches
+		sum.calls += u.calls
+	}
+	return sum, nil
+}
+
+func (m *member) usage() (u usage, err error) {
+	pid := m.pid()
 	if u.written, err = procField(pid, "io", "write_bytes"); err != nil {
 		return u, err
 	}
@@ -131,21 +144,45 @@ func parseField(b []byte, name string) (int64, error) {
 	return 0, fmt.Errorf("no %s in a file below /proc/PID", name)
 }
 
-func (s *server) written() (int64, error) { return procField(s.cmd.Process.Pid, "io", "write_bytes") }
+func (m *member) pid() int { return m.cmd.Process.Pid }
+
+// sumOf adds up a figure of the members.
+func (s *server) sumOf(of func(*member) (int64, error)) (sum int64, err error) {
+	for _, m := range s.members {
+		n, err := of(m)
+		if err != nil {
+			return 0, err
+		}
+		sum += n
+	}
+	return sum, nil
+}
+
+func (s *server) written() (int64, error) {
+	return s.sumOf(func(m *member) (int64, error) { return procField(m.pid(), "io", "write_bytes") })
+}
 
 // rss is the resident memory in bytes, peak the highest since resetPeak.
 func (s *server) rss() (int64, error) {
-	kb, err := procField(s.cmd.Process.Pid, "status", "VmRSS")
+	kb, err := s.sumOf(func(m *member) (int64, error) { return procField(m.pid(), "status", "VmRSS") })
 	return kb << 10, err
 }
 
 func (s *server) peak() (int64, error) {
-	kb, err := procField(s.cmd.Process.Pid, "status", "VmHWM")
+	kb, err := s.sumOf(func(m *member) (int64, error) { return procField(m.pid(), "status", "VmHWM") })
 	return kb << 10, err
 }
 
 func (s *server) resetPeak() error {
-	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.cmd.Process.Pid), []byte("5"), 0)
+	_, err := s.sumOf(func(m *member) (int64, error) {
+		return 0, os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", m.pid()), []byte("5"), 0)
+	})
+	return err
+}
+
+// disk is what the data dirs take.
+func (s *server) disk() (int64, error) {
+	return s.sumOf(func(m *member) (int64, error) { return allocated(m.dir) })
 }
 
 // allocated is what a folder takes on disk: blocks, not lengths of files.

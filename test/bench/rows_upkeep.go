@@ -121,7 +121,7 @@ func rowMemory(ctx context.Context, d *dataset) error {
 
 // rowDisk is what the data dir takes on disk.
 func rowDisk(_ context.Context, d *dataset) error {
-	n, err := allocated(d.s.dir)
+	n, err := d.s.disk()
 	d.add("disk", "MB", figures{Value: float64(n) / 1e6, Bytes: d.bytes()})
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -28,20 +27,24 @@ func runGroup(ctx context.Context, rep *report, g group, o options) (err error) 
 		}
 	}()
 	for _, name := range g.servers {
-		s, err := newServer(name, dir)
+		s, err := newServer(name, dir, g.size())
 		if err != nil {
 			return err
 		}
 		if name == "shim" && o.profile != "" {
-			s.args = append(s.args, "--enable-pprof")
+			for _, m := range s.members {
+				m.args = append(m.args, "--enable-pprof")
+			}
 		}
 		d := newDataset(s, rep, g, o)
 		sets = append(sets, d)
 		if _, err := s.start(); err != nil {
 			return explain(s, err)
 		}
-		if err := emptyRSS(ctx, d); err != nil {
-			return explain(s, err)
+		if g.size() == 1 {
+			if err := emptyRSS(ctx, d); err != nil {
+				return explain(s, err)
+			}
 		}
 		if err := s.pause(); err != nil {
 			return err
@@ -64,7 +67,7 @@ func runGroup(ctx context.Context, rep *report, g group, o options) (err error) 
 // out.
 func runRow(ctx context.Context, d *dataset, r row, profile string) error {
 	begin := time.Now()
-	if err := d.s.resume(); err != nil {
+	if err := d.s.resume(ctx); err != nil {
 		return err
 	}
 	if r.settle {
@@ -72,7 +75,7 @@ func runRow(ctx context.Context, d *dataset, r row, profile string) error {
 			return err
 		}
 	}
-	done := d.s.profile(ctx, profile, r.name)
+	done := d.s.profile(ctx, profile, r)
 	err := r.run(ctx, d)
 	if status.Code(err) == codes.Unimplemented {
 		fmt.Fprintf(os.Stderr, "%s %s does not serve %s\n", time.Now().Format(time.TimeOnly), d.s.name, r.name)
@@ -101,9 +104,8 @@ func emptyRSS(ctx context.Context, d *dataset) error {
 }
 
 func explain(s *server, err error) error {
-	log, _ := os.ReadFile(filepath.Clean(s.dir + ".log"))
-	if len(log) > 2000 {
-		log = log[len(log)-2000:]
+	for _, m := range s.members {
+		err = fmt.Errorf("%w\n%s", err, m.log())
 	}
-	return fmt.Errorf("%w\n%s", err, log)
+	return err
 }
