@@ -148,7 +148,7 @@ func (o *opening) loadCheckpoint() (err error) {
 	if o.db, err = backend.Open(s.cfg.DBPath, backend.Options{}); err != nil {
 		return err
 	}
-	err = o.db.Load(func(c backend.Content, rows iter.Seq2[mvcc.Row, error]) error {
+	err = o.db.Load(func(c backend.Content, rows []iter.Seq2[mvcc.Row, error]) error {
 		o.content = c
 		if !backend.Readable(c.StorageVersion) {
 			return nil

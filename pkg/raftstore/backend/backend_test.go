@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -90,7 +91,7 @@ func (m *machine) checkpoint() {
 
 // load is the state that a file holds.
 func load(db *DB) (state *mvcc.State, err error) {
-	err = db.Load(func(c Content, rows iter.Seq2[mvcc.Row, error]) (err error) {
+	err = db.Load(func(c Content, rows []iter.Seq2[mvcc.Row, error]) (err error) {
 		if !c.Trusted {
 			return errors.New("the sums belong to another index")
 		}
@@ -203,6 +204,32 @@ func TestFlips(t *testing.T) {
 	for range 400 {
 		m.step(rng)
 	}
+	flips(t, m, rng)
+}
+
+// TestFlipsInParts is TestFlips of a file that is read in parts.
+func TestFlipsInParts(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+	m := newMachine(t)
+	for i := range 3*rowsPerPartMin + 100 {
+		m.apply(&pb.InternalRaftRequest{Put: &pb.PutRequest{Key: fmt.Appendf(nil, "k%d", i%5000), Value: make([]byte, rng.IntN(300))}})
+	}
+	m.checkpoint()
+	parts := 0
+	err := m.db.Load(func(c Content, rows []iter.Seq2[mvcc.Row, error]) error {
+		parts = len(rows)
+		return nil
+	})
+	if err != nil || parts != 3 {
+		t.Fatalf("%d parts, %v", parts, err)
+	}
+	flips(t, m, rng)
+}
+
+func flips(t *testing.T, m *machine, rng *rand.Rand) {
 	m.checkpoint()
 	want := m.state.Publish()
 	path, size := m.db.Path(), int(m.db.Size()) // bbolt makes the file larger than what it uses

@@ -36,7 +36,7 @@
 //
 // # Goroutines
 //
-// A DB starts none but one in each Load, which reads ahead (at most batchesAhead of rowsPerBatch rows) and has ended when Load returns.
+// A DB starts none. Load hands out the rows in parts, which may be read by a goroutine each, at most as many as there are processors.
 // Write, Defragment and Close belong to one goroutine (the checkpoint goroutine of raftstore); Begin and the
 // readers it gives may be used from any.
 //

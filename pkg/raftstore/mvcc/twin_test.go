@@ -3,7 +3,6 @@ package mvcc
 import (
 	"context"
 	"fmt"
-	"iter"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -219,15 +218,14 @@ func (b *bucket) keys() []RowKey {
 }
 
 func (b *bucket) load() (*State, error) {
+	rows := make([]Row, 0, len(b.rows))
+	for _, k := range b.keys() {
+		rows = append(rows, Row{Key: k.Append(nil), Value: b.rows[k]})
+	}
+	cut := int(b.index) % (len(rows) + 1)
 	return Load(Loader{
 		Index: b.index, Term: b.term, Hash: b.hash, CompactScheduled: b.scheduled, CompactFinished: b.finished,
-		Rows: iter.Seq2[Row, error](func(yield func(Row, error) bool) {
-			for _, k := range b.keys() {
-				if !yield(Row{Key: k.Append(nil), Value: b.rows[k]}, nil) {
-					return
-				}
-			}
-		}),
+		Rows:   parts(rowsOf(rows[:cut], nil), rowsOf(rows[cut:], nil)),
 		Leases: slices.Collect(maps.Values(b.leases)), Alarms: b.alarms,
 	}, Options{})
 }
