@@ -22,7 +22,7 @@ func grant(t *testing.T, s *Store, id, ttl int64) {
 }
 
 // await polls for what other goroutines bring about; the clock of the test does not move meanwhile.
-func await(t *testing.T, what string, ok func() bool) {
+func await(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {

@@ -27,6 +27,8 @@ const (
 	fileMode    = 0o600
 	dirMode     = 0o700
 	tempSuffix  = ".tmp"
+	// pagesOfDeadMax bounds how many pages one transaction takes dead rows from, and so what it writes beside them: 2 MiB.
+	pagesOfDeadMax = 128
 	// copyTxBytes bounds the memory that a defragmentation takes.
 	copyTxBytes = 16 << 20
 )

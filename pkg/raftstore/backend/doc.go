@@ -40,6 +40,11 @@
 // Write, Defragment and Close belong to one goroutine (the checkpoint goroutine of raftstore); Begin and the
 // readers it gives may be used from any.
 //
+// # Dead rows
+//
+// What a compaction has made dead is deleted in the order of revisions, a bounded part by each Write. The state is the same whether they
+// are there or not, as a key's tombstone goes behind its older rows. scheduledCompactRev is ahead of finishedCompactRev until all are gone.
+//
 // # Crash states
 //
 // A crash while Open makes the file leaves none, maybe with db.tmp, or an empty one with all buckets.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
 	"google.golang.org/protobuf/proto"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -155,5 +157,48 @@ func TestOptions(t *testing.T) {
 		if err := o.Validate(); (err == nil) != ok {
 			t.Errorf("lease ttl min %d: %v", ttl, err)
 		}
+	}
+}
+
+// TestDeadTombstoneIsWritten: a key whose versions wait in bbolt for their deletion does not come back to life by a crash, though the
+// tombstone that ended it was compacted before a checkpoint.
+func TestDeadTombstoneIsWritten(t *testing.T) {
+	s := New(Options{})
+	b := &bucket{rows: map[RowKey][]byte{}, leases: map[LeaseID]Lease{}, scheduled: -1, finished: -1, part: 1}
+	index := uint64(0)
+	apply := func(r *pb.InternalRaftRequest) {
+		index++
+		s.Apply(Entry{Index: index, Term: 1, Request: r})
+	}
+	checkpoint := func() {
+		c := s.BeginCheckpoint()
+		err := b.write(c)
+		s.EndCheckpoint(c, err == nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	put := &pb.InternalRaftRequest{Put: &pb.PutRequest{Key: []byte("k")}}
+	apply(put)
+	apply(put)
+	checkpoint()
+	apply(put) // neither this one nor the tombstone was in a checkpoint
+	apply(&pb.InternalRaftRequest{DeleteRange: &pb.DeleteRangeRequest{Key: []byte("k")}})
+	apply(&pb.InternalRaftRequest{Put: &pb.PutRequest{Key: []byte("other")}})
+	apply(&pb.InternalRaftRequest{Compaction: &pb.CompactionRequest{Revision: int64(s.Publish().Revision())}})
+	for !s.CompactStep(0) {
+	}
+	for part := range 3 {
+		checkpoint()
+		got, err := b.load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v := got.Publish(); v.KeyCount() != 1 || v.Hash() != s.Publish().Hash() {
+			t.Errorf("after part %d: %d keys, want 1", part, v.KeyCount())
+		}
+	}
+	if len(b.rows) != 1 || b.finished != b.scheduled {
+		t.Errorf("%d rows at the end, compaction scheduled %d and finished %d", len(b.rows), b.scheduled, b.finished)
 	}
 }

@@ -175,17 +175,19 @@ type bucket struct {
 	index, term, hash   uint64
 	scheduled, finished Revision
 	alarms              []*pb.AlarmMember
+
+	part int      // how many dead rows a checkpoint takes; 0: all
+	left []RowKey // dead rows
 }
 
 func (b *bucket) write(c *Checkpoint) error {
 	dead := map[RowKey]bool{}
 	for _, k := range c.Dead() {
-		delete(b.rows, k)
 		dead[k] = true
 	}
 	last := RowKey{Main: -1}
 	for v := range c.Puts() {
-		if dead[v.RowKey()] {
+		if dead[v.RowKey()] && !v.Tombstone() {
 			return fmt.Errorf("checkpoint puts and deletes %v", v.RowKey())
 		}
 		if !last.less(v.RowKey()) {
@@ -197,6 +199,15 @@ func (b *bucket) write(c *Checkpoint) error {
 		}
 		b.rows[last] = slices.Clone(v.RowValue())
 	}
+	b.left = slices.SortedFunc(slices.Values(append(b.left, c.Dead()...)), RowKey.Compare)
+	taken := len(b.left)
+	if b.part > 0 {
+		taken = min(taken, b.part)
+	}
+	for _, k := range b.left[:taken] {
+		delete(b.rows, k)
+	}
+	b.left = b.left[taken:]
 	for _, l := range c.LeasesPut() {
 		b.leases[l.ID] = l
 	}
@@ -204,7 +215,10 @@ func (b *bucket) write(c *Checkpoint) error {
 		delete(b.leases, id)
 	}
 	b.index, b.term, b.hash = c.Index, c.Term, c.View.Hash()
-	b.scheduled, b.finished, b.alarms = c.CompactScheduled, c.CompactFinished, c.View.Alarms()
+	b.scheduled, b.alarms = c.CompactScheduled, c.View.Alarms()
+	if len(b.left) == 0 {
+		b.finished = c.CompactFinished
+	}
 	return nil
 }
 
@@ -257,7 +271,7 @@ func TestTwin(t *testing.T) {
 			m := newModel()
 			w := &twins{
 				t: t, g: gen{rand.New(rand.NewPCG(seed, 7)), m}, s: New(Options{}), m: m,
-				b: &bucket{rows: map[RowKey][]byte{}, leases: map[LeaseID]Lease{}, scheduled: -1, finished: -1},
+				b: &bucket{rows: map[RowKey][]byte{}, leases: map[LeaseID]Lease{}, scheduled: -1, finished: -1, part: int(seed % 4)},
 			}
 			for range 250 {
 				w.step()
@@ -538,7 +552,7 @@ func (w *twins) checkStored(s *State) {
 	if w.open != nil {
 		return
 	}
-	b := &bucket{rows: maps.Clone(w.b.rows), leases: maps.Clone(w.b.leases)}
+	b := &bucket{rows: maps.Clone(w.b.rows), leases: maps.Clone(w.b.leases), left: slices.Clone(w.b.left)}
 	c := s.BeginCheckpoint()
 	if err := b.write(c); err != nil {
 		w.t.Fatal(err)
