@@ -176,7 +176,7 @@ func (o *opening) loadCheckpoint() (err error) {
 
 // loadState rebuilds state and membership from a file.
 func loadState(cfg *Config, db *backend.DB) (content backend.Content, state *mvcc.State, cluster *membership.Cluster, err error) {
-	err = db.Load(func(c backend.Content, rows iter.Seq2[mvcc.Row, error]) error {
+	err = db.Load(func(c backend.Content, rows []iter.Seq2[mvcc.Row, error]) error {
 		content = c
 		if !backend.Readable(c.StorageVersion) {
 			return nil

@@ -194,7 +194,7 @@ func (s *Store) CompactWait(ctx context.Context, rev mvcc.Revision) error {
 	case <-s.stop:
 		return ErrStopped
 	}
-	return s.checkpoint.call(ctx, func() error { return s.checkpoint.write("compaction") })
+	return s.checkpoint.removed(ctx)
 }
 
 // Failed is closed when the log could not be written: the store acknowledges nothing any more, and the process has to end. Err says why.
