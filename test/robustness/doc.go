@@ -30,6 +30,7 @@
 //	cluster_replace_test.go   a member, and then the leader, makes room for a learner that is promoted
 //	cluster_lag_test.go       a member that was away for so long that it needs a snapshot, and the watches on it
 //	cluster_disk_test.go      the disk of a follower, and of the leader, is full
+//	cluster_hang_test.go      the disk of the leader, and of a follower, hangs: a debugger, which is this program, stops threads before fsync
 //	cluster_lease_test.go     leases over changes of the leader
 //	cluster_random_test.go    any of this in an order that a seed decides; make robustness LONG=1 goes on with it
 //
