@@ -34,8 +34,42 @@ func TestClusterReplaceMember(t *testing.T) {
 	l.finish()
 }
 
-// remove takes a member out of the cluster.
+// TestClusterRemovedWhileAway: a member that was down, or cut off, when it was removed learns of it from the others.
+func TestClusterRemovedWhileAway(t *testing.T) {
+	t.Parallel()
+	c := newCluster(t, 3)
+	l := newLoad(t, c)
+	l.more(100)
+	old := c.others(c.leader())[0]
+	old.kill()
+	l.expel(old)
+	l.more(100)
+	old.staysOut()
+	m := l.join("d")
+	l.more(100)
+	c.cutOff(m)
+	l.expel(m)
+	c.heal()
+	if code := m.wait(); code != 0 {
+		t.Errorf("%s was removed and ended with code %d", m.name, code)
+	}
+	m.staysOut()
+	l.join("e")
+	l.finish()
+}
+
+// remove takes a member out of the cluster, which ends and stays out.
 func (l *load) remove(old *member) {
+	l.c.t.Helper()
+	l.expel(old)
+	if code := old.wait(); code != 0 {
+		l.c.t.Errorf("%s was removed and ended with code %d", old.name, code)
+	}
+	old.staysOut()
+}
+
+// expel takes a member out of the cluster.
+func (l *load) expel(old *member) {
 	c, t := l.c, l.c.t
 	t.Helper()
 	c.members = c.others(old)
@@ -50,12 +84,17 @@ func (l *load) remove(old *member) {
 		return err == nil
 	})
 	l.pinned[old]()
-	if code := old.wait(); code != 0 {
-		t.Errorf("%s was removed and ended with code %d", old.name, code)
-	}
-	old.launch()
-	if code := old.wait(); code == 0 {
-		t.Errorf("%s was removed, started again, and ended with code %d", old.name, code)
+}
+
+// staysOut starts a member that was removed. It ends by itself before it serves anybody.
+func (m *member) staysOut() {
+	m.t.Helper()
+	m.launch()
+	m.wait()
+	select {
+	case <-m.ready:
+		m.t.Errorf("%s was removed, and is ready to serve", m.name)
+	default:
 	}
 }
 
