@@ -5,6 +5,8 @@ package robustness
 import (
 	"flag"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -48,6 +50,7 @@ var faults = []fault{
 	{"kill while it starts", func(_ *load, m *member) func() { m.kill(); m.launch(); m.kill(); return m.start }},
 	{"stop", func(_ *load, m *member) func() { m.stop(); return m.start }},
 	{"freeze", func(_ *load, m *member) func() { m.freeze(); return m.thaw }},
+	{"hung disk", func(_ *load, m *member) func() { return m.hangDisk() }},
 	{"cut off", func(l *load, m *member) func() { l.c.cutOff(m); return l.c.heal }},
 	{"mute", func(l *load, m *member) func() { l.c.mute(m); return l.c.heal }},
 	{"deafen", func(l *load, m *member) func() { l.c.deafen(m); return l.c.heal }},
@@ -112,7 +115,16 @@ var faults = []fault{
 }
 
 func random(t *testing.T, seed uint64) {
-	c := newCluster(t, 3, lagFlags...)
+	dice := rand.New(rand.NewPCG(seed, 1))
+	size, flags := 3, slices.Clone(lagFlags)
+	if dice.IntN(5) == 0 {
+		size = 5
+	}
+	if dice.IntN(4) == 0 {
+		flags = append(flags, "--pre-vote=false")
+	}
+	t.Logf("%d members, %v", size, flags)
+	c := newCluster(t, size, flags...)
 	l := startLoad(t, c, seed)
 	for i := range randomFaults {
 		l.more(int64(50 + l.rng.IntN(200)))
