@@ -144,7 +144,10 @@ func (h peerHandler) Message(m *raftpb.Message) error {
 
 // Unreachable implements transport.Handler.
 func (h peerHandler) Unreachable(id uint64) {
-	h.s.node.inbox.put(nodeInput{do: func(rn *raft.RawNode) { rn.ReportUnreachable(id) }})
+	h.s.node.inbox.put(nodeInput{do: func(rn *raft.RawNode) {
+		h.s.node.chatter.forget(id)
+		rn.ReportUnreachable(id)
+	}})
 }
 
 // SnapshotSent implements transport.Handler.
