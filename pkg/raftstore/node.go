@@ -245,15 +245,15 @@ func (n *node) propose() (any bool) {
 	return true
 }
 
-// proposeForwarded steps what others have proposed here, one message at a time. It counts into what is in flight.
+// proposeForwarded turns what others have proposed here into one step of raft, as propose does. It counts into what is in flight.
 func (n *node) proposeForwarded() bool {
 	if n.forwarded.empty() || n.busy() {
 		return false
 	}
-	m := n.forwarded.takeOne()
-	if err := n.raft.Step(m); err == nil {
-		n.entriesInFlight += len(m.GetEntries())
-		for _, e := range m.GetEntries() {
+	entries := n.forwarded.takeEntries(batchEntriesMax, batchBytesMax)
+	if err := n.raft.Step(&raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(n.s.id.member), Entries: entries}); err == nil {
+		n.entriesInFlight += len(entries)
+		for _, e := range entries {
 			n.bytesInFlight += entrySize(e)
 		}
 	}
