@@ -221,11 +221,14 @@ func (m *member) close() error {
 }
 
 // awaitLeader waits until this member can answer: until a read index is
-// confirmed.
+// confirmed, and the others know its client URLs.
 func (m *member) awaitLeader(ctx context.Context) error {
 	for {
 		_, err := m.store.ReadView(ctx)
-		if err == nil || ctx.Err() != nil || errors.Is(err, raftstore.ErrStopped) {
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil || errors.Is(err, raftstore.ErrStopped) {
 			return err
 		}
 		m.log.Warn("waiting for the cluster to have a leader", "error", err)
@@ -236,6 +239,14 @@ func (m *member) awaitLeader(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+	select {
+	case <-m.store.Published():
+		return nil
+	case <-m.store.Failed():
+		return fmt.Errorf("the store cannot go on: %w", m.store.Err())
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
