@@ -225,8 +225,8 @@ func (m *member) close() error {
 }
 
 // awaitLeader waits until this member can answer: until a read index is
-// confirmed. A member that the others say was removed never can:
-// raftstore.ErrRemoved.
+// confirmed, and the others know its client URLs. A member that the others
+// say was removed never can: raftstore.ErrRemoved.
 func (m *member) awaitLeader(stop context.Context) error {
 	ctx, cancel := context.WithCancelCause(stop)
 	defer cancel(nil)
@@ -239,10 +239,13 @@ func (m *member) awaitLeader(stop context.Context) error {
 	}()
 	for {
 		_, err := m.store.ReadView(ctx)
-		switch {
-		case ctx.Err() != nil:
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
 			return context.Cause(ctx)
-		case err == nil || errors.Is(err, raftstore.ErrStopped):
+		}
+		if errors.Is(err, raftstore.ErrStopped) {
 			return err
 		}
 		m.log.Warn("waiting for the cluster to have a leader", "error", err)
@@ -253,6 +256,14 @@ func (m *member) awaitLeader(stop context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+	}
+	select {
+	case <-m.store.Published():
+		return nil
+	case <-m.store.Failed():
+		return fmt.Errorf("the store cannot go on: %w", m.store.Err())
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

@@ -56,6 +56,7 @@ type Store struct {
 
 	leadMu    sync.Mutex
 	leadNext  chan struct{} // closed when leader or term change
+	published chan struct{}
 	removed   chan struct{}
 	leaveOnce sync.Once
 	left      atomic.Bool
@@ -283,7 +284,9 @@ func (s *Store) start() {
 	s.running.Go(s.log.run)
 	s.running.Go(s.apply.run)
 	s.running.Go(s.checkpoint.run)
-	if !s.soleVoter.Load() {
+	if s.soleVoter.Load() {
+		close(s.published) // Open does it, see settle
+	} else {
 		s.running.Go(s.publish)
 	}
 }
