@@ -18,11 +18,12 @@ import (
 // sentinelsWithoutStatus never reach a client: they end the process at start, or
 // answer a proposal of the store itself.
 var sentinelsWithoutStatus = map[string]bool{
-	"mvcc.ErrStaleExpiry":      true,
-	"raftstore.ErrInUse":       true,
-	"raftstore.ErrRemoved":     true,
-	"raftstore.ErrNewerFormat": true,
-	"raftstore.ErrEtcdDataDir": true,
+	"mvcc.ErrStaleExpiry":       true,
+	"raftstore.ErrInUse":        true,
+	"raftstore.ErrRemoved":      true,
+	"raftstore.ErrNewerFormat":  true,
+	"raftstore.ErrInconsistent": true,
+	"raftstore.ErrEtcdDataDir":  true,
 }
 
 // exportedErrors lists the Err... variables a file declares.
