@@ -168,7 +168,11 @@ func (m *member) run(stop context.Context, listeners *listeners) error {
 	}
 	if err := m.awaitLeader(stop); err != nil {
 		listeners.close()
-		if stop.Err() != nil {
+		switch {
+		case stop.Err() != nil:
+			return nil
+		case errors.Is(err, raftstore.ErrRemoved):
+			logRemoved(m.log)
 			return nil
 		}
 		return err
@@ -221,11 +225,27 @@ func (m *member) close() error {
 }
 
 // awaitLeader waits until this member can answer: until a read index is
-// confirmed.
-func (m *member) awaitLeader(ctx context.Context) error {
+// confirmed, and the others know its client URLs. A member that the others
+// say was removed never can: raftstore.ErrRemoved.
+func (m *member) awaitLeader(stop context.Context) error {
+	ctx, cancel := context.WithCancelCause(stop)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-m.store.Removed():
+			cancel(raftstore.ErrRemoved)
+		case <-ctx.Done():
+		}
+	}()
 	for {
 		_, err := m.store.ReadView(ctx)
-		if err == nil || ctx.Err() != nil || errors.Is(err, raftstore.ErrStopped) {
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if errors.Is(err, raftstore.ErrStopped) {
 			return err
 		}
 		m.log.Warn("waiting for the cluster to have a leader", "error", err)
@@ -234,8 +254,16 @@ func (m *member) awaitLeader(ctx context.Context) error {
 			return fmt.Errorf("the store cannot go on: %w", m.store.Err())
 		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		}
+	}
+	select {
+	case <-m.store.Published():
+		return nil
+	case <-m.store.Failed():
+		return fmt.Errorf("the store cannot go on: %w", m.store.Err())
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

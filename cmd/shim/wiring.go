@@ -77,7 +77,7 @@ func logEvent(log *slog.Logger, e raftstore.Event) {
 		if x.Leader == 0 {
 			level = slog.LevelWarn
 		}
-	case raftstore.CheckpointDone, raftstore.LeasesExpired, raftstore.CompactionDone:
+	case raftstore.CheckpointDone, raftstore.RemovalDone, raftstore.LeasesExpired, raftstore.CompactionDone:
 		level = slog.LevelDebug
 	case raftstore.Fatal:
 		level = levelFatal

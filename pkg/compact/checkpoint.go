@@ -23,6 +23,10 @@ type CheckpointPolicy struct {
 	// Age of the last checkpoint, from which on one is due if anything was
 	// applied since. More saves writes and keeps WAL segments longer.
 	Age time.Duration
+	// DeadRows is how many rows that a compaction has made dead one transaction
+	// deletes. More saves writes and makes a removal shorter; fewer keep a write
+	// waiting less beside it.
+	DeadRows int
 }
 
 // EnsureDefaults fills in what is zero.
@@ -39,6 +43,9 @@ func (p *CheckpointPolicy) EnsureDefaults() {
 	if p.Age == 0 {
 		p.Age = DefaultCheckpointAge
 	}
+	if p.DeadRows == 0 {
+		p.DeadRows = DefaultCheckpointDeadRows
+	}
 }
 
 // Validate reports everything that is wrong.
@@ -52,6 +59,9 @@ func (p *CheckpointPolicy) Validate() error {
 	}
 	if p.Age < 0 {
 		errs = append(errs, fmt.Errorf("checkpoint after %v", p.Age))
+	}
+	if p.DeadRows < 0 {
+		errs = append(errs, fmt.Errorf("removal of %d dead rows at a time", p.DeadRows))
 	}
 	return errors.Join(errs...)
 }
@@ -112,6 +122,16 @@ func (p CheckpointPolicy) Decide(s CheckpointStats) CheckpointDecision {
 		return CheckpointDecision{true, CheckpointAge}
 	}
 	return CheckpointDecision{false, CheckpointNotDue}
+}
+
+// RemovalPause answers how long to leave disk and processors to the writes
+// after a part of the removal of dead rows that took so long, or after one that
+// failed, with as many failures in a row.
+func RemovalPause(took time.Duration, failures int) time.Duration {
+	if failures > 0 {
+		return checkpointPause(failures)
+	}
+	return min(max(took*removalPauseFactor, removalPauseMin), removalPauseMax)
 }
 
 // checkpointPause answers how long to leave a failing disk alone.

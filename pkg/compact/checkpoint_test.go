@@ -47,8 +47,26 @@ func TestCheckpointPolicyDefaults(t *testing.T) {
 	if !p.Decide(s).Do {
 		t.Fatal("not due at the default")
 	}
-	bad := CheckpointPolicy{WALBytes: -1, Age: -1}
+	bad := CheckpointPolicy{WALBytes: -1, Age: -1, DeadRows: -1}
 	if err := bad.Validate(); err == nil {
 		t.Fatal("negative bounds are taken")
+	}
+}
+
+func TestRemovalPause(t *testing.T) {
+	for _, c := range []struct {
+		took     time.Duration
+		failures int
+		want     time.Duration
+	}{
+		{0, 0, removalPauseMin},
+		{2 * time.Millisecond, 0, 40 * time.Millisecond},
+		{time.Minute, 0, removalPauseMax},
+		{0, 1, checkpointRetryMin},
+		{time.Minute, 1 << 30, checkpointRetryMax},
+	} {
+		if got := RemovalPause(c.took, c.failures); got != c.want {
+			t.Errorf("after %v and %d failures: %v, want %v", c.took, c.failures, got, c.want)
+		}
 	}
 }

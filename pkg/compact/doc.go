@@ -47,6 +47,10 @@
 // would leave nothing out: the fsync of a large checkpoint holds up the log's;
 // a failed one is followed by a pause that doubles up to a minute.
 //
+// Rows that a compaction has made dead are deleted in parts behind a checkpoint,
+// with a pause after each that is twenty times as long as the part took, from 30
+// to 200 ms: writes wait behind the fsync of one, and share the processors.
+//
 // # Quota
 //
 // The cost of a request is what etcd charges: 256 bytes and the key and the

@@ -20,11 +20,18 @@ const (
 	DefaultCheckpointBurstBytes = 16 << 20
 	DefaultCheckpointEntries    = 100_000
 	DefaultCheckpointAge        = 10 * time.Minute
+	DefaultCheckpointDeadRows   = 2500
 
 	// burstAhead is how far the growth of the log is looked ahead: what would
 	// be written within it anyway, before the compaction of an apiserver can
 	// make any of it dead, is better written in parts.
 	burstAhead = time.Minute
+
+	// A removal takes a twentieth of the time, so that few writes meet one of
+	// its parts, unless the disk is so slow that nobody would wait for its end.
+	removalPauseFactor = 20
+	removalPauseMin    = 30 * time.Millisecond
+	removalPauseMax    = 200 * time.Millisecond
 
 	checkpointRetryMin = time.Second
 	checkpointRetryMax = time.Minute
@@ -43,6 +50,7 @@ const (
 
 const (
 	_ = uint64(periodMin/retryDivisor - 1)
+	_ = uint64(removalPauseMax - removalPauseMin)
 	_ = uint64(checkpointRetryMax - checkpointRetryMin)
 	_ = uint64(SuggestedQuotaBytesMax - DefaultQuotaBytes)
 )

@@ -33,6 +33,7 @@ type checkpointer struct {
 	last     mark
 	lastAt   time.Time
 	walSize  int64 // after the last checkpoint
+	removal  removal
 	growth   growth
 	failures int // in a row
 	failedAt time.Time
@@ -71,6 +72,8 @@ func (c *checkpointer) run() {
 				_ = c.write(string(d.Reason)) // reported as an event, and tried again
 			}
 			c.s.metrics.database(c.db.Size(), c.db.SizeInUse())
+		case <-c.removal.due:
+			c.remove()
 		}
 	}
 }
@@ -131,12 +134,14 @@ func (c *checkpointer) write(reason string) error {
 		return err
 	}
 	at := got.state.Index
-	if at == c.last.index {
+	if at == c.last.index && got.state.Empty() {
 		return c.release(got, true)
 	}
+	var dead int
 	batch, err := batchOf(got)
 	if err == nil {
-		err = c.commit(batch)
+		batch.Dead, batch.DeadMax = c.removal.with(batch.Dead), c.s.cfg.Checkpoints.DeadRows
+		dead, err = c.commit(batch)
 	}
 	if err != nil {
 		c.failures, c.failedAt = c.failures+1, c.s.cfg.Now()
@@ -149,6 +154,8 @@ func (c *checkpointer) write(reason string) error {
 	}
 	c.last = mark{index: at, term: got.state.Term, conf: got.cluster.ConfState()}
 	c.lastAt, c.failures = c.s.cfg.Now(), 0
+	took := c.lastAt.Sub(start)
+	c.goOn(batch, dead, took)
 	walSize := c.s.log.wal.Size()
 	if err := c.markLog(); err != nil {
 		c.s.cfg.OnEvent(CheckpointFailed{Reason: reason, Err: err})
@@ -157,21 +164,20 @@ func (c *checkpointer) write(reason string) error {
 	c.walSize = c.s.log.wal.Size()
 	c.growth.size += c.walSize - walSize // what was given back
 	c.burst.Store(c.walSize + c.s.cfg.Checkpoints.BurstBytes)
-	took := c.lastAt.Sub(start)
 	c.s.metrics.checkpointed(took)
-	c.s.metrics.rowsCompacted(len(batch.Dead))
 	c.s.metrics.database(c.db.Size(), c.db.SizeInUse())
-	c.s.cfg.OnEvent(CheckpointDone{Reason: reason, Index: at, Puts: got.state.PutCount(), Deletes: len(batch.Dead), Took: took})
+	c.s.cfg.OnEvent(CheckpointDone{Reason: reason, Index: at, Puts: got.state.PutCount(), Deletes: dead, Took: took})
 	return nil
 }
 
-func (c *checkpointer) commit(b backend.Batch) error {
+func (c *checkpointer) commit(b backend.Batch) (dead int, err error) {
 	c.s.room.Lock()
 	defer c.s.room.Unlock()
 	start := time.Now()
-	err := c.db.Write(b)
+	dead, err = c.db.Write(b)
 	c.s.metrics.committed(time.Since(start))
-	return err
+	c.s.metrics.rowsCompacted(dead)
+	return dead, err
 }
 
 // onApply runs do on the apply goroutine and waits for it.

@@ -124,7 +124,7 @@ func TestCrash(t *testing.T) {
 
 func crashRound(t *testing.T, rng *rand.Rand) {
 	h, l := newHarness(t), newLedger()
-	h.adjust = func(c *Config) { l.watch(c); c.WALSegmentBytes = 64 << 10 }
+	h.adjust = func(c *Config) { l.watch(c); c.WALSegmentBytes, c.Checkpoints.DeadRows = 64<<10, 20 }
 	s := h.open()
 	ctx, cancel := context.WithCancel(context.Background())
 	var writers sync.WaitGroup
@@ -194,7 +194,7 @@ func TestCrashAfterCheckpointCommit(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		if err := c.db.Write(batch); err != nil {
+		if _, err := c.db.Write(batch); err != nil {
 			return err
 		}
 		db, err := os.ReadFile(h.db)

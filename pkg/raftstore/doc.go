@@ -91,7 +91,8 @@
 // The WAL keeps one spare segment. While it cannot get one, commands that grow the state are refused with mvcc.ErrNoSpace, and the
 // others use what is left. When that is used up too, the log goroutine waits for room, serving nothing but the marks of checkpoints, and everything
 // is refused. Each tick tries again. The segments that a mark gives back go before its note, as they may be the only room for it.
-// A checkpoint that finds no room in bbolt changes nothing; the log keeps what it lacks.
+// A checkpoint that finds no room in bbolt changes nothing; the log keeps what it lacks. Rows that a compaction has made dead leave
+// bbolt in parts behind a checkpoint, with pauses (deadrows.go); one that finds no room is tried again.
 //
 // A failed fsync is another matter: nobody knows what is on disk then. The store stops acknowledging, closes Failed, and has to be
 // opened anew.

@@ -13,11 +13,16 @@ import (
 
 // TestEtcdStartsFromBackup: there is a way back. Real etcd serves what a backup holds.
 func TestEtcdStartsFromBackup(t *testing.T) {
-	etcd, etcdctl, etcdutl := peer(t, "etcd"), peer(t, "etcdctl"), peer(t, "etcdutl")
 	h := newHarness(t)
 	s := h.open()
 	defer closeStore(t, s)
 	fill(t, s)
+	etcdStarts(t, s)
+}
+
+// etcdStarts lets etcd start from a backup of s that is made now.
+func etcdStarts(t *testing.T, s *Store) {
+	etcd, etcdctl, etcdutl := peer(t, "etcd"), peer(t, "etcdctl"), peer(t, "etcdutl")
 	restored := filepath.Join(t.TempDir(), "restored")
 	client, peerURL := freeURL(t), freeURL(t)
 	run(t, nil, etcdutl, "snapshot", "restore", backupFile(t, s), "--data-dir", restored, "--skip-hash-check",

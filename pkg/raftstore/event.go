@@ -69,6 +69,16 @@ func (e CheckpointFailed) String() string {
 	return fmt.Sprintf("checkpoint (%s) failed, it will be tried again: %v", e.Reason, e.Err)
 }
 
+// RemovalDone: no row that a compaction has made dead is left in bbolt, after more parts than one.
+type RemovalDone struct {
+	Rows, Parts int
+	Took        time.Duration // with the pauses between the parts
+}
+
+func (e RemovalDone) String() string {
+	return fmt.Sprintf("removed %d dead rows in %d parts in %v", e.Rows, e.Parts, e.Took.Round(time.Millisecond))
+}
+
 // DefragmentDone: the bbolt file was written anew.
 type DefragmentDone struct {
 	Before, After int64 // bytes

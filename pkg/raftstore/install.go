@@ -204,6 +204,8 @@ func (c *checkpointer) install(t installTask) {
 		t.done <- err
 		return
 	}
+	c.removal.answer(ErrTimeout) // the rows were those of the former file
+	c.removal = removal{}
 	c.last, c.lastAt = t.at, s.cfg.Now()
 	if err := c.markLog(); err != nil {
 		s.cfg.OnEvent(CheckpointFailed{Reason: "install", Err: err})

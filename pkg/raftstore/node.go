@@ -48,6 +48,7 @@ type node struct {
 	installing      *install
 	lastLeader      uint64 // the last one that there was
 	out             []*raftpb.Message
+	chatter         chatter
 }
 
 // posted counts the messages of raft's at other goroutines: at the log goroutine (batches: those with entries), at the apply goroutine.
@@ -161,6 +162,7 @@ func (n *node) receive() (any bool) {
 		n.watchDisk()
 	}
 	for _, m := range n.inbound.take() {
+		n.chatter.received(m)
 		// One of a former term, or from a member that left, is of no interest; raft says so with an error.
 		_ = n.raft.Step(m)
 		any = true
@@ -226,6 +228,9 @@ func (n *node) busy() bool {
 // forget takes all that is in flight for lost.
 func (n *node) forget() { n.entriesInFlight, n.bytesInFlight = 0, 0 }
 
+// proposesNext says that this turn will come to propose something.
+func (n *node) proposesNext() bool { return n.proposals.len() > 0 && !n.busy() }
+
 // propose turns what waits in the queue into one step of raft. It holds back while there is no leader, and while enough is in
 // flight: then proposals gather in the queue, and the next batch is larger.
 func (n *node) propose() (any bool) {
@@ -263,15 +268,15 @@ func (n *node) propose() (any bool) {
 	return true
 }
 
-// proposeForwarded steps what others have proposed here, one message at a time. It counts into what is in flight.
+// proposeForwarded turns what others have proposed here into one step of raft, as propose does. It counts into what is in flight.
 func (n *node) proposeForwarded() bool {
 	if n.forwarded.empty() || n.busy() {
 		return false
 	}
-	m := n.forwarded.takeOne()
-	if err := n.raft.Step(m); err == nil {
-		n.entriesInFlight += len(m.GetEntries())
-		for _, e := range m.GetEntries() {
+	entries := n.forwarded.takeEntries(batchEntriesMax, batchBytesMax)
+	if err := n.raft.Step(&raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(n.s.id.member), Entries: entries}); err == nil {
+		n.entriesInFlight += len(entries)
+		for _, e := range entries {
 			n.bytesInFlight += entrySize(e)
 		}
 	}
@@ -333,6 +338,7 @@ func (n *node) send(messages []*raftpb.Message) {
 		case to == raft.LocalApplyThread || to == raft.LocalAppendThread:
 		case m.GetType() == raftpb.MsgSnap:
 			n.s.sendSnapshot(m)
+		case n.chatter.redundant(m, n.proposesNext):
 		default:
 			n.out = append(n.out, m)
 		}
@@ -421,6 +427,7 @@ func (n *node) observeLeader() {
 	if *was == *now {
 		return
 	}
+	n.chatter.forgetAll()
 	n.s.setLead(now)
 	self := now.leader == n.s.id.member
 	if self {

@@ -91,7 +91,7 @@ func (o *opening) open(cfg Config) (*Store, error) {
 func newStore(cfg Config) *Store {
 	s := &Store{cfg: cfg, leases: newLeaseClock(), waiters: newWaiters(),
 		ready: make(chan struct{}), lost: make(chan struct{}), leadNext: make(chan struct{}), drained: make(chan struct{}, 1),
-		stop: make(chan struct{}), stopped: make(chan struct{}), removed: make(chan struct{}), failed: make(chan struct{})}
+		stop: make(chan struct{}), stopped: make(chan struct{}), published: make(chan struct{}), removed: make(chan struct{}), failed: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.lead.Store(&leadership{})
 	s.clock.Store(cfg.Now().UnixNano())
@@ -176,7 +176,7 @@ func (o *opening) loadCheckpoint() (err error) {
 
 // loadState rebuilds state and membership from a file.
 func loadState(cfg *Config, db *backend.DB) (content backend.Content, state *mvcc.State, cluster *membership.Cluster, err error) {
-	err = db.Load(func(c backend.Content, rows iter.Seq2[mvcc.Row, error]) error {
+	err = db.Load(func(c backend.Content, rows []iter.Seq2[mvcc.Row, error]) error {
 		content = c
 		if !backend.Readable(c.StorageVersion) {
 			return nil

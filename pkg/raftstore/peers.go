@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -104,18 +105,26 @@ func (b *inbound) empty() bool {
 	return len(b.messages) == 0
 }
 
-// takeOne is the oldest, which must be there.
-func (b *inbound) takeOne() *raftpb.Message {
+// takeEntries is the entries of the oldest messages: of at least one, if there is any, and of no more than fit.
+func (b *inbound) takeEntries(entriesMax, bytesMax int) (entries []*raftpb.Entry) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	m := b.messages[0]
-	b.messages[0] = nil
-	b.messages = b.messages[1:]
-	for _, e := range m.GetEntries() {
-		b.bytes -= entrySize(e)
+	taken, bytes := 0, 0
+	for _, m := range b.messages {
+		size := 0
+		for _, e := range m.GetEntries() {
+			size += entrySize(e)
+		}
+		if taken > 0 && (len(entries)+len(m.GetEntries()) > entriesMax || bytes+size > bytesMax) {
+			break
+		}
+		entries, bytes = append(entries, m.GetEntries()...), bytes+size
+		taken++
 	}
+	b.bytes -= bytes
+	b.messages = slices.Delete(b.messages, 0, taken)
 	b.makeRoom()
-	return m
+	return entries
 }
 
 // makeRoom wakes who waits. The caller holds mu.
@@ -147,7 +156,10 @@ func (h peerHandler) Delivered(mayWait bool) { h.s.node.kick(mayWait) }
 
 // Unreachable implements transport.Handler.
 func (h peerHandler) Unreachable(id uint64) {
-	h.s.node.inbox.put(nodeInput{do: func(rn *raft.RawNode) { rn.ReportUnreachable(id) }})
+	h.s.node.inbox.put(nodeInput{do: func(rn *raft.RawNode) {
+		h.s.node.chatter.forget(id)
+		rn.ReportUnreachable(id)
+	}})
 }
 
 // SnapshotSent implements transport.Handler.

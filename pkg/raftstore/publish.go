@@ -26,11 +26,18 @@ func (s *Store) publishSelf(ctx context.Context) error {
 
 // publish is the goroutine that does so where there are several voters, as soon as a leader can be reached.
 func (s *Store) publish() {
-	for s.publishSelf(s.ctx) != nil {
+	err := s.publishSelf(s.ctx)
+	close(s.published)
+	for err != nil {
 		select {
 		case <-time.After(publishRetryInterval):
 		case <-s.stop:
 			return
 		}
+		err = s.publishSelf(s.ctx)
 	}
 }
+
+// Published is closed once all members know the name and the client URLs of this one, or could not be told in the time of a request: that
+// goes on in the background, as it must not keep the operator of a cluster with full disks out. A server is ready only then, as etcd's.
+func (s *Store) Published() <-chan struct{} { return s.published }

@@ -56,6 +56,7 @@ type Store struct {
 
 	leadMu    sync.Mutex
 	leadNext  chan struct{} // closed when leader or term change
+	published chan struct{}
 	removed   chan struct{}
 	leaveOnce sync.Once
 	left      atomic.Bool
@@ -194,7 +195,7 @@ func (s *Store) CompactWait(ctx context.Context, rev mvcc.Revision) error {
 	case <-s.stop:
 		return ErrStopped
 	}
-	return s.checkpoint.call(ctx, func() error { return s.checkpoint.write("compaction") })
+	return s.checkpoint.removed(ctx)
 }
 
 // Failed is closed when the log could not be written: the store acknowledges nothing any more, and the process has to end. Err says why.
@@ -285,7 +286,9 @@ func (s *Store) start() {
 	s.running.Go(s.log.run)
 	s.running.Go(s.apply.run)
 	s.running.Go(s.checkpoint.run)
-	if !s.soleVoter.Load() {
+	if s.soleVoter.Load() {
+		close(s.published) // Open does it, see settle
+	} else {
 		s.running.Go(s.publish)
 	}
 }

@@ -166,7 +166,7 @@ func TestDataDirOfEtcd(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	s := &server{t: t, client: strings.TrimPrefix(client, "http://")}
+	s := &server{process: process{t: t}, client: strings.TrimPrefix(client, "http://")}
 	b := newBookkeeper(t, s.dial())
 	err := b.put("a", "1", 0)
 	_ = cmd.Process.Signal(os.Interrupt)

@@ -14,5 +14,28 @@
 //
 // The full disk needs mount(2), and so root.
 //
-// Nothing here asserts how long something takes. Timeouts only end tests that have failed already.
+// # Clusters
+//
+// Files cluster_*_test.go, with the build tag robustness (make robustness runs them, go test ./... does not), have three or five members,
+// each on a host of its own: package netns makes network namespaces, whose links can be cut in one direction or both, be late, lose and
+// reorder. They need root and the program ip, and fail where namespaces cannot be made.
+//
+//	cluster_test.go           the cluster: start, kill, stop, freeze and thaw members, cut links and heal them, who leads, do all agree
+//	cluster_load_test.go      clients and watchers on all members, and some that take another one for each call and each stream; finish
+//	                          judges what they were told, as above, and compares the hashes of all members at the last revision
+//	cluster_kill_test.go      kill -9 of the leader, of all; SIGTERM of the leader
+//	cluster_partition_test.go the leader cut off, a minority of five, one-way loss, links that are late, lose and reorder
+//	cluster_freeze_test.go    SIGSTOP of the leader for longer than an election
+//	cluster_restart_test.go   all members in turn
+//	cluster_replace_test.go   a member, and then the leader, makes room for a learner that is promoted
+//	cluster_lag_test.go       a member that was away for so long that it needs a snapshot, and the watches on it
+//	cluster_disk_test.go      the disk of a follower, and of the leader, is full
+//	cluster_hang_test.go      the disk of the leader, and of a follower, hangs: a debugger, which is this program, stops threads before fsync
+//	cluster_lease_test.go     leases over changes of the leader
+//	cluster_random_test.go    any of this in an order that a seed decides; make robustness LONG=1 goes on with it
+//
+// The clients' host reaches all members always, so that they learn what a member without the others says.
+//
+// Nothing here asserts how long something takes. Timeouts only end tests that have failed already. How long clients waited for the first
+// write after a fault is logged.
 package robustness

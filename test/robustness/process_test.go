@@ -3,125 +3,49 @@ package robustness
 import (
 	"bufio"
 	"encoding/json"
-	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
-
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
 )
 
-// binary is the program under test, built once by TestMain.
-var binary string
-
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		dir, err := os.MkdirTemp("", "shim-robustness")
-		if err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(dir)
-		binary = filepath.Join(dir, "shim")
-		if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/shim").CombinedOutput(); err != nil {
-			fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
-			return 1
-		}
-		return m.Run()
-	}())
-}
-
-// patience bounds each wait; it is reached only when a test fails.
-const patience = 60 * time.Second
-
-// server is a shim process, and the address that stays the same when it is started again.
-type server struct {
-	t      *testing.T
-	dir    string
-	scheme string
-	client string // "127.0.0.1:port"
-	peer   string
-	args   []string
+// process is a shim that runs, or ran. It can be run again.
+type process struct {
+	t *testing.T
 
 	cmd   *exec.Cmd
 	ready chan struct{} // closed when it says that it is ready
 	ended chan struct{}
 
 	mu    sync.Mutex
-	lines []string // of all starts
+	lines []string // of all runs
 }
 
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
-// newServer starts nothing.
-func newServer(t *testing.T, dir string, args ...string) *server {
-	t.Helper()
-	s := &server{t: t, dir: dir, scheme: "http", client: freeAddr(t), peer: freeAddr(t), args: args}
-	t.Cleanup(func() {
-		if s.cmd != nil {
-			_ = s.cmd.Process.Kill()
-			<-s.ended
-		}
-		if t.Failed() {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			t.Logf("log of shim (the end of it):\n%s", strings.Join(s.lines[max(0, len(s.lines)-60):], "\n"))
-		}
-	})
-	return s
-}
-
-// startServer starts a server and waits until it is ready.
-func startServer(t *testing.T, dir string, args ...string) *server {
-	t.Helper()
-	s := newServer(t, dir, args...)
-	s.start()
-	return s
-}
-
-// launch starts the process and does not wait.
-func (s *server) launch() {
-	s.t.Helper()
-	args := append([]string{"--name=test", "--data-dir=" + s.dir,
-		"--listen-client-urls=" + s.scheme + "://" + s.client, "--advertise-client-urls=" + s.scheme + "://" + s.client,
-		"--listen-peer-urls=http://" + s.peer}, s.args...)
-	cmd := exec.Command(binary, args...)
+// run starts the process and does not wait.
+func (p *process) run(cmd *exec.Cmd) {
+	p.t.Helper()
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
-		s.t.Fatal(err)
+		p.t.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
-		s.t.Fatal(err)
+		p.t.Fatal(err)
 	}
-	s.cmd, s.ready, s.ended = cmd, make(chan struct{}), make(chan struct{})
-	go s.read(cmd, stderr, s.ready, s.ended)
+	p.cmd, p.ready, p.ended = cmd, make(chan struct{}), make(chan struct{})
+	go p.read(cmd, stderr, p.ready, p.ended)
 }
 
-func (s *server) read(cmd *exec.Cmd, r io.Reader, ready, ended chan struct{}) {
+func (p *process) read(cmd *exec.Cmd, r io.Reader, ready, ended chan struct{}) {
 	scan := bufio.NewScanner(r)
 	scan.Buffer(nil, 1<<20)
 	for scan.Scan() {
-		s.mu.Lock()
-		s.lines = append(s.lines, scan.Text())
-		s.mu.Unlock()
+		p.mu.Lock()
+		p.lines = append(p.lines, scan.Text())
+		p.mu.Unlock()
 		var line struct{ Msg string }
 		if json.Unmarshal(scan.Bytes(), &line) == nil && line.Msg == "ready to serve client requests" {
 			close(ready)
@@ -131,52 +55,51 @@ func (s *server) read(cmd *exec.Cmd, r io.Reader, ready, ended chan struct{}) {
 	close(ended)
 }
 
-func (s *server) start() {
-	s.t.Helper()
-	s.launch()
+func (p *process) awaitReady() {
+	p.t.Helper()
 	select {
-	case <-s.ready:
-	case <-s.ended:
-		s.t.Fatal("shim ended before it was ready")
+	case <-p.ready:
+	case <-p.ended:
+		p.t.Fatal("shim ended before it was ready")
 	case <-time.After(patience):
-		s.t.Fatal("shim is not ready in time")
+		p.t.Fatal("shim is not ready in time")
 	}
 }
 
 // kill is kill -9.
-func (s *server) kill() {
-	s.t.Helper()
-	if code := s.signal(syscall.SIGKILL); code != -1 {
-		s.t.Fatalf("shim ended by itself with code %d before it was killed", code)
+func (p *process) kill() {
+	p.t.Helper()
+	if code := p.signal(syscall.SIGKILL); code != -1 {
+		p.t.Fatalf("shim ended by itself with code %d before it was killed", code)
 	}
 }
 
 // signal sends a signal and answers the exit code, -1 for a signal's death.
-func (s *server) signal(sig os.Signal) int {
-	s.t.Helper()
-	if err := s.cmd.Process.Signal(sig); err != nil {
-		s.t.Fatal(err)
+func (p *process) signal(sig os.Signal) int {
+	p.t.Helper()
+	if err := p.cmd.Process.Signal(sig); err != nil {
+		p.t.Fatal(err)
 	}
-	return s.wait()
+	return p.wait()
 }
 
 // wait is for the end of the process.
-func (s *server) wait() int {
-	s.t.Helper()
+func (p *process) wait() int {
+	p.t.Helper()
 	select {
-	case <-s.ended:
+	case <-p.ended:
 	case <-time.After(patience):
-		s.t.Fatal("shim did not end in time")
+		p.t.Fatal("shim did not end in time")
 	}
-	return s.cmd.ProcessState.ExitCode()
+	return p.cmd.ProcessState.ExitCode()
 }
 
 // fatal is what the process said about why it ended.
-func (s *server) fatal() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (p *process) fatal() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	var found []string
-	for _, l := range s.lines {
+	for _, l := range p.lines {
 		if strings.Contains(l, `"level":"fatal"`) {
 			found = append(found, l)
 		}
@@ -184,49 +107,15 @@ func (s *server) fatal() []string {
 	return found
 }
 
-// dial makes a connection that comes back at once after a restart.
-func (s *server) dial() *grpc.ClientConn {
-	s.t.Helper()
-	conn, err := grpc.NewClient(s.client, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: time.Second,
-			Backoff: backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1.5, MaxDelay: 50 * time.Millisecond}}),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30), grpc.MaxCallSendMsgSize(1<<30)))
-	if err != nil {
-		s.t.Fatal(err)
+// cleanup ends the process with the test, and shows its log if the test has failed.
+func (p *process) cleanup(name string) {
+	if p.cmd != nil {
+		_ = p.cmd.Process.Kill()
+		<-p.ended
 	}
-	s.t.Cleanup(func() { _ = conn.Close() })
-	return conn
-}
-
-// metric is the value of one line of /metrics.
-func (s *server) metric(name string) float64 {
-	s.t.Helper()
-	resp, err := http.Get("http://" + s.client + "/metrics")
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	scan := bufio.NewScanner(resp.Body)
-	for scan.Scan() {
-		if rest, ok := strings.CutPrefix(scan.Text(), name+" "); ok {
-			var v float64
-			if _, err := fmt.Sscan(rest, &v); err != nil {
-				s.t.Fatal(err)
-			}
-			return v
-		}
-	}
-	s.t.Fatalf("no metric %s", name)
-	return 0
-}
-
-// await polls a condition that no event tells of, of another process.
-func await(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !cond(); {
-		if time.Now().After(end) {
-			t.Fatalf("waited in vain for %s", what)
-		}
-		time.Sleep(5 * time.Millisecond)
+	if p.t.Failed() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.t.Logf("log of %s (the end of it):\n%s", name, strings.Join(p.lines[max(0, len(p.lines)-60):], "\n"))
 	}
 }

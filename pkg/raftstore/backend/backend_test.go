@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -24,6 +25,9 @@ type machine struct {
 	db    *DB
 	state *mvcc.State
 	index uint64
+
+	deadMax int           // as in Batch
+	left    []mvcc.RowKey // of Dead, by the last checkpoint
 }
 
 func newMachine(t *testing.T) *machine {
@@ -75,22 +79,24 @@ func (m *machine) step(rng *rand.Rand) {
 func (m *machine) checkpoint() {
 	m.t.Helper()
 	c := m.state.BeginCheckpoint()
-	b := Batch{Index: c.Index, Term: c.Term, Hash: c.View.Hash(), Puts: c.Puts(), Dead: c.Dead(), LeasesPut: c.LeasesPut(),
+	b := Batch{Index: c.Index, Term: c.Term, Hash: c.View.Hash(), Puts: c.Puts(), Dead: append(m.left, c.Dead()...), DeadMax: m.deadMax, LeasesPut: c.LeasesPut(),
 		LeasesDeleted: c.LeasesDeleted(), CompactScheduled: c.CompactScheduled, CompactFinished: c.CompactFinished,
 		ConfState: []byte(`{"voters":[1]}`), Members: map[string][]byte{"1": []byte(`{"id":1}`)}, ClusterVersion: c.View.ClusterVersion()}
 	if len(c.View.Alarms()) > 0 {
 		b.Alarms = [][]byte{{8, 1, 16, 1}}
 	}
-	err := m.db.Write(b)
+	slices.SortFunc(b.Dead, mvcc.RowKey.Compare)
+	dead, err := m.db.Write(b)
 	m.state.EndCheckpoint(c, err == nil)
 	if err != nil {
 		m.t.Fatal(err)
 	}
+	m.left = b.Dead[dead:]
 }
 
 // load is the state that a file holds.
 func load(db *DB) (state *mvcc.State, err error) {
-	err = db.Load(func(c Content, rows iter.Seq2[mvcc.Row, error]) (err error) {
+	err = db.Load(func(c Content, rows []iter.Seq2[mvcc.Row, error]) (err error) {
 		if !c.Trusted {
 			return errors.New("the sums belong to another index")
 		}
@@ -135,6 +141,7 @@ func TestRandomCheckpoints(t *testing.T) {
 		if m.index == 0 {
 			continue
 		}
+		m.deadMax = rng.IntN(20)
 		m.checkpoint()
 		if rng.IntN(10) == 0 {
 			if err := m.db.Defragment(); err != nil {
@@ -150,7 +157,43 @@ func TestRandomCheckpoints(t *testing.T) {
 			t.Fatalf("check: %v, trusted %t", err, c.Trusted)
 		}
 		if rng.IntN(5) == 0 { // go on from what was loaded
-			m.state = got
+			m.state, m.left = got, nil
+		}
+	}
+}
+
+// TestDeadInParts: each Write takes a bounded part of the dead rows, and the file holds the same state after each.
+func TestDeadInParts(t *testing.T) {
+	const rows, rowBytes = 1000, 7000 // two on a page
+	m := newMachine(t)
+	for range rows {
+		m.apply(&pb.InternalRaftRequest{Put: &pb.PutRequest{Key: []byte("k"), Value: make([]byte, rowBytes)}})
+	}
+	m.checkpoint()
+	m.compact()
+	want := m.state.Publish()
+	for _, part := range []struct {
+		max, left int
+		finished  mvcc.Revision
+	}{
+		{10, rows - 11, -1},
+		{rows, rows - 11 - 2*pagesOfDeadMax, -1}, // the pages are the bound
+		{rows, rows - 11 - 4*pagesOfDeadMax, -1},
+		{0, 0, want.Compacted()}, // no bound
+	} {
+		m.deadMax = part.max
+		m.checkpoint()
+		if len(m.left) != part.left {
+			t.Errorf("at most %d rows a part: %d are left, want %d", part.max, len(m.left), part.left)
+		}
+		got, err := load(m.db)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sameState(t, got.Publish(), want)
+		c, err := m.db.Check(func(at int64, reason string) { t.Errorf("offset %d: %s", at, reason) })
+		if err != nil || c.CompactScheduled != want.Compacted() || c.CompactFinished != part.finished || c.Rows != part.left+1 {
+			t.Errorf("with %d rows left: %d rows, compaction scheduled %d, finished %d, %v", part.left, c.Rows, c.CompactScheduled, c.CompactFinished, err)
 		}
 	}
 }
@@ -176,7 +219,7 @@ func TestFailedWrite(t *testing.T) {
 		}
 		panic("no room") // what bbolt does is an error of the transaction all the same
 	}
-	err := m.db.Write(Batch{Index: c.Index, Term: c.Term, Puts: broken, Dead: c.Dead(), Members: map[string][]byte{}})
+	_, err := m.db.Write(Batch{Index: c.Index, Term: c.Term, Puts: broken, Dead: c.Dead(), Members: map[string][]byte{}})
 	m.state.EndCheckpoint(c, false)
 	if err == nil {
 		t.Fatal("the write did not fail")
@@ -203,6 +246,32 @@ func TestFlips(t *testing.T) {
 	for range 400 {
 		m.step(rng)
 	}
+	flips(t, m, rng)
+}
+
+// TestFlipsInParts is TestFlips of a file that is read in parts.
+func TestFlipsInParts(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+	m := newMachine(t)
+	for i := range 3*rowsPerPartMin + 100 {
+		m.apply(&pb.InternalRaftRequest{Put: &pb.PutRequest{Key: fmt.Appendf(nil, "k%d", i%5000), Value: make([]byte, rng.IntN(300))}})
+	}
+	m.checkpoint()
+	parts := 0
+	err := m.db.Load(func(c Content, rows []iter.Seq2[mvcc.Row, error]) error {
+		parts = len(rows)
+		return nil
+	})
+	if err != nil || parts != 3 {
+		t.Fatalf("%d parts, %v", parts, err)
+	}
+	flips(t, m, rng)
+}
+
+func flips(t *testing.T, m *machine, rng *rand.Rand) {
 	m.checkpoint()
 	want := m.state.Publish()
 	path, size := m.db.Path(), int(m.db.Size()) // bbolt makes the file larger than what it uses

@@ -22,7 +22,7 @@ func (db *DB) Check(report func(offset int64, reason string)) (c Content, err er
 	if err := db.checkBolt(report); err != nil {
 		return Content{}, err
 	}
-	err = db.Load(func(got Content, rows iter.Seq2[mvcc.Row, error]) error {
+	err = db.Load(func(got Content, rows []iter.Seq2[mvcc.Row, error]) error {
 		c = got
 		_, err := mvcc.Load(mvcc.Loader{Index: c.Index, Term: c.Term, Rows: rows, Leases: c.Leases, Alarms: c.Alarms,
 			CompactScheduled: c.CompactScheduled, CompactFinished: c.CompactFinished}, mvcc.Options{})

@@ -28,6 +28,8 @@ const (
 	lockTimeout = time.Second
 	fileMode    = 0o600
 	tempSuffix  = ".tmp"
+	// pagesOfDeadMax bounds how many pages one transaction takes dead rows from, and so what it writes beside them: 2 MiB.
+	pagesOfDeadMax = 128
 	// copyTxBytes bounds the memory that a defragmentation takes.
 	copyTxBytes = 16 << 20
 )

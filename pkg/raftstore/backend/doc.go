@@ -36,9 +36,14 @@
 //
 // # Goroutines
 //
-// A DB starts none but one in each Load, which reads ahead (at most batchesAhead of rowsPerBatch rows) and has ended when Load returns.
+// A DB starts none. Load hands out the rows in parts, which may be read by a goroutine each, at most as many as there are processors.
 // Write, Defragment and Close belong to one goroutine (the checkpoint goroutine of raftstore); Begin and the
 // readers it gives may be used from any.
+//
+// # Dead rows
+//
+// What a compaction has made dead is deleted in the order of revisions, a bounded part by each Write. The state is the same whether they
+// are there or not, as a key's tombstone goes behind its older rows. scheduledCompactRev is ahead of finishedCompactRev until all are gone.
 //
 // # Crash states
 //

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"runtime/debug"
-	"slices"
-	"sync"
 
 	"go.etcd.io/bbolt"
 	"google.golang.org/protobuf/proto"
@@ -35,9 +33,11 @@ type Content struct {
 	Rows                              int
 }
 
-// Load reads everything and checks it against the sums. build is given the content and the rows in the order of revisions; the
-// bytes of a row are valid until build returns. The error is a *CorruptError if the file does not hold what was written.
-func (db *DB) Load(build func(Content, iter.Seq2[mvcc.Row, error]) error) (err error) {
+// Load reads everything and checks it against the sums. build is given the content and the rows: parts of about the same size, which it
+// may read at the same time, each on one goroutine, and which one behind the other are in the order of revisions. It has to read each to
+// its end or to an error. The bytes of a row are valid until build returns. The error is a *CorruptError if the file does not hold what
+// was written.
+func (db *DB) Load(build func(Content, []iter.Seq2[mvcc.Row, error]) error) (err error) {
 	defer db.guard(debug.SetPanicOnFault(true), &err)
 	tx, err := db.Begin()
 	if err != nil {
@@ -49,22 +49,17 @@ func (db *DB) Load(build func(Content, iter.Seq2[mvcc.Row, error]) error) (err e
 	if err != nil {
 		return l.corrupt(err)
 	}
-	err = build(c, l.rows())
-	if l.failed != nil {
-		return l.failed
+	parts := l.split(c.Rows)
+	rows := make([]iter.Seq2[mvcc.Row, error], len(parts))
+	for i, p := range parts {
+		rows[i] = p.rows
 	}
-	if err != nil {
-		return l.corrupt(err)
+	if err := l.blame(parts, build(c, rows)); err != nil {
+		return err
 	}
 	forget(l.handle.Info().Data, db.Size())
 	return nil
 }
-
-// rowsPerBatch and batchesAhead bound how far the rows are read ahead.
-const (
-	rowsPerBatch = 128
-	batchesAhead = 8
-)
 
 // rowBytesMin is less than any row of bucket key takes.
 const rowBytesMin = elementBytes + 17
@@ -75,9 +70,12 @@ type loader struct {
 	handle  *bbolt.DB
 	tx      *bbolt.Tx
 	trusted bool
-	at      int64 // the place of the row at hand
-	failed  error // what rows found
+	groups  []groupRows // in order; none if the file is not trusted
+	at      int64       // the place of the row at hand
 }
+
+// groupRows is how many rows a group has by its sum.
+type groupRows struct{ group, rows uint64 }
 
 // corrupt says where err was found: at the row at hand, unless the pages themselves are wrong before it.
 func (l *loader) corrupt(err error) error { return l.corruptAt(l.at, err) }
@@ -129,6 +127,7 @@ func (l *loader) content() (Content, error) {
 					err = fmt.Errorf("a group of %d rows does not fit into the file", s.count)
 				}
 				c.Rows += int(s.count)
+				l.groups = append(l.groups, groupRows{binary.BigEndian.Uint64(k[1:]), s.count})
 				return err
 			}
 			return nil
@@ -180,121 +179,4 @@ func (c *Content) take(bucket, k, v []byte) (err error) {
 		c.MembersRemoved = append(c.MembersRemoved, string(k))
 	}
 	return err
-}
-
-// rows yields the rows of bucket key. Another goroutine, which has ended when rows has, reads ahead and compares the sums.
-func (l *loader) rows() iter.Seq2[mvcc.Row, error] {
-	return func(yield func(mvcc.Row, error) bool) {
-		s := &scan{loader: l, batches: make(chan []mvcc.Row, batchesAhead), stop: make(chan struct{})}
-		var reading sync.WaitGroup
-		reading.Go(func() {
-			defer close(s.batches)
-			s.err = s.run()
-		})
-		defer reading.Wait()
-		defer close(s.stop)
-		for batch := range s.batches {
-			for _, row := range batch {
-				l.at = offset(l.handle, row.Key)
-				if !yield(row, nil) {
-					return
-				}
-			}
-		}
-		l.at = -1
-		if s.err != nil {
-			l.failed = s.err
-			yield(mvcc.Row{}, s.err)
-		}
-	}
-}
-
-// scan reads the rows of bucket key and compares each group with its sum once it is complete.
-type scan struct {
-	*loader
-	batches chan []mvcc.Row // complete once closed, unless err is set
-	stop    chan struct{}
-	err     error // a *CorruptError
-	batch   []mvcc.Row
-}
-
-// send hands out the rows so far; false: nobody wants more.
-func (s *scan) send() bool {
-	select {
-	case s.batches <- s.batch:
-		s.batch = make([]mvcc.Row, 0, rowsPerBatch)
-		return true
-	case <-s.stop:
-		return false
-	}
-}
-
-func (s *scan) run() (err error) {
-	defer s.db.guard(debug.SetPanicOnFault(true), &err)
-	bucket := s.tx.Bucket(bucketKey)
-	if bucket == nil {
-		return nil
-	}
-	var group uint64
-	var have sum
-	var start int64
-	var seen []uint64
-	cursor := bucket.Cursor()
-	for k, v := cursor.First(); k != nil; k, v = cursor.Next() {
-		if len(k) < 17 {
-			return s.corruptAt(offset(s.handle, k), fmt.Errorf("row key of %d bytes", len(k)))
-		}
-		if g := groupOf(k); have.count == 0 || g != group {
-			if err := s.checkGroup(group, have, start); err != nil {
-				return err
-			}
-			group, have, start = g, sum{}, offset(s.handle, k)
-			seen = append(seen, g)
-		}
-		have.add(k, v)
-		if s.batch = append(s.batch, mvcc.Row{Key: k, Value: v}); len(s.batch) >= rowsPerBatch && !s.send() {
-			return nil
-		}
-	}
-	if err := s.checkGroup(group, have, start); err != nil {
-		return err
-	}
-	s.send()
-	return s.checkMissing(seen)
-}
-
-// checkGroup is nil if the rows of a group are those that were written.
-func (s *scan) checkGroup(group uint64, have sum, start int64) error {
-	if !s.trusted || have.count == 0 {
-		return nil
-	}
-	var want sum
-	if v := s.tx.Bucket(bucketShim).Get(groupKey(group)); v != nil {
-		var err error
-		if want, err = decodeSum(v); err != nil {
-			return s.corruptAt(start, err)
-		}
-	}
-	if have != want {
-		return s.corruptAt(start, fmt.Errorf("the %d rows of revisions %d to %d do not have the checksum they were written with (%d rows)",
-			have.count, group*groupRevisions, (group+1)*groupRevisions-1, want.count))
-	}
-	return nil
-}
-
-// checkMissing looks for groups that have a sum and no rows.
-func (s *scan) checkMissing(seen []uint64) error {
-	if !s.trusted {
-		return nil
-	}
-	return s.tx.Bucket(bucketShim).ForEach(func(k, _ []byte) error {
-		if len(k) != 9 || k[0] != 'g' {
-			return nil
-		}
-		g := binary.BigEndian.Uint64(k[1:])
-		if _, ok := slices.BinarySearch(seen, g); ok {
-			return nil
-		}
-		return s.corruptAt(offset(s.handle, k), fmt.Errorf("the rows of revisions %d to %d are missing", g*groupRevisions, (g+1)*groupRevisions-1))
-	})
 }

@@ -17,13 +17,14 @@ type Batch struct {
 	Index, Term uint64
 	Hash        uint64 // the state's rolling hash at Index
 
-	Puts          iter.Seq[*mvcc.Version] // in the order of revisions
-	Dead          []mvcc.RowKey           // some may not be there
+	Puts          iter.Seq[*mvcc.Version] // in the order of revisions; nil: none
+	Dead          []mvcc.RowKey           // in the order of revisions; some may not be there
+	DeadMax       int                     // how many of Dead are deleted at most; 0: no bound
 	LeasesPut     []mvcc.Lease
 	LeasesDeleted []mvcc.LeaseID
 
 	// All below is written in full each time.
-	CompactScheduled, CompactFinished mvcc.Revision // -1: never
+	CompactScheduled, CompactFinished mvcc.Revision // -1: never; the second is not written while some of Dead are left
 	ConfState                         []byte        // JSON
 	Members                           map[string][]byte
 	MembersRemoved                    []string
@@ -39,16 +40,24 @@ type writer struct {
 	groups map[uint64]sum
 }
 
-// Write writes the batch in one transaction. After an error the file holds what it held before.
-func (db *DB) Write(b Batch) (err error) {
+// Write writes the batch in one transaction, Puts before Dead, and answers how many of Dead it got through: the first DeadMax at most, on
+// the first pagesOfDeadMax pages at most. The others may be deleted by later batches, of the same index or another, in the order of
+// revisions: they are dead whether they are in the file or not. After an error the file holds what it held before.
+func (db *DB) Write(b Batch) (dead int, err error) {
 	defer db.guard(debug.SetPanicOnFault(true), &err)
-	return db.update(func(tx *bbolt.Tx) error {
+	err = db.update(func(tx *bbolt.Tx) error {
 		w, err := newWriter(tx)
 		if err != nil {
 			return err
 		}
-		if err := w.rows(b); err != nil {
+		if err := w.puts(b); err != nil {
 			return fmt.Errorf("write rows: %w", err)
+		}
+		if dead, err = w.delete(db, b); err != nil {
+			return fmt.Errorf("delete dead rows: %w", err)
+		}
+		if dead < len(b.Dead) {
+			b.CompactFinished = mvcc.NeverCompacted
 		}
 		if err := w.leases(b); err != nil {
 			return fmt.Errorf("write leases: %w", err)
@@ -58,6 +67,7 @@ func (db *DB) Write(b Batch) (err error) {
 		}
 		return w.finish(b)
 	})
+	return dead, err
 }
 
 func newWriter(tx *bbolt.Tx) (*writer, error) {
@@ -93,29 +103,71 @@ func (w *writer) group(rowKey []byte) (sum, error) {
 	return decodeSum(v)
 }
 
-func (w *writer) rows(b Batch) error {
+// delete deletes the first of the dead rows, and answers how many it got through.
+func (w *writer) delete(db *DB, b Batch) (n int, err error) {
+	there, n, err := w.find(db, b)
+	if err != nil {
+		return 0, err
+	}
 	bucket := w.tx.Bucket(bucketKey)
-	// Before anything is deleted: a cursor that meets an emptied page at the end of a bucket turns in circles (bbolt 1.5.0).
-	last, _ := bucket.Cursor().Last()
-	last = bytes.Clone(last)
-	var key []byte // bbolt copies it
-	for _, dead := range b.Dead {
+	var key []byte
+	for _, dead := range there {
 		key = dead.Append(key[:0])
-		value := bucket.Get(key)
-		if value == nil {
+		if err := bucket.Delete(key); err != nil {
+			return 0, err
+		}
+	}
+	return n, nil
+}
+
+// find answers which of the first n dead rows are there, and takes them out of the sums. It walks from row to row, as neighbours
+// mostly die together, before any is deleted: a cursor that meets an emptied page at the end of a bucket turns in circles (bbolt 1.5.0).
+func (w *writer) find(db *DB, b Batch) (there []mvcc.RowKey, n int, err error) {
+	dead := b.Dead
+	if b.DeadMax > 0 {
+		dead = dead[:min(len(dead), b.DeadMax)]
+	}
+	h, pages, page := db.handle.Load(), 0, int64(-1)
+	cursor := w.tx.Bucket(bucketKey).Cursor()
+	var key, k, v []byte
+	for i, row := range dead {
+		key = row.Append(key[:0])
+		if k != nil && bytes.Compare(k, key) < 0 {
+			k, v = cursor.Next()
+		}
+		if k == nil || bytes.Compare(k, key) < 0 {
+			k, v = cursor.Seek(key)
+		}
+		if !bytes.Equal(k, key) {
 			continue
+		}
+		if at := offset(h, k) / int64(db.pageSize()); at != page {
+			if pages++; b.DeadMax > 0 && pages > pagesOfDeadMax {
+				return there, i, nil
+			}
+			page = at
 		}
 		s, err := w.group(key)
 		if err != nil {
-			return err
+			return nil, 0, err
 		}
-		s.remove(key, value)
+		s.remove(key, v)
 		w.groups[groupOf(key)] = s
-		if err := bucket.Delete(key); err != nil {
-			return err
-		}
+		there = append(there, row)
 	}
+	return there, len(dead), nil
+}
+
+// puts writes the new rows.
+func (w *writer) puts(b Batch) error {
+	bucket := w.tx.Bucket(bucketKey)
 	bucket.FillPercent = 1 // rows are appended, as revisions grow, and never become larger
+	if b.Puts == nil {
+		return nil
+	}
+	last, _ := bucket.Cursor().Last()
+	last = bytes.Clone(last)
+	var key []byte // bbolt copies it
 	for v := range b.Puts {
 		key = v.RowKey().Append(key[:0])
 		s, err := w.group(key)
@@ -149,7 +201,7 @@ func (w *writer) put(bucket, key, value []byte) error {
 	return b.Put(key, value)
 }
 
-func (w *writer) delete(bucket, key []byte) error {
+func (w *writer) drop(bucket, key []byte) error {
 	b := w.tx.Bucket(bucket)
 	if old := b.Get(key); old != nil {
 		w.facts.small.remove(key, old)
@@ -170,7 +222,7 @@ func (w *writer) replace(bucket []byte, rows map[string][]byte) error {
 		return err
 	}
 	for _, k := range gone {
-		if err := w.delete(bucket, k); err != nil {
+		if err := w.drop(bucket, k); err != nil {
 			return err
 		}
 	}
@@ -184,7 +236,7 @@ func (w *writer) replace(bucket []byte, rows map[string][]byte) error {
 
 func (w *writer) leases(b Batch) error {
 	for _, id := range b.LeasesDeleted {
-		if err := w.delete(bucketLease, encodeLeaseID(id)); err != nil {
+		if err := w.drop(bucketLease, encodeLeaseID(id)); err != nil {
 			return err
 		}
 	}

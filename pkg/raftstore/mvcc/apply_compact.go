@@ -12,7 +12,10 @@ import pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 //     it: its prev is cut.
 //   - A tombstone below the compacted revision is itself dead. One exactly at
 //     it is kept, as etcd has done since 3.5.16.
-//   - What the next checkpoint would have written of it need not be written.
+//   - What the next checkpoint would have written of it need not be written,
+//     but for a tombstone that a checkpoint's older rows of its key need: they
+//     are deleted in parts, in the order of revisions, and must not come back
+//     to life by a crash in between.
 type compaction struct {
 	superseded versionQueue // versions that have one before them, by revision
 	tombstones versionQueue // by revision
@@ -83,6 +86,9 @@ func (s *State) CompactStep(budget int) (done bool) {
 // cut removes the version before v.
 func (s *State) cut(v *Version) {
 	if p := v.prev.Load(); p != nil {
+		if p.mod <= s.pending.begun || p.flags&flagRowsBefore != 0 {
+			v.flags |= flagRowsBefore
+		}
 		s.kill(p)
 		v.prev.Store(nil)
 	}
@@ -105,7 +111,7 @@ func (s *State) kill(v *Version) {
 	}
 	v.flags |= flagDead
 	s.size -= v.rowSize()
-	if v.mod <= s.pending.begun {
+	if v.mod <= s.pending.begun || v.stays() {
 		s.pending.dead.append(v.RowKey())
 	} else {
 		s.pending.unput.append(v.RowKey())

@@ -2,7 +2,6 @@ package mvcc
 
 import (
 	"fmt"
-	"iter"
 	"runtime"
 	"testing"
 	"time"
@@ -148,13 +147,7 @@ func BenchmarkLoad(b *testing.B) {
 	for b.Loop() {
 		got, err := Load(Loader{
 			Index: 1, CompactScheduled: -1, CompactFinished: -1, RowsHint: len(rows),
-			Rows: iter.Seq2[Row, error](func(yield func(Row, error) bool) {
-				for _, r := range rows {
-					if !yield(r, nil) {
-						return
-					}
-				}
-			}),
+			Rows: parts(rowsOf(rows[:len(rows)/2], nil), rowsOf(rows[len(rows)/2:], nil)),
 		}, Options{})
 		if err != nil || got.keys.Len() != len(rows) {
 			b.Fatal(err)

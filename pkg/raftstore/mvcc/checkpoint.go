@@ -1,7 +1,6 @@
 package mvcc
 
 import (
-	"cmp"
 	"iter"
 	"maps"
 	"slices"
@@ -30,7 +29,8 @@ type Checkpoint struct {
 	// compacted revision have changed.
 	MetaChanged bool
 	// CompactScheduled is the compacted revision, CompactFinished the one
-	// whose dead rows are all gone once this checkpoint is written; -1: never.
+	// whose dead rows are all gone once those of Dead and of the checkpoints
+	// before are deleted; -1: never.
 	CompactScheduled, CompactFinished Revision
 
 	puts   versionList
@@ -42,7 +42,7 @@ type Checkpoint struct {
 // finished. It has to be given back to EndCheckpoint before the next one.
 func (s *State) BeginCheckpoint() *Checkpoint {
 	p := &s.pending
-	if p.again { // no row may be put and deleted by the same checkpoint
+	if p.again { // what has died since need not be written and deleted
 		p.puts.sweepAll()
 		p.again = false
 	}
@@ -76,19 +76,19 @@ func (s *State) EndCheckpoint(c *Checkpoint, ok bool) {
 
 // Puts answers the versions to write as rows, in the order of revisions. None
 // is dead at Index, but for those that a compaction under way has not come to
-// yet: a later checkpoint names them in Dead.
+// yet, which a later checkpoint names in Dead, and tombstones that this one
+// names there.
 func (c *Checkpoint) Puts() iter.Seq[*Version] { return c.puts.all() }
 
 // PutCount is the number of versions that Puts answers, or a few more.
 func (c *Checkpoint) PutCount() int { return c.puts.n }
 
-// Dead answers the rows to delete, in the order of revisions. None is among
-// Puts; some may not be there.
+// Dead answers the rows to delete behind Puts, in the order of revisions, at
+// once or, in this order, later: the state that a store holds with the rest of
+// them is the same. Some may not be there.
 func (c *Checkpoint) Dead() []RowKey {
 	dead := slices.Concat(c.dead...)
-	slices.SortFunc(dead, func(a, b RowKey) int {
-		return cmp.Or(cmp.Compare(a.Main, b.Main), cmp.Compare(a.Sub, b.Sub))
-	})
+	slices.SortFunc(dead, RowKey.Compare)
 	return dead
 }
 
@@ -150,10 +150,13 @@ func (l *versionList) append(v *Version) {
 
 func (l *versionList) len() int { return len(l.chunks) }
 
+// stays: a checkpoint has to write the version though it may be dead.
+func (v *Version) stays() bool { return v.Tombstone() && v.flags&flagRowsBefore != 0 }
+
 // sweep drops the dead versions of a chunk and answers how many it looked at.
 func (l *versionList) sweep(i int) int {
 	before := len(l.chunks[i])
-	l.chunks[i] = slices.DeleteFunc(l.chunks[i], func(v *Version) bool { return v.flags&flagDead != 0 })
+	l.chunks[i] = slices.DeleteFunc(l.chunks[i], func(v *Version) bool { return v.flags&flagDead != 0 && !v.stays() })
 	l.n -= before - len(l.chunks[i])
 	return before
 }

@@ -90,8 +90,8 @@
 //
 // # Goroutines
 //
-// The package starts none but one in Load, which sorts half of the keys and has
-// ended when Load returns. A State with its Checkpoint calls belongs to one
+// The package starts none but in Load, one for each part of the rows, and then
+// one that sorts half of the keys. They have ended when Load returns. A State with its Checkpoint calls belongs to one
 // goroutine, the one that applies. Views and Versions are read by all. A
 // Checkpoint may be written by another goroutine while the State goes on.
 //

@@ -1,6 +1,7 @@
 package mvcc
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"math/bits"
@@ -236,6 +237,14 @@ func ParseRowKey(b []byte) (RowKey, error) {
 		return RowKey{}, fmt.Errorf("row key %x is out of range", b)
 	}
 	return k, nil
+}
+
+// Compare orders rows as bucket key does, by revision.
+func (k RowKey) Compare(o RowKey) int {
+	if c := cmp.Compare(k.Main, o.Main); c != 0 {
+		return c
+	}
+	return cmp.Compare(k.Sub, o.Sub)
 }
 
 func (k RowKey) less(o RowKey) bool {

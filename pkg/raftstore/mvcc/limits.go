@@ -23,6 +23,10 @@ const (
 	// time.
 	loadKeysChunk = 64 << 10
 
+	// loadHintSlack is the fraction of its share of the rows by which a part
+	// may have more without being copied.
+	loadHintSlack = 16
+
 	// compactStepDefault is the number of units of work of one CompactStep
 	// whose caller does not say.
 	compactStepDefault = 1000

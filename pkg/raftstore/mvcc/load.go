@@ -26,8 +26,10 @@ type Loader struct {
 	// NeverCompacted, not 0, where the file has none.
 	CompactScheduled, CompactFinished Revision
 
-	Rows     iter.Seq2[Row, error] // in the order of revisions
-	RowsHint int                   // about how many, 0 if unknown
+	// Rows are in the order of revisions, one part behind the other. The parts
+	// are read at the same time, each on one goroutine.
+	Rows     []iter.Seq2[Row, error]
+	RowsHint int // about how many in all, 0 if unknown
 
 	Leases         []Lease
 	Alarms         []*pb.AlarmMember
@@ -37,7 +39,8 @@ type Loader struct {
 
 // Load rebuilds the state of a checkpoint, of ours or of etcd's. It is O(n log
 // n) in the rows. Rows that the compaction has made dead may be among them;
-// they are left out, and the next checkpoint deletes them.
+// they are left out, and the next checkpoint deletes them. It panics with what
+// reading a part has panicked with.
 func Load(l Loader, o Options) (*State, error) {
 	s := New(o)
 	s.index, s.term, s.hash = l.Index, l.Term, l.Hash
@@ -50,58 +53,110 @@ func Load(l Loader, o Options) (*State, error) {
 	}
 	s.meta = meta{clusterVersion: l.ClusterVersion, downgrade: l.Downgrade, alarms: slices.Clone(l.Alarms)}
 	slices.SortFunc(s.meta.alarms, compareAlarms)
-	rows, err := s.loadRows(l)
+	parts, err := s.loadRows(l)
 	if err != nil {
 		return nil, err
 	}
 	s.revision = max(s.revision, s.compacted, l.Revision)
 	s.pending.begun = s.revision
-	s.loadIndex(rows)
+	s.loadIndex(parts)
 	s.startRemoval()
 	s.removeLoaded()
 	return s, nil
 }
 
-// loadRows answers the versions in the order of revisions.
-func (s *State) loadRows(l Loader) ([]keyed, error) {
-	if l.Rows == nil {
-		return nil, nil
+// loadRows answers the versions of each part.
+func (s *State) loadRows(l Loader) ([][]keyed, error) {
+	parts := make([]loadPart, len(l.Rows))
+	var reading sync.WaitGroup
+	for i, rows := range l.Rows {
+		reading.Go(func() { parts[i].read(rows, l.RowsHint/len(l.Rows)) })
 	}
-	rows := make([]keyed, 0, l.RowsHint)
+	reading.Wait()
+	read := make([][]keyed, 0, len(parts))
+	last := noRow
+	for _, p := range parts {
+		if p.panicked != nil {
+			panic(p.panicked)
+		}
+		if p.err != nil {
+			return nil, p.err
+		}
+		if len(p.versions) == 0 {
+			continue
+		}
+		if err := last.before(p.versions[0].v.RowKey()); err != nil {
+			return nil, err
+		}
+		last = p.last
+		read = append(read, p.versions)
+	}
+	s.revision = max(s.revision, last.Main)
+	return read, nil
+}
+
+// loadPart is one part of the rows.
+type loadPart struct {
+	versions []keyed
+	last     RowKey
+	err      error
+	panicked any
+}
+
+// read is run by a goroutine of its own.
+func (p *loadPart) read(rows iter.Seq2[Row, error], hint int) {
+	defer func() { p.panicked = recover() }()
+	p.versions = make([]keyed, 0, hint+hint/loadHintSlack)
+	p.last = noRow
 	var keys []byte
-	last := RowKey{Main: -1}
-	for row, err := range l.Rows {
+	for row, err := range rows {
 		if err != nil {
-			return nil, fmt.Errorf("read row: %w", err)
+			p.err = fmt.Errorf("read row: %w", err)
+			return
 		}
-		k, err := ParseRowKey(row.Key)
+		v, err := p.next(row)
 		if err != nil {
-			return nil, err
-		}
-		if !last.less(k) {
-			return nil, fmt.Errorf("row %d.%d follows %d.%d", k.Main, k.Sub, last.Main, last.Sub)
-		}
-		last = k
-		v, err := parseRow(k, row.Value)
-		if err != nil {
-			return nil, err
-		}
-		s.size += v.rowSize()
-		if v.Tombstone() {
-			s.compact.tombstones.push(v)
-		}
-		if v.mod >= s.compacted {
-			s.history.append(v)
+			p.err = err
+			return
 		}
 		if cap(keys)-len(keys) < len(v.Key()) {
 			keys = make([]byte, 0, max(loadKeysChunk, len(v.Key())))
 		}
 		from := len(keys)
 		keys = append(keys, v.Key()...)
-		rows = append(rows, keyed{aliasString(keys[from:]), v})
+		p.versions = append(p.versions, keyed{aliasString(keys[from:]), v})
 	}
-	s.revision = max(s.revision, last.Main)
-	return rows, nil
+}
+
+// next makes a version of the row that follows the last one.
+func (p *loadPart) next(row Row) (*Version, error) {
+	k, err := ParseRowKey(row.Key)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.last.before(k); err != nil {
+		return nil, err
+	}
+	p.last = k
+	return parseRow(k, row.Value)
+}
+
+func parseRow(k RowKey, value []byte) (*Version, error) {
+	if k.Tombstone {
+		return parseTombstone(k, value)
+	}
+	return parsePut(k, value)
+}
+
+// noRow is before every row.
+var noRow = RowKey{Main: -1}
+
+// before is nil if o follows.
+func (k RowKey) before(o RowKey) error {
+	if k.less(o) {
+		return nil
+	}
+	return fmt.Errorf("row %d.%d follows %d.%d", o.Main, o.Sub, k.Main, k.Sub)
 }
 
 // keyed is a version beside a copy of its key. The copies lie side by side, so
@@ -118,18 +173,11 @@ func (a keyed) compare(b keyed) int {
 	return cmp.Or(cmp.Compare(a.v.mod, b.v.mod), cmp.Compare(a.v.sub, b.v.sub))
 }
 
-func parseRow(k RowKey, value []byte) (*Version, error) {
-	if k.Tombstone {
-		return parseTombstone(k, value)
-	}
-	return parsePut(k, value)
-}
-
 // loadIndex links the versions of each key and builds the index from the
 // newest ones.
-func (s *State) loadIndex(rows []keyed) {
-	byKey := sortKeyed(slices.Clone(rows))
-	newest := make([]*Version, 0, len(rows))
+func (s *State) loadIndex(parts [][]keyed) {
+	byKey := sortKeyed(slices.Concat(parts...))
+	newest := make([]*Version, 0, len(byKey))
 	for i, r := range byKey {
 		if i > 0 && byKey[i-1].key == r.key {
 			r.v.prev.Store(byKey[i-1].v)
@@ -138,9 +186,9 @@ func (s *State) loadIndex(rows []keyed) {
 			newest = append(newest, r.v)
 		}
 	}
-	for _, r := range rows {
-		if r.v.Prev() != nil {
-			s.compact.superseded.push(r.v)
+	for _, part := range parts {
+		for _, r := range part {
+			s.note(r.v)
 		}
 	}
 	s.keys.Build(newest)
@@ -160,6 +208,20 @@ func (s *State) loadIndex(rows []keyed) {
 	}
 	slices.SortFunc(leased, func(a, b *Version) int { return attachKeyOf(a).compare(attachKeyOf(b)) })
 	s.attached.Build(leased)
+}
+
+// note takes a linked version into what is kept in the order of revisions.
+func (s *State) note(v *Version) {
+	s.size += v.rowSize()
+	if v.mod >= s.compacted {
+		s.history.append(v)
+	}
+	if v.Tombstone() {
+		s.compact.tombstones.push(v)
+	}
+	if v.Prev() != nil {
+		s.compact.superseded.push(v)
+	}
 }
 
 // sortKeyed sorts the halves at the same time and merges them.

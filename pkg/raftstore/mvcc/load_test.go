@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
 	"google.golang.org/protobuf/proto"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -25,6 +27,8 @@ func rowsOf(rows []Row, last error) iter.Seq2[Row, error] {
 		}
 	}
 }
+
+func parts(rows ...iter.Seq2[Row, error]) []iter.Seq2[Row, error] { return rows }
 
 func storedRow(r row) Row {
 	v := r.version()
@@ -45,7 +49,7 @@ func TestLoadRefuses(t *testing.T) {
 		"bad value":    {[]Row{a, {Key: b.Key, Value: a.Value}}, nil, "row of revision 3.0 holds mod revision 2"},
 		"reader fails": {[]Row{a}, errors.New("broken page"), "read row: broken page"},
 	} {
-		_, err := Load(Loader{Rows: rowsOf(c.rows, c.err), CompactScheduled: -1, CompactFinished: -1}, Options{})
+		_, err := Load(Loader{Rows: parts(rowsOf(c.rows, c.err)), CompactScheduled: -1, CompactFinished: -1}, Options{})
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
@@ -69,7 +73,7 @@ func TestLoadOfEtcd(t *testing.T) {
 		storedRow(row{key: "a", value: "newer", create: 2, mod: 6, ver: 3, leaseN: 8}),
 	}
 	s, err := Load(Loader{
-		Index: 9, Term: 2, Rows: rowsOf(rows, nil), CompactScheduled: 4, CompactFinished: 1,
+		Index: 9, Term: 2, Rows: parts(rowsOf(rows, nil)), CompactScheduled: 4, CompactFinished: 1,
 		Leases: []Lease{{ID: 7, TTL: 1}, {ID: 9, TTL: 60, Remaining: 5}},
 	}, Options{})
 	if err != nil {
@@ -94,6 +98,33 @@ lease 9 ttl 60 remaining 5 keys [o]
 	if _, _, _, err := s.Publish().HashKV(context.Background(), 3); err != ErrCompacted {
 		t.Errorf("hash below the compacted revision: %v", err)
 	}
+}
+
+func TestLoadParts(t *testing.T) {
+	a := storedRow(row{key: "a", create: 2, mod: 2, ver: 1})
+	b := storedRow(row{key: "b", create: 3, mod: 3, ver: 1})
+	one := func(r Row) iter.Seq2[Row, error] { return rowsOf([]Row{r}, nil) }
+	none := rowsOf(nil, nil)
+	load := func(rows ...iter.Seq2[Row, error]) error {
+		_, err := Load(Loader{Rows: rows, CompactScheduled: -1, CompactFinished: -1}, Options{})
+		return err
+	}
+	if err := load(none, one(a), none, one(b)); err != nil {
+		t.Error(err)
+	}
+	if err := load(one(b), one(a)); err == nil || err.Error() != "row 2.0 follows 3.0" {
+		t.Errorf("parts out of order: %v", err)
+	}
+	first := rowsOf(nil, errors.New("first"))
+	if err := load(one(a), first, rowsOf(nil, errors.New("second"))); err == nil || err.Error() != "read row: first" {
+		t.Errorf("two parts fail: %v", err)
+	}
+	defer func() {
+		if got := recover(); got != "damaged page" {
+			t.Errorf("a part panicked, and Load with %v", got)
+		}
+	}()
+	_ = load(one(a), func(func(Row, error) bool) { panic("damaged page") })
 }
 
 func TestHashKVCancelled(t *testing.T) {
@@ -126,5 +157,48 @@ func TestOptions(t *testing.T) {
 		if err := o.Validate(); (err == nil) != ok {
 			t.Errorf("lease ttl min %d: %v", ttl, err)
 		}
+	}
+}
+
+// TestDeadTombstoneIsWritten: a key whose versions wait in bbolt for their deletion does not come back to life by a crash, though the
+// tombstone that ended it was compacted before a checkpoint.
+func TestDeadTombstoneIsWritten(t *testing.T) {
+	s := New(Options{})
+	b := &bucket{rows: map[RowKey][]byte{}, leases: map[LeaseID]Lease{}, scheduled: -1, finished: -1, part: 1}
+	index := uint64(0)
+	apply := func(r *pb.InternalRaftRequest) {
+		index++
+		s.Apply(Entry{Index: index, Term: 1, Request: r})
+	}
+	checkpoint := func() {
+		c := s.BeginCheckpoint()
+		err := b.write(c)
+		s.EndCheckpoint(c, err == nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	put := &pb.InternalRaftRequest{Put: &pb.PutRequest{Key: []byte("k")}}
+	apply(put)
+	apply(put)
+	checkpoint()
+	apply(put) // neither this one nor the tombstone was in a checkpoint
+	apply(&pb.InternalRaftRequest{DeleteRange: &pb.DeleteRangeRequest{Key: []byte("k")}})
+	apply(&pb.InternalRaftRequest{Put: &pb.PutRequest{Key: []byte("other")}})
+	apply(&pb.InternalRaftRequest{Compaction: &pb.CompactionRequest{Revision: int64(s.Publish().Revision())}})
+	for !s.CompactStep(0) {
+	}
+	for part := range 3 {
+		checkpoint()
+		got, err := b.load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v := got.Publish(); v.KeyCount() != 1 || v.Hash() != s.Publish().Hash() {
+			t.Errorf("after part %d: %d keys, want 1", part, v.KeyCount())
+		}
+	}
+	if len(b.rows) != 1 || b.finished != b.scheduled {
+		t.Errorf("%d rows at the end, compaction scheduled %d and finished %d", len(b.rows), b.scheduled, b.finished)
 	}
 }

@@ -3,7 +3,6 @@ package mvcc
 import (
 	"context"
 	"fmt"
-	"iter"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -176,17 +175,19 @@ type bucket struct {
 	index, term, hash   uint64
 	scheduled, finished Revision
 	alarms              []*pb.AlarmMember
+
+	part int      // how many dead rows a checkpoint takes; 0: all
+	left []RowKey // dead rows
 }
 
 func (b *bucket) write(c *Checkpoint) error {
 	dead := map[RowKey]bool{}
 	for _, k := range c.Dead() {
-		delete(b.rows, k)
 		dead[k] = true
 	}
 	last := RowKey{Main: -1}
 	for v := range c.Puts() {
-		if dead[v.RowKey()] {
+		if dead[v.RowKey()] && !v.Tombstone() {
 			return fmt.Errorf("checkpoint puts and deletes %v", v.RowKey())
 		}
 		if !last.less(v.RowKey()) {
@@ -198,6 +199,15 @@ func (b *bucket) write(c *Checkpoint) error {
 		}
 		b.rows[last] = slices.Clone(v.RowValue())
 	}
+	b.left = slices.SortedFunc(slices.Values(append(b.left, c.Dead()...)), RowKey.Compare)
+	taken := len(b.left)
+	if b.part > 0 {
+		taken = min(taken, b.part)
+	}
+	for _, k := range b.left[:taken] {
+		delete(b.rows, k)
+	}
+	b.left = b.left[taken:]
 	for _, l := range c.LeasesPut() {
 		b.leases[l.ID] = l
 	}
@@ -205,7 +215,10 @@ func (b *bucket) write(c *Checkpoint) error {
 		delete(b.leases, id)
 	}
 	b.index, b.term, b.hash = c.Index, c.Term, c.View.Hash()
-	b.scheduled, b.finished, b.alarms = c.CompactScheduled, c.CompactFinished, c.View.Alarms()
+	b.scheduled, b.alarms = c.CompactScheduled, c.View.Alarms()
+	if len(b.left) == 0 {
+		b.finished = c.CompactFinished
+	}
 	return nil
 }
 
@@ -219,15 +232,14 @@ func (b *bucket) keys() []RowKey {
 }
 
 func (b *bucket) load() (*State, error) {
+	rows := make([]Row, 0, len(b.rows))
+	for _, k := range b.keys() {
+		rows = append(rows, Row{Key: k.Append(nil), Value: b.rows[k]})
+	}
+	cut := int(b.index) % (len(rows) + 1)
 	return Load(Loader{
 		Index: b.index, Term: b.term, Hash: b.hash, CompactScheduled: b.scheduled, CompactFinished: b.finished,
-		Rows: iter.Seq2[Row, error](func(yield func(Row, error) bool) {
-			for _, k := range b.keys() {
-				if !yield(Row{Key: k.Append(nil), Value: b.rows[k]}, nil) {
-					return
-				}
-			}
-		}),
+		Rows:   parts(rowsOf(rows[:cut], nil), rowsOf(rows[cut:], nil)),
 		Leases: slices.Collect(maps.Values(b.leases)), Alarms: b.alarms,
 	}, Options{})
 }
@@ -259,7 +271,7 @@ func TestTwin(t *testing.T) {
 			m := newModel()
 			w := &twins{
 				t: t, g: gen{rand.New(rand.NewPCG(seed, 7)), m}, s: New(Options{}), m: m,
-				b: &bucket{rows: map[RowKey][]byte{}, leases: map[LeaseID]Lease{}, scheduled: -1, finished: -1},
+				b: &bucket{rows: map[RowKey][]byte{}, leases: map[LeaseID]Lease{}, scheduled: -1, finished: -1, part: int(seed % 4)},
 			}
 			for range 250 {
 				w.step()
@@ -540,7 +552,7 @@ func (w *twins) checkStored(s *State) {
 	if w.open != nil {
 		return
 	}
-	b := &bucket{rows: maps.Clone(w.b.rows), leases: maps.Clone(w.b.leases)}
+	b := &bucket{rows: maps.Clone(w.b.rows), leases: maps.Clone(w.b.leases), left: slices.Clone(w.b.left)}
 	c := s.BeginCheckpoint()
 	if err := b.write(c); err != nil {
 		w.t.Fatal(err)

@@ -25,9 +25,13 @@ type Version struct {
 	flags    uint32 // of the goroutine that applies, see flagDead
 }
 
-// flagDead marks a version that compaction has removed. Only the apply
-// goroutine reads or writes it.
-const flagDead = 1
+// Flags of a version. Only the apply goroutine reads or writes them.
+const (
+	// flagDead: compaction has removed it.
+	flagDead = 1 << iota
+	// flagRowsBefore: a checkpoint may have written versions before it.
+	flagRowsBefore
+)
 
 // KV is the encoded mvccpb.KeyValue, byte for byte what etcd sends for this
 // version in a range or an event. A tombstone holds the key and the mod

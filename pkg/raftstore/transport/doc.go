@@ -55,7 +55,7 @@
 //	    holes, but no repetition and no change of order. Between lanes there is no order: raft needs none.
 //	T2  Whatever is dropped, or may be lost with a connection, is followed by Handler.Unreachable.
 //	T3  No message is handed on before both sides have checked the identities, nor one that claims another sender than its stream's.
-//	    (MsgTransferLeader names the member that shall lead, and is passed on by others.)
+//	    (Followers pass on what is asked of the leader: MsgProp, MsgReadIndex, and MsgTransferLeader, whose sender is the one that shall lead.)
 //	T4  Send never blocks, and no method of the Handler is called from within it. It writes to a stream itself, which spares waking a
 //	    goroutine, only as long as gRPC takes that without waiting for the peer: probes on both lanes tell how much was read.
 //	T5  The last bytes of a snapshot are given out only after the size and the checksum of all were found right, and the sender hears of success

@@ -214,14 +214,16 @@ func TestBigEntry(t *testing.T) {
 	await(t, "the loss to be told", func() bool { return b.losses(1) > 0 })
 }
 
-// TestForgedMessages: a peer speaks for itself only; handing leadership over is the exception.
+// TestForgedMessages: a peer speaks for itself only, but for what followers pass on to the leader.
 func TestForgedMessages(t *testing.T) {
 	checkLeaks(t)
 	a, b := newMember(t, 1), newMember(t, 2)
 	connect(a, b)
 	a.reaches(2)
-	a.send(&raftpb.Message{Type: raftpb.MsgTransferLeader.Enum(), From: new(uint64(7)), To: new(uint64(2))})
-	await(t, "transfer", func() bool { return b.count(raftpb.MsgTransferLeader) == 1 })
+	for _, passed := range []raftpb.MessageType{raftpb.MsgTransferLeader, raftpb.MsgProp, raftpb.MsgReadIndex} {
+		a.send(&raftpb.Message{Type: passed.Enum(), From: new(uint64(7)), To: new(uint64(2)), Entries: []*raftpb.Entry{{}}})
+		await(t, passed.String(), func() bool { return b.count(passed) == 1 })
+	}
 	l := a.tr.link(2)
 	l.send(heartbeat(7, 2, 1))
 	await(t, "refusal", a.told("malformed frame"))

@@ -182,10 +182,20 @@ func (t *Transport) takeFrame(in *incoming, s grpc.ServerStream, b []byte) error
 	}
 }
 
-// checkMessage refuses a message that is not from the one who sends it. Only a request to hand leadership over, which followers pass on
-// to the leader, comes from somebody else: its From is the member that shall lead.
+// passedOn says which messages come from somebody else than their From: followers pass on to the leader what is asked of a leader. A
+// former leader gets proposals and read indexes of those who do not know yet; a request to hand leadership over is from the member that
+// shall lead.
+func passedOn(m *raftpb.Message) bool {
+	switch m.GetType() {
+	case raftpb.MsgProp, raftpb.MsgReadIndex, raftpb.MsgTransferLeader:
+		return true
+	}
+	return false
+}
+
+// checkMessage refuses a message that is not from the one who sends it, unless it may be passed on.
 func (t *Transport) checkMessage(key incomingKey, m *raftpb.Message) error {
-	if m.Type == nil || m.GetTo() != t.o.Member || (m.GetFrom() != key.from && m.GetType() != raftpb.MsgTransferLeader) {
+	if m.Type == nil || m.GetTo() != t.o.Member || (m.GetFrom() != key.from && !passedOn(m)) {
 		return fmt.Errorf("%w: %v from %s to %s on a stream of %s", errMalformed, m.GetType(), types.ID(m.GetFrom()), types.ID(m.GetTo()), types.ID(key.from))
 	}
 	if (m.GetType() == raftpb.MsgSnap) != (key.lane == laneSnapshot) {

@@ -17,7 +17,20 @@ const (
 	trafficKeys = 10
 	PairKeys    = "m/" // a and b are only ever written together
 	leasedKeys  = "l/"
+
+	// retryPause is between a failure and what is tried next.
+	retryPause = 10 * time.Millisecond
 )
+
+func pause(ctx context.Context, d time.Duration) {
+	if d == 0 {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
 
 // Op is one call: what was asked, what was answered (nil: nobody knows whether it took effect), and when.
 type Op struct {
@@ -75,6 +88,8 @@ type ClientOptions struct {
 	Safe func() int64
 	// Stale makes one read in so many serializable, which a member may answer alone; 0: none.
 	Stale int
+	// Think is the pause between two calls; default none.
+	Think time.Duration
 }
 
 // NewClient is a client of the member that conn leads to.
@@ -88,6 +103,7 @@ func NewClient(id int, rec *Recording, conn *grpc.ClientConn, o ClientOptions) *
 // Run goes on until stop is done. A call under way is finished.
 func (c *Client) Run(stop context.Context) {
 	for stop.Err() == nil {
+		pause(stop, c.o.Think)
 		key := fmt.Sprintf("k/%d", c.rng.IntN(trafficKeys))
 		switch n := c.rng.IntN(100); {
 		case n < 35:
@@ -125,11 +141,13 @@ func (c *Client) call(do func(context.Context) (proto.Message, error)) (*Op, err
 	o := &Op{Client: c.id, Call: c.rec.now()}
 	resp, err := do(ctx)
 	o.Return = c.rec.now()
-	if err == nil {
-		o.Response = resp
-		c.rec.Answers.Add(1)
+	if err != nil {
+		pause(ctx, retryPause)
+		return o, err
 	}
-	return o, err
+	o.Response = resp
+	c.rec.Answers.Add(1)
+	return o, nil
 }
 
 // Call makes one call and records it.

@@ -8,7 +8,9 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
 )
 
 // WatchSpec is what a watcher asks for.
@@ -52,6 +54,8 @@ type watchItem struct {
 // Watcher keeps all that it got, over all streams.
 type Watcher struct {
 	Spec WatchSpec
+	// EndsEarly: it went before the end, so that it need not have been promised the last revision.
+	EndsEarly bool
 
 	mu    sync.Mutex
 	items []watchItem
@@ -98,9 +102,12 @@ func (w *Watcher) add(it watchItem) {
 
 // WatchClient is one stream with some watchers, made anew whenever it breaks.
 type WatchClient struct {
-	api      pb.WatchClient
 	Watchers []*Watcher
-	problem  func(string, ...any)
+	// RequireLeader has the member end the stream when it has had no leader for a while, as apiservers do. It must not change once Run is called.
+	RequireLeader bool
+
+	api     pb.WatchClient
+	problem func(string, ...any)
 }
 
 // NewWatchClient watches the member that conn leads to; problem is told of answers that no watch should get.
@@ -116,6 +123,7 @@ func NewWatchClient(conn *grpc.ClientConn, problem func(string, ...any), specs .
 func (c *WatchClient) Run(ctx context.Context) {
 	for session := 0; ctx.Err() == nil; session++ {
 		c.session(ctx, session)
+		pause(ctx, retryPause)
 	}
 }
 
@@ -123,6 +131,9 @@ func (c *WatchClient) Run(ctx context.Context) {
 func (c *WatchClient) session(ctx context.Context, session int) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if c.RequireLeader {
+		ctx = metadata.AppendToOutgoingContext(ctx, rpctypes.MetadataRequireLeaderKey, rpctypes.MetadataHasLeader)
+	}
 	stream, err := c.api.Watch(ctx, grpc.WaitForReady(true))
 	if err != nil {
 		return

@@ -1,0 +1,139 @@
+package robustness
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// binary is the program under test, built once by TestMain.
+var binary string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		dir, err := os.MkdirTemp("", "shim-robustness")
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(dir)
+		binary = filepath.Join(dir, "shim")
+		if out, err := exec.Command("go", "build", "-o", binary, "../../cmd/shim").CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build: %v\n%s", err, out)
+			return 1
+		}
+		return m.Run()
+	}())
+}
+
+// patience bounds each wait; it is reached only when a test fails.
+const patience = 60 * time.Second
+
+// server is a shim process on loopback, with addresses that stay the same when it is started again.
+type server struct {
+	process
+	dir    string
+	scheme string
+	client string // "127.0.0.1:port"
+	peer   string
+	args   []string
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	return ln.Addr().String()
+}
+
+// newServer starts nothing.
+func newServer(t *testing.T, dir string, args ...string) *server {
+	t.Helper()
+	s := &server{process: process{t: t}, dir: dir, scheme: "http", client: freeAddr(t), peer: freeAddr(t), args: args}
+	t.Cleanup(func() { s.cleanup("shim") })
+	return s
+}
+
+// startServer starts a server and waits until it is ready.
+func startServer(t *testing.T, dir string, args ...string) *server {
+	t.Helper()
+	s := newServer(t, dir, args...)
+	s.start()
+	return s
+}
+
+// launch starts the process and does not wait.
+func (s *server) launch() {
+	s.t.Helper()
+	args := append([]string{"--name=test", "--data-dir=" + s.dir,
+		"--listen-client-urls=" + s.scheme + "://" + s.client, "--advertise-client-urls=" + s.scheme + "://" + s.client,
+		"--listen-peer-urls=http://" + s.peer}, s.args...)
+	s.run(exec.Command(binary, args...))
+}
+
+func (s *server) start() {
+	s.t.Helper()
+	s.launch()
+	s.awaitReady()
+}
+
+// dial makes a connection that comes back at once after a restart.
+func (s *server) dial() *grpc.ClientConn {
+	s.t.Helper()
+	conn, err := grpc.NewClient(s.client, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: time.Second,
+			Backoff: backoff.Config{BaseDelay: 5 * time.Millisecond, Multiplier: 1.5, MaxDelay: 50 * time.Millisecond}}),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(1<<30), grpc.MaxCallSendMsgSize(1<<30)))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// metric is the value of one line of /metrics.
+func (s *server) metric(name string) float64 {
+	s.t.Helper()
+	resp, err := http.Get("http://" + s.client + "/metrics")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	scan := bufio.NewScanner(resp.Body)
+	for scan.Scan() {
+		if rest, ok := strings.CutPrefix(scan.Text(), name+" "); ok {
+			var v float64
+			if _, err := fmt.Sscan(rest, &v); err != nil {
+				s.t.Fatal(err)
+			}
+			return v
+		}
+	}
+	s.t.Fatalf("no metric %s", name)
+	return 0
+}
+
+// await polls a condition that no event tells of, of another process.
+func await(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !cond(); {
+		if time.Now().After(end) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
