@@ -36,7 +36,8 @@ type applier struct {
 	compacting     bool
 	compacted      mvcc.Revision // removal up to here is complete
 	compactWaiters []compactWaiter
-	alarmed        bool // alarms have changed since the last publish
+	alarmed        bool            // alarms have changed since the last publish
+	ended          []chan struct{} // of leases that were revoked since then
 
 	ids     []uint64
 	waiting []*waiter
@@ -180,6 +181,13 @@ func (a *applier) publish(events []mvcc.Event) {
 		a.alarmed = false
 		a.s.lookAtAlarms(view)
 	}
+	for i, c := range a.ended {
+		if c != nil {
+			close(c)
+		}
+		a.ended[i] = nil
+	}
+	a.ended = a.ended[:0]
 	a.s.cfg.OnApply(view, events)
 }
 
@@ -242,7 +250,7 @@ func (a *applier) sideEffects(r *pb.InternalRaftRequest, res mvcc.Result) {
 			a.s.leases.granted(g.ID, g.TTL, 0, a.s.cfg.Now())
 		}
 	case r.LeaseRevoke != nil:
-		a.s.leases.revokedLease(mvcc.LeaseID(r.LeaseRevoke.GetID()))
+		a.ended = append(a.ended, a.s.leases.revokedLease(mvcc.LeaseID(r.LeaseRevoke.GetID())))
 	case r.LeaseCheckpoint != nil:
 		for _, c := range r.LeaseCheckpoint.GetCheckpoints() {
 			a.s.leases.checkpointed(mvcc.LeaseID(c.GetID()), c.GetRemaining_TTL())

@@ -232,7 +232,7 @@ func (a *applier) install(in *install) {
 	a.state, a.cluster, a.compacting, a.alarmed = in.state, in.cluster, false, true
 	view := a.state.Publish()
 	a.compacted = view.Compacted()
-	a.s.leases.replace(view.Leases(), a.s.cfg.Now())
+	a.ended = append(a.ended, a.s.leases.replace(view.Leases(), a.s.cfg.Now())...)
 	a.s.soleVoter.Store(alone(a.cluster))
 	a.s.hashes.reset()
 	a.membersChanged()

@@ -76,8 +76,8 @@ func (c *leaseClock) granted(id mvcc.LeaseID, ttl, remaining int64, now time.Tim
 	}
 }
 
-// replace makes the leases those of a snapshot.
-func (c *leaseClock) replace(leases []mvcc.Lease, now time.Time) {
+// replace makes the leases those of a snapshot. It answers as revokedLease does, of all that are gone.
+func (c *leaseClock) replace(leases []mvcc.Lease, now time.Time) (ended []chan struct{}) {
 	keep := make(map[mvcc.LeaseID]bool, len(leases))
 	for _, l := range leases {
 		keep[l.ID] = true
@@ -91,27 +91,29 @@ func (c *leaseClock) replace(leases []mvcc.Lease, now time.Time) {
 	}
 	c.mu.Unlock()
 	for _, id := range gone {
-		c.revokedLease(id)
+		ended = append(ended, c.revokedLease(id))
 	}
 	for _, l := range leases {
 		c.granted(l.ID, l.TTL, l.Remaining, now)
 		c.checkpointed(l.ID, l.Remaining)
 	}
+	return ended
 }
 
-// revokedLease removes a lease and wakes the renewals that wait for its end.
-func (c *leaseClock) revokedLease(id mvcc.LeaseID) {
+// revokedLease removes a lease, if it is there. It answers what is to be closed once the end of the lease is published: that wakes the
+// renewals that wait for it.
+func (c *leaseClock) revokedLease(id mvcc.LeaseID) (ended chan struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := c.leases[id]
 	if t == nil {
-		return
+		return nil
 	}
 	if t.pos >= 0 {
 		heap.Remove(&c.due, t.pos)
 	}
 	delete(c.leases, id)
-	close(t.revoked)
+	return t.revoked
 }
 
 // checkpointed notes the remaining time that the log now holds. The running deadline stays.
