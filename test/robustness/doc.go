@@ -34,6 +34,9 @@
 //	cluster_lease_test.go     leases over changes of the leader
 //	cluster_random_test.go    any of this in an order that a seed decides; make robustness LONG=1 goes on with it
 //
+// With -args -program PATH they run on an etcd, which tells whether a finding is shim's: etcd passes those that ask for no more than it
+// promises (it ends by the signal after SIGTERM, and a leader that was frozen revokes leases that others keep alive).
+//
 // The clients' host reaches all members always, so that they learn what a member without the others says.
 //
 // Nothing here asserts how long something takes. Timeouts only end tests that have failed already. How long clients waited for the first

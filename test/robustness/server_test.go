@@ -2,6 +2,7 @@ package robustness
 
 import (
 	"bufio"
+	"flag"
 	"fmt"
 	"net"
 	"net/http"
@@ -20,8 +21,16 @@ import (
 // binary is the program under test, built once by TestMain.
 var binary string
 
+// programFlag takes another program: what an etcd fails as well, is etcd's way or the test's fault.
+var programFlag = flag.String("program", "", "the program under test, an etcd for instance; default shim as it is here")
+
 func TestMain(m *testing.M) {
+	flag.Parse()
 	os.Exit(func() int {
+		if *programFlag != "" {
+			binary = *programFlag
+			return m.Run()
+		}
 		dir, err := os.MkdirTemp("", "shim-robustness")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
