@@ -150,7 +150,6 @@ func (p *port) deliver(to uint64, w *wire) {
 				p.handler.Unreachable(to)
 				break
 			}
-			other.handler.Delivered(m.GetType() == raftpb.MsgApp)
 		}
 	}
 }

@@ -15,13 +15,8 @@
 //
 //   - With one voter the node goroutine runs all three, in place: a turn goes from the proposals to their answers, and while the disk
 //     works the next batch gathers in the queue. A call costs two wakes, that of the node goroutine and its own.
-//   - A member that follows writes and applies in place, too: the leader's appends gather meanwhile, and nobody waits for it to lead.
-//   - A leader of others has them to talk to while its disk works. Then flush posts what is to be written to the inbox of the log
-//     goroutine; while one batch is written, one more may wait behind it. A large batch is posted to the apply goroutine.
-//
-// The turn belongs to the node goroutine, and to whoever brings it work while it is free (node.kick): the transport's receivers, the log
-// goroutine behind its fsync, the ticker. Only the first two of these may wait for a disk in a turn, the receivers on the append lane only;
-// with the others the turn posts what is to be written.
+//   - With several voters raft has others to talk to while the disk works. Then flush posts what is to be written or applied to the
+//     inboxes of the log and apply goroutines. While one batch is written, one more may wait behind it.
 //
 // A message is handled in place only if none before it is still posted. So a voter more or less needs no handshake, and neither does
 // a full disk: the turn does not wait for room, it posts the message to the log goroutine, which does. Either way the batch grows with

@@ -65,9 +65,7 @@ func TestSnapshotCatchesUp(t *testing.T) {
 	mu.Unlock()
 	c.start(i)
 	c.converge()
-	if !c.members[i].saw("installed a snapshot") {
-		t.Error("no snapshot was installed")
-	}
+	await(t, "a snapshot", func() bool { return c.members[i].saw("installed a snapshot") })
 	mu.Lock()
 	gap := false
 	for _, a := range seen {

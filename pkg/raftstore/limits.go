@@ -20,8 +20,6 @@ const (
 	// committedBytesMax bounds the entries handed to the apply goroutine and not yet applied.
 	committedBytesMax = 64 << 20
 	messageBytesMax   = 1 << 20
-	// applyInPlaceBytesMax is the most that a turn applies while others wait for this member's heartbeats.
-	applyInPlaceBytesMax = 1 << 20
 	// mailboxKeepMax is the largest slice a mailbox keeps for reuse.
 	mailboxKeepMax = 4096
 	// appendsInFlightMax is the number of batches the log goroutine may have. While it writes one, one more waits, and what

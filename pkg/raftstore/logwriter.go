@@ -33,7 +33,6 @@ type logWriter struct {
 	inputs    []nodeInput
 	out       []*raftpb.Message // to other members
 	later     []logTask         // came in while the disk was full
-	acked     ack               // the last one
 }
 
 // logTask is a message of raft's or a mark to write.
@@ -67,21 +66,17 @@ func (l *logWriter) run() {
 			return
 		case <-l.wake:
 		}
-		wrote, err := l.work()
-		if err != nil {
+		if err := l.work(); err != nil {
 			if !errors.Is(err, wal.ErrNoSpace) { // that is: stopping
 				l.s.fail(fmt.Errorf("write the log: %w", err))
 			}
 			return
 		}
-		if wrote {
-			l.s.node.kick(false)
-		}
 	}
 }
 
-// work does what is in the inbox, and says whether it has left something in that of the node.
-func (l *logWriter) work() (wrote bool, err error) {
+// work does what is in the inbox.
+func (l *logWriter) work() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	tasks := l.inbox.take()
@@ -90,16 +85,18 @@ func (l *logWriter) work() (wrote bool, err error) {
 	}
 	inputs, err := l.process(tasks, l.awaitSpace)
 	if err != nil {
-		return false, err
+		return err
 	}
 	for _, t := range tasks {
 		if t.msg != nil {
 			inputs = append(inputs, nodeInput{done: posted{appends: 1, batches: min(1, len(t.msg.GetEntries()))}})
 		}
 	}
-	l.s.node.inbox.leave(inputs...)
+	if len(inputs) > 0 {
+		l.s.node.inbox.put(inputs...)
+	}
 	l.inbox.recycle(tasks)
-	return len(inputs) > 0, nil
+	return nil
 }
 
 // inPlace appends on the goroutine of the turn, and answers what raft is to be told. It does not wait for room: with wal.ErrNoSpace the
@@ -108,25 +105,6 @@ func (l *logWriter) inPlace(m *raftpb.Message) ([]nodeInput, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.process([]logTask{{msg: m}}, func() bool { return false })
-}
-
-// withoutWriting handles a message that needs no write, as only the commit index moved, unless somebody else holds the log. It waits for
-// nothing.
-func (l *logWriter) withoutWriting(m *raftpb.Message) (inputs []nodeInput, ok bool) {
-	if len(m.GetEntries()) > 0 || m.GetSnapshot() != nil || !l.mu.TryLock() {
-		return nil, false
-	}
-	defer l.mu.Unlock()
-	if hs := messageHardState(m); !raft.IsEmptyHardState(hs) {
-		if hs.GetTerm() != l.written.GetTerm() || hs.GetVote() != l.written.GetVote() {
-			return nil, false
-		}
-		l.hardState = hs
-	}
-	l.inputs = l.inputs[:0]
-	l.answer(m)
-	l.send()
-	return l.inputs, true
 }
 
 // finish leaves the newest commit index, so that the next start need not wait for raft to find it. Nobody else writes any more.
@@ -164,18 +142,13 @@ func (l *logWriter) process(tasks []logTask, await func() bool) ([]nodeInput, er
 		}
 		tasks = tasks[n:]
 	}
-	l.send()
+	if len(l.out) > 0 {
+		l.s.peers.Send(l.out)
+		clear(l.out)
+		l.out = l.out[:0]
+	}
 	l.watchSpace()
 	return l.inputs, nil
-}
-
-// send gives others what was gathered for them.
-func (l *logWriter) send() {
-	if out := slices.DeleteFunc(l.out, l.repeated); len(out) > 0 {
-		l.s.peers.Send(out)
-	}
-	clear(l.out)
-	l.out = l.out[:0]
 }
 
 // batch makes one append of the tasks.
@@ -202,31 +175,6 @@ func (l *logWriter) answer(m *raftpb.Message) {
 			l.out = append(l.out, r)
 		}
 	}
-}
-
-// ack is an acknowledgement of entries, and when it was sent.
-type ack struct {
-	to, term, index uint64
-	tick            int64
-}
-
-// repeated says of a message that it is an acknowledgement which has just been sent, and need not be again: a leader tells each commit index
-// by an append without entries, and the answer to that has no news.
-//
-// For raft it is an answer that was lost, which it must always be ready for; it moves Match only, and the first one did that. If that one is
-// lost, or the leader asks because it wants to hear of this member once more (it probes), what is answered next counts: none is left out
-// within another tick, nor two in a row. And each heartbeat lets a leader that waits for an answer ask again.
-func (l *logWriter) repeated(m *raftpb.Message) bool {
-	if m.GetType() != raftpb.MsgAppResp || m.GetReject() {
-		return false
-	}
-	now := ack{m.GetTo(), m.GetTerm(), m.GetIndex(), l.s.clock.Load()}
-	if l.acked == now {
-		l.acked = ack{}
-		return true
-	}
-	l.acked = now
-	return false
 }
 
 // append makes the entries and hard states of all tasks durable.

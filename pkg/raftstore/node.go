@@ -15,12 +15,11 @@ import (
 )
 
 // node owns the raft state machine. Whoever holds its mutex has the turn: takes what waits, steps raft, and hands out what raft has
-// ready. That is the node goroutine, woken for it, or who brought what raft waits for and finds the turn free (see kick): then nobody has
-// to be woken.
+// ready. That is the node goroutine, woken for it.
 //
-// A turn applies what is committed in place, and writes in place what nobody but this member waits for: as the only voter, and as one
-// that follows. A leader of others writes on the log goroutine, so that its heartbeats do not wait for its disk, and large batches are
-// applied on the apply goroutine; both answer through the inbox (see flush).
+// With several voters a turn never touches a disk and never waits for one: what is to be written goes to the log goroutine, what is
+// committed to the apply goroutine, and both answer through the inbox. With one voter there is nobody to keep waiting, and the turn
+// does both by itself, in place; a batch then costs one goroutine to be woken instead of five (see flush).
 type node struct {
 	s    *Store
 	raft *raft.RawNode
@@ -41,8 +40,7 @@ type node struct {
 	entriesInFlight int // entries proposed here and not applied
 	bytesInFlight   int // their sizes
 	campaigned      bool
-	dead            bool   // the log failed or is closed: nothing may come of anything any more
-	patient         bool   // who has the turn may wait for a disk
+	dead            bool   // the log failed: nothing may come of anything any more
 	ticks           uint64 // since the start
 	appendedAt      uint64 // ticks when the log goroutine last got on, or had nothing to do
 	installing      *install
@@ -95,20 +93,18 @@ func newNode(s *Store, log *raftLog, applied uint64) (*node, error) {
 		return nil, err
 	}
 	wake := make(chan struct{}, 1)
-	n := &node{s: s, raft: rn, log: log, wake: wake,
+	return &node{s: s, raft: rn, log: log, wake: wake,
 		inbox:     newMailbox[nodeInput](0, wake), // bounded by what the node has in flight
 		proposals: newMailbox[proposal](proposalsQueuedMax, wake),
 		inbound:   &inbound{wake: wake}, forwarded: &inbound{wake: wake},
-	}
-	n.mu.Lock() // the turn is Open's, until start gives it away
-	return n, nil
+	}, nil
 }
 
 // run is the event loop.
 func (n *node) run() {
 	for {
 		n.mu.Lock()
-		n.turn(true)
+		n.turn()
 		n.mu.Unlock()
 		select {
 		case <-n.s.stop:
@@ -118,28 +114,9 @@ func (n *node) run() {
 	}
 }
 
-// kick has a turn on this goroutine, or leaves it to the node goroutine if somebody else has it; that one may have looked already for what
-// was brought. The caller holds no mutex; patient as in turn.
-func (n *node) kick(patient bool) {
-	if !n.mu.TryLock() {
-		poke(n.wake)
-		return
-	}
-	defer n.mu.Unlock()
-	n.turn(patient)
-}
-
-// end lets no later turn have any effect. The goroutines of the store have ended.
-func (n *node) end() {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.dead = true
-}
-
 // turn goes on until nothing waits that could go on. What came in goes before what is new: so the calls of one batch have their answers
 // before the disk works on the next.
-func (n *node) turn(patient bool) {
-	n.patient = patient
+func (n *node) turn() {
 	select {
 	case <-n.s.failed:
 		n.dead = true
@@ -214,7 +191,7 @@ func (n *node) busy() bool {
 	if n.dead || lead == raft.None {
 		return true
 	}
-	if !n.soleVoter() && n.leads() && n.raft.BasicStatus().LeadTransferee != raft.None {
+	if !n.soleVoter() && n.raft.BasicStatus().LeadTransferee != raft.None {
 		return true
 	}
 	full := n.posted.batches >= appendsInFlightMax || n.entriesInFlight >= entriesInFlightMax || n.bytesInFlight >= bytesInFlightMax
@@ -299,9 +276,9 @@ func (n *node) reclaim(entries []*raftpb.Entry) {
 	}
 }
 
-// flush hands out what raft has ready. It decides who appends and applies: this turn, in place (see node), if nothing of the kind is at the
-// goroutine whose work it is otherwise; so each message finds the ones before it done, and another role, or another number of voters, needs
-// no more than that. What is committed goes before what is to be appended: it is durable already.
+// flush hands out what raft has ready. It decides who appends and applies: this turn, in place, if this member is the only voter and
+// nothing of the kind is at the goroutine whose work it is otherwise; so each message finds the ones before it done, and becoming the
+// only voter, or ceasing to be, needs no more than that. What is committed goes before what is to be appended: it is durable already.
 func (n *node) flush() (any bool) {
 	if n.dead || !n.raft.HasReady() {
 		return false
@@ -380,7 +357,7 @@ func (n *node) successor() (id uint64) {
 }
 
 func (n *node) apply(m *raftpb.Message) {
-	if n.posted.applies == 0 && (n.soleVoter() || entriesFit(m.GetEntries(), applyInPlaceBytesMax)) {
+	if n.soleVoter() && n.posted.applies == 0 {
 		n.inbox.leave(n.s.apply.inPlace(m)...)
 		return
 	}
@@ -390,7 +367,7 @@ func (n *node) apply(m *raftpb.Message) {
 
 // append falls back to the log goroutine when the disk is full: that one can wait for room.
 func (n *node) append(m *raftpb.Message) {
-	if n.patient && n.posted.appends == 0 && (n.soleVoter() || !n.leads()) && m.GetSnapshot() == nil {
+	if n.soleVoter() && n.posted.appends == 0 && m.GetSnapshot() == nil {
 		inputs, err := n.s.log.inPlace(m)
 		if err == nil {
 			n.inbox.leave(inputs...)
@@ -399,12 +376,6 @@ func (n *node) append(m *raftpb.Message) {
 		if !errors.Is(err, wal.ErrNoSpace) {
 			n.dead = true
 			n.s.fail(fmt.Errorf("write the log: %w", err))
-			return
-		}
-	}
-	if n.posted.appends == 0 {
-		if inputs, ok := n.s.log.withoutWriting(m); ok {
-			n.inbox.leave(inputs...)
 			return
 		}
 	}
@@ -467,19 +438,6 @@ func (n *node) campaignAtOnce() bool {
 }
 
 func (n *node) soleVoter() bool { return n.s.soleVoter.Load() }
-
-// leads tells whether this member is the leader; raft never is one that flush has not published yet when it appends.
-func (n *node) leads() bool { return n.s.lead.Load().leader == n.s.id.member }
-
-// entriesFit: they have no more than so many bytes.
-func entriesFit(entries []*raftpb.Entry, bytes int) bool {
-	for _, e := range entries {
-		if bytes -= entrySize(e); bytes < 0 {
-			return false
-		}
-	}
-	return true
-}
 
 // poke wakes a goroutine that looks by itself for what to do.
 func poke(c chan struct{}) {

@@ -57,7 +57,7 @@ type inbound struct {
 }
 
 // put waits for room for what carries entries, so that the sender is slowed down. All else is dropped when there are too many: raft
-// repeats it. It wakes nobody but to make room; the caller kicks the node.
+// repeats it.
 func (b *inbound) put(m *raftpb.Message, stop <-chan struct{}) error {
 	size := 0
 	for _, e := range m.GetEntries() {
@@ -75,7 +75,6 @@ func (b *inbound) put(m *raftpb.Message, stop <-chan struct{}) error {
 		}
 		room := b.room
 		b.mu.Unlock()
-		poke(b.wake)
 		select {
 		case <-room:
 		case <-stop:
@@ -86,6 +85,7 @@ func (b *inbound) put(m *raftpb.Message, stop <-chan struct{}) error {
 		b.messages, b.bytes = append(b.messages, m), b.bytes+size
 	}
 	b.mu.Unlock()
+	poke(b.wake)
 	return nil
 }
 
@@ -150,9 +150,6 @@ func (h peerHandler) Message(m *raftpb.Message) error {
 	}
 	return h.s.node.inbound.put(m, h.s.stop)
 }
-
-// Delivered implements transport.Handler.
-func (h peerHandler) Delivered(mayWait bool) { h.s.node.kick(mayWait) }
 
 // Unreachable implements transport.Handler.
 func (h peerHandler) Unreachable(id uint64) {

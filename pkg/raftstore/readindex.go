@@ -2,10 +2,8 @@ package raftstore
 
 import (
 	"encoding/binary"
-	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"go.etcd.io/raft/v3"
 )
@@ -15,28 +13,25 @@ import (
 //
 //	readers --> gathering --node asks raft--> asked --the leader answers--> confirmed (index) --apply gets there--> done
 //
-// An answer that does not come is asked for again each readRetryInterval, together with who has come meanwhile. Who has waited for the time
-// of a request is answered by the ticker, as the node may hang with its disk. Who takes a batch out under mu finishes it.
+// An answer that does not come is asked for again each readRetryInterval, together with who has come meanwhile. The node owns asked;
+// the rest is under mu.
 type readIndexes struct {
 	s *Store
 
-	// The node's.
-	request uint64 // the last one
-	askedAt uint64 // its ticks then
-	again   bool   // ask again at once
-
+	asked    []*readBatch // by request
+	request  uint64       // of the last one
+	askedAt  uint64       // ticks of the node
 	behindOf atomic.Int64 // how many are in confirmed
 
 	mu        sync.Mutex
 	gathering *readBatch
-	asked     []*readBatch // by request
 	confirmed []*readBatch
 }
 
 // readBatch are the readers that share one answer.
 type readBatch struct {
 	request uint64 // the first that was made for it
-	since   int64  // unix nanoseconds, of the first reader
+	since   uint64 // ticks of the node
 	index   uint64 // confirmed
 	err     error  // before done is closed
 	done    chan struct{}
@@ -52,7 +47,7 @@ func (r *readIndexes) join() *readBatch {
 	r.mu.Lock()
 	b := r.gathering
 	if b == nil {
-		b = &readBatch{since: r.s.clock.Load(), done: make(chan struct{})}
+		b = &readBatch{done: make(chan struct{})}
 		r.gathering = b
 	}
 	r.mu.Unlock()
@@ -62,22 +57,29 @@ func (r *readIndexes) join() *readBatch {
 
 // ask asks raft if somebody waits and nothing is asked for, or if it has been asked for long. The node calls it.
 func (r *readIndexes) ask(rn *raft.RawNode, now uint64) bool {
+	retry := len(r.asked) > 0 && now-r.askedAt >= r.ticks(int64(readRetryInterval))
+	if len(r.asked) > 0 && !retry {
+		return false
+	}
 	r.mu.Lock()
-	waits := len(r.asked) > 0
-	retry := r.again || now-r.askedAt >= r.retryTicks()
-	if waits && !retry || !waits && r.gathering == nil {
-		r.mu.Unlock()
+	b := r.gathering
+	r.gathering = nil
+	r.mu.Unlock()
+	if b == nil && !retry {
 		return false
 	}
 	r.request++
-	if b := r.gathering; b != nil {
-		b.request = r.request
+	if b != nil {
+		b.request, b.since = r.request, now
 		r.asked = append(r.asked, b)
-		r.gathering = nil
 	}
-	r.mu.Unlock()
-	r.askedAt, r.again = now, false
-	rn.ReadIndex(r.context())
+	if retry {
+		r.expire(now)
+	}
+	if len(r.asked) > 0 {
+		r.askedAt = now
+		rn.ReadIndex(r.context())
+	}
 	return true
 }
 
@@ -87,38 +89,23 @@ func (r *readIndexes) context() []byte {
 	return binary.BigEndian.AppendUint64(b, r.request)
 }
 
-// retryTicks is readRetryInterval.
-func (r *readIndexes) retryTicks() uint64 {
-	interval := r.s.cfg.TickInterval
-	return uint64((readRetryInterval + interval - 1) / interval)
+func (r *readIndexes) ticks(nanoseconds int64) uint64 {
+	interval := int64(r.s.cfg.TickInterval)
+	return uint64((nanoseconds + interval - 1) / interval)
 }
 
-// sweep answers those who have waited for too long.
-func (r *readIndexes) sweep(now time.Time) {
-	limit := now.Add(-r.s.cfg.requestTimeout()).UnixNano()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	late := func(b *readBatch) bool {
-		if b.since > limit {
-			return false
-		}
+// expire answers those who have waited for too long.
+func (r *readIndexes) expire(now uint64) {
+	limit := r.ticks(int64(r.s.cfg.requestTimeout()))
+	for len(r.asked) > 0 && now-r.asked[0].since >= limit {
 		r.s.metrics.readFailed()
-		b.finish(ErrTimeout)
-		return true
+		r.asked[0].finish(ErrTimeout)
+		r.asked = r.asked[1:]
 	}
-	if r.gathering != nil && late(r.gathering) {
-		r.gathering = nil
-	}
-	r.asked = slices.DeleteFunc(r.asked, late)
-	waiting := len(r.confirmed)
-	r.confirmed = slices.DeleteFunc(r.confirmed, late)
-	r.behindOf.Add(int64(len(r.confirmed) - waiting))
 }
 
-// fail answers all that is asked for.
+// fail answers all that is asked for. The node calls it.
 func (r *readIndexes) fail(err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	for _, b := range r.asked {
 		r.s.metrics.readFailed()
 		b.finish(err)
@@ -127,7 +114,7 @@ func (r *readIndexes) fail(err error) {
 }
 
 // askAgain lets the next turn ask again at once. The node calls it when there is another leader.
-func (r *readIndexes) askAgain() { r.again = true }
+func (r *readIndexes) askAgain() { r.askedAt = 0 }
 
 // confirm takes an answer: it is good for all that was asked for with that request or before it. The node calls it.
 func (r *readIndexes) confirm(rs raft.ReadState) {
@@ -135,20 +122,25 @@ func (r *readIndexes) confirm(rs raft.ReadState) {
 		return
 	}
 	request := binary.BigEndian.Uint64(rs.RequestCtx[8:])
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	for len(r.asked) > 0 && r.asked[0].request <= request {
 		b := r.asked[0]
 		r.asked = r.asked[1:]
 		b.index = rs.Index
-		r.behindOf.Add(1) // before the look: either this sees what was applied, or apply sees that somebody waits
-		if r.s.applied.Load() >= b.index {
-			r.behindOf.Add(-1)
-			b.finish(nil)
-		} else {
-			r.confirmed = append(r.confirmed, b)
-		}
+		r.await(b)
 	}
+}
+
+// await finishes the batch once its index is applied.
+func (r *readIndexes) await(b *readBatch) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.behindOf.Add(1) // before the look: either this sees what was applied, or apply sees that somebody waits
+	if r.s.applied.Load() >= b.index {
+		r.behindOf.Add(-1)
+		b.finish(nil)
+		return
+	}
+	r.confirmed = append(r.confirmed, b)
 }
 
 // applied finishes what waits for an index up to this one, which must be published. Apply calls it.

@@ -259,7 +259,6 @@ func (s *Store) halt() error {
 	close(s.stop)
 	s.cancel()
 	s.running.Wait()
-	s.node.end()
 	close(s.stopped)
 	s.waiters.failAll(ErrStopped)
 	s.backups.Wait()
@@ -281,7 +280,6 @@ func (s *Store) halt() error {
 // start starts the goroutines.
 func (s *Store) start() {
 	s.running.Go(s.ticker.run)
-	s.node.mu.Unlock()
 	s.running.Go(s.node.run)
 	s.running.Go(s.log.run)
 	s.running.Go(s.apply.run)

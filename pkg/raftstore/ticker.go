@@ -62,7 +62,7 @@ func (k *ticker) tick() {
 	s := k.s
 	if !k.leadsAlone() {
 		s.node.ticked.Store(true)
-		s.node.kick(false)
+		poke(s.node.wake)
 	}
 	if s.lead.Load().leader != 0 {
 		k.leaderless = 0
@@ -81,7 +81,6 @@ func (k *ticker) tick() {
 		if failed := s.waiters.sweep(now, func(deadline int64) error { return s.timeoutError(time.Unix(0, deadline).Add(-s.cfg.requestTimeout())) }); failed > 0 {
 			s.metrics.proposalsFailed(failed)
 		}
-		s.reads.sweep(now)
 		s.metrics.housekept(s.waiters.len(), s.committed.Load(), s.log.wal.Size())
 		poke(s.checkpoint.poke)
 	} else if s.log.wal.Size() >= s.checkpoint.burst.Load() {

@@ -210,29 +210,3 @@ func BenchmarkPropose(b *testing.B) {
 		})
 	}
 }
-
-// TestRepeatedAcknowledgement: an acknowledgement goes again if anything about it is new, if time has passed, and each second time.
-func TestRepeatedAcknowledgement(t *testing.T) {
-	s := &Store{}
-	l := newLogWriter(s, &raftLog{})
-	message := func(typ raftpb.MessageType, index uint64, reject bool) *raftpb.Message {
-		return &raftpb.Message{Type: typ.Enum(), To: new(uint64(2)), Term: new(uint64(1)), Index: new(index), Reject: new(reject)}
-	}
-	same := message(raftpb.MsgAppResp, 5, false)
-	for i, step := range []struct {
-		m    *raftpb.Message
-		tick int64
-		want bool
-	}{
-		{same, 1, false}, {same, 1, true}, {same, 1, false}, {same, 1, true},
-		{same, 2, false}, {same, 3, false}, {same, 3, true},
-		{message(raftpb.MsgAppResp, 6, false), 3, false}, {message(raftpb.MsgAppResp, 6, true), 3, false}, {message(raftpb.MsgAppResp, 6, true), 3, false},
-		{message(raftpb.MsgHeartbeatResp, 6, false), 3, false}, {message(raftpb.MsgHeartbeatResp, 6, false), 3, false},
-		{same, 3, false},
-	} {
-		s.clock.Store(step.tick)
-		if got := l.repeated(step.m); got != step.want {
-			t.Errorf("step %d: %v", i, got)
-		}
-	}
-}

@@ -3,7 +3,7 @@
 //
 // # Data flow
 //
-//	Send ---> queue per peer and lane --batch--> frame --gRPC stream--> frame --> Handler.Message..., Handler.Delivered
+//	Send ---> queue per peer and lane --batch--> frame --gRPC stream--> frame --> Handler.Message
 //	           Control: heartbeats, votes, responses, read indexes, probes
 //	           Append:  MsgApp, MsgProp
 //	SendSnapshot --open--> chunks --gRPC stream on a connection of its own--> Handler.ReceiveSnapshot --> status --> Handler.SnapshotSent
@@ -35,8 +35,8 @@
 //	name              owns                            receives                       bound, and what happens at it
 //	report            what to tell the Handler        notes of all others            an entry per peer: later ones are the same
 //	link, per peer    the connection, the backoff     echoes, kicks                  one attempt at a time
-//	sender, two       a lane's end of the queue, but  messages of Send               QueueMessages, QueueBytes: dropped, Unreachable
-//	 per epoch        for what Send sends itself                                     a peer that does not read: blocks, the queue fills
+//	sender, two       a lane's end of the queue       messages of Send               QueueMessages, QueueBytes: dropped, Unreachable
+//	 per epoch                                                                       a peer that does not read: blocks, the queue fills
 //	receiver, two     the way back of a stream        echoes, the status             -
 //	 per epoch
 //	snapshot sender   one snapshot's reader           -                              one per peer: SnapshotSent(false);
@@ -56,15 +56,14 @@
 //	T2  Whatever is dropped, or may be lost with a connection, is followed by Handler.Unreachable.
 //	T3  No message is handed on before both sides have checked the identities, nor one that claims another sender than its stream's.
 //	    (Followers pass on what is asked of the leader: MsgProp, MsgReadIndex, and MsgTransferLeader, whose sender is the one that shall lead.)
-//	T4  Send never blocks, and no method of the Handler is called from within it. It writes to a stream itself, which spares waking a
-//	    goroutine, only as long as gRPC takes that without waiting for the peer: probes on both lanes tell how much was read.
+//	T4  Send never blocks, and no method of the Handler is called from within it.
 //	T5  The last bytes of a snapshot are given out only after the size and the checksum of all were found right, and the sender hears of success
 //	    only after ReceiveSnapshot has returned nil.
 //	T6  SnapshotSent is called once for each SendSnapshot, unless Close comes first.
 //
 // # Liveness
 //
-// A probe rides on the control lane every ProbeInterval, and on the append lane with the next frame, and its echo measures the round trip. Without an echo for ProbeTimeout, counted in
+// A probe rides on the control lane every ProbeInterval, and its echo measures the round trip. Without an echo for ProbeTimeout, counted in
 // ticks of this process, the epoch ends: a peer that vanished is noticed and, more important, dialed anew instead of waiting for TCP's
 // ever longer retransmissions once the network has healed. gRPC's own keepalive cannot do it: it pings every 10 s at most. It does find out
 // dead senders on the receiving side, and dead ends of snapshots.

@@ -136,9 +136,6 @@ func (m *member) reaches(id uint64) {
 	await(m.t, fmt.Sprintf("link from %d to %d", m.id, id), func() bool { return !m.tr.ActiveSince(id).IsZero() })
 }
 
-// Delivered implements Handler.
-func (m *member) Delivered(bool) {}
-
 func (m *member) Message(msg *raftpb.Message) error {
 	if m.onMessage != nil {
 		if err := m.onMessage(msg); err != nil {

@@ -27,9 +27,6 @@ const (
 	// frameBytesMax is where a batch of messages ends; a larger message is a frame of its own. gRPC cuts frames into pieces of 16 KiB
 	// and takes turns between streams, so the size of an append does not delay a heartbeat.
 	frameBytesMax = 256 << 10
-	// unreadBytesMax is how much Send itself sends on a lane, in about ProbeInterval, before it leaves that to the sender. gRPC takes 64 KiB
-	// that it cannot write, and one frame on top, before it blocks.
-	unreadBytesMax = 32 << 10
 	// frameSlackBytes is what a frame may be larger than Options.MessageBytesMax: lengths, the shell of a message, the probe.
 	frameSlackBytes = 1 << 20
 	// shareBytesMin is the smallest data of an entry that is handed to gRPC as it is; smaller data is copied into the frame's buffer.

@@ -81,7 +81,7 @@ func (l *link) setURLs(urls []string) {
 	poke(l.kick)
 }
 
-// send queues one message or drops it. flush is to follow.
+// send queues one message or drops it.
 func (l *link) send(m *raftpb.Message) {
 	o := newOutgoing(m)
 	if o.bytes > l.t.o.MessageBytesMax {
@@ -90,13 +90,6 @@ func (l *link) send(m *raftpb.Message) {
 		return
 	}
 	l.lost(1)
-}
-
-// flush brings what is queued for a lane on its way: on this goroutine, if it need not wait there.
-func (l *link) flush(which lane) {
-	if e := l.epoch.Load(); e == nil || !e.sendNow(which) {
-		poke(l.queues[which].wake)
-	}
 }
 
 // lost counts messages that were dropped.

@@ -2,8 +2,8 @@ package transport
 
 import "sync"
 
-// queue holds the messages of one lane to one peer, in order and within its bounds. Anybody puts; who holds epoch.sending takes. While it
-// is shut nothing goes in.
+// queue holds the messages of one lane to one peer, in order and within its bounds. Anybody puts, one goroutine takes. While it is shut
+// nothing goes in.
 type queue struct {
 	mu       sync.Mutex
 	items    []outgoing
@@ -35,6 +35,7 @@ func (q *queue) put(o outgoing) bool {
 	q.items = append(q.items, o)
 	q.bytes += o.bytes
 	q.mu.Unlock()
+	poke(q.wake)
 	return true
 }
 
@@ -57,13 +58,6 @@ func (q *queue) take(dst []outgoing, bytes int) []outgoing {
 		q.items, q.head = q.items[:0], 0
 	}
 	return dst
-}
-
-// size is about what waits, in bytes.
-func (q *queue) size() int {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.bytes
 }
 
 // unshut lets messages in; shut drops those that wait, and says how many they were.

@@ -155,13 +155,9 @@ func (t *Transport) takeFrame(in *incoming, s grpc.ServerStream, b []byte) error
 			return err
 		}
 	}
-	some := false
 	for {
 		m, err := r.next()
 		if err == io.EOF {
-			if some {
-				t.h.Delivered(in.key.lane == laneAppend)
-			}
 			return nil
 		}
 		if err == nil {
@@ -178,7 +174,6 @@ func (t *Transport) takeFrame(in *incoming, s grpc.ServerStream, b []byte) error
 		if err := t.h.Message(m); err != nil {
 			return err
 		}
-		some = true
 	}
 }
 

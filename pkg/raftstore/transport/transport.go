@@ -21,9 +21,6 @@ type Handler interface {
 	// package comment). It may block to slow the peer down, for less than Options.ProbeTimeout; an error ends the stream, and the
 	// peer connects anew. Data of entries shares the memory of the frame it came in.
 	Message(m *raftpb.Message) error
-	// Delivered says that all messages of a frame have been handed on. It comes from the goroutine that did so, which holds up what comes
-	// behind them. mayWait is false where that is the answers to probes: then it must not wait for a disk.
-	Delivered(mayWait bool)
 	// Unreachable says that messages to a peer were dropped or may be lost. It comes from one goroutine; several losses may be one call.
 	Unreachable(id uint64)
 	// SnapshotSent says how a SendSnapshot ended: ok, once the receiver has said that it is stored.
@@ -169,11 +166,6 @@ func (t *Transport) Send(messages []*raftpb.Message) {
 		}
 		if l := links[m.GetTo()]; l != nil {
 			l.send(m)
-		}
-	}
-	for _, m := range messages {
-		if l := links[m.GetTo()]; l != nil {
-			l.flush(laneOf(m.GetType()))
 		}
 	}
 }
