@@ -49,7 +49,7 @@ func TestClusterSnapshotCompacted(t *testing.T) {
 	leader := c.leader()
 	m := c.others(leader)[0]
 	b := newBookkeeper(t, leader.conn)
-	b.mustPut("first", "x")
+	b.surely("first", "x")
 	ctx, cancel := patiently()
 	defer cancel()
 	stream, err := pb.NewWatchClient(m.conn).Watch(ctx, grpc.WaitForReady(true))
@@ -80,14 +80,14 @@ func TestClusterSnapshotCompacted(t *testing.T) {
 	}
 	c.cutOff(m)
 	for i := range 500 {
-		b.mustPut(fmt.Sprintf("key %d", i%7), fmt.Sprint(i))
+		b.surely(fmt.Sprintf("key %d", i%7), fmt.Sprint(i))
 	}
 	compacted := b.revision()
 	if _, err := b.kv.Compact(ctx, &pb.CompactionRequest{Revision: compacted, Physical: true}); err != nil {
 		t.Fatal(err)
 	}
 	for i := range 200 {
-		b.mustPut(fmt.Sprintf("key %d", i%7), fmt.Sprint(i))
+		b.surely(fmt.Sprintf("key %d", i%7), fmt.Sprint(i))
 	}
 	last := b.revision()
 	c.heal()

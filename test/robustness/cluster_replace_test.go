@@ -3,11 +3,15 @@
 package robustness
 
 import (
+	"context"
 	"errors"
+	"slices"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // snapshotsReceived is a member's count of installed snapshots.
@@ -74,15 +78,14 @@ func (l *load) expel(old *member) {
 	t.Helper()
 	c.members = c.others(old)
 	l.targets.UpdateState(l.addresses())
-	ctx, cancel := patiently()
-	defer cancel()
-	awaitSlowly(t, old.name+" to be removed", func() bool {
-		_, err := pb.NewClusterClient(c.members[0].conn).MemberRemove(ctx, &pb.MemberRemoveRequest{ID: old.id})
-		if err != nil && !errors.Is(rpctypes.Error(err), rpctypes.ErrUnhealthy) { // that is: connected for less than 5 s
-			t.Fatalf("remove %s: %v", old.name, err)
-		}
-		return err == nil
-	})
+	c.reconfigure(old.name+" to be removed",
+		func(all []*pb.Member) bool {
+			return !slices.ContainsFunc(all, func(m *pb.Member) bool { return m.ID == old.id })
+		},
+		func(ctx context.Context, api pb.ClusterClient) error {
+			_, err := api.MemberRemove(ctx, &pb.MemberRemoveRequest{ID: old.id})
+			return err
+		})
 	l.pinned[old]()
 }
 
@@ -98,31 +101,52 @@ func (m *member) staysOut() {
 	}
 }
 
+// reconfigure asks for a change until the list of members says that it is done. The members may be connected for less than 5 s, the learner may
+// lag, and a call of which nobody knows the outcome, as any may be, is made again.
+func (c *cluster) reconfigure(what string, done func([]*pb.Member) bool, do func(context.Context, pb.ClusterClient) error) {
+	c.t.Helper()
+	api := pb.NewClusterClient(c.members[0].conn)
+	awaitSlowly(c.t, what, func() bool {
+		ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+		defer cancel()
+		if list, err := api.MemberList(ctx, &pb.MemberListRequest{Linearizable: true}); err != nil || done(list.Members) {
+			return err == nil
+		}
+		err := do(ctx, api)
+		if code := status.Code(err); err != nil && code != codes.Unavailable && !errors.Is(rpctypes.Error(err), rpctypes.ErrMemberLearnerNotReady) {
+			c.t.Fatalf("waited for %s: %v", what, err)
+		}
+		return false
+	})
+}
+
 // join adds a member as a learner, starts and promotes it.
 func (l *load) join(name string) *member {
 	c, t := l.c, l.c.t
 	t.Helper()
 	m := c.newMember(name)
-	ctx, cancel := patiently()
-	defer cancel()
-	api := pb.NewClusterClient(c.members[0].conn)
-	awaitSlowly(t, name+" to be added", func() bool {
-		r, err := api.MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: []string{m.peerURL()}, IsLearner: true})
-		if err != nil && !errors.Is(rpctypes.Error(err), rpctypes.ErrUnhealthy) {
-			t.Fatalf("add %s: %v", name, err)
-		}
-		m.id = r.GetMember().GetID()
-		return err == nil
-	})
+	c.reconfigure(name+" to be added",
+		func(all []*pb.Member) bool {
+			i := slices.IndexFunc(all, func(x *pb.Member) bool { return slices.Contains(x.PeerURLs, m.peerURL()) })
+			if i >= 0 {
+				m.id = all[i].ID
+			}
+			return i >= 0
+		},
+		func(ctx context.Context, api pb.ClusterClient) error {
+			_, err := api.MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: []string{m.peerURL()}, IsLearner: true})
+			return err
+		})
 	m.flags = []string{"--initial-cluster-state=existing", "--initial-cluster=" + c.initial(append(c.others(), m)...)}
 	m.start()
-	awaitSlowly(t, name+" to be promoted", func() bool {
-		_, err := api.MemberPromote(ctx, &pb.MemberPromoteRequest{ID: m.id})
-		if err != nil && !errors.Is(rpctypes.Error(err), rpctypes.ErrMemberLearnerNotReady) {
-			t.Fatalf("promote %s: %v", name, err)
-		}
-		return err == nil
-	})
+	c.reconfigure(name+" to be promoted",
+		func(all []*pb.Member) bool {
+			return slices.ContainsFunc(all, func(x *pb.Member) bool { return x.ID == m.id && !x.IsLearner })
+		},
+		func(ctx context.Context, api pb.ClusterClient) error {
+			_, err := api.MemberPromote(ctx, &pb.MemberPromoteRequest{ID: m.id})
+			return err
+		})
 	c.members = append(c.members, m)
 	l.add(m, 0)
 	return m
