@@ -22,7 +22,8 @@ const (
 // the writes to them. The events of each batch come in at the cost of
 // one map access each. What was there before them is counted once, beside
 // them, on the first View that was seen: counts of both are sums, so it does
-// not matter that writes go on meanwhile.
+// not matter that writes go on meanwhile. A View that comes without the events
+// that led to it (a member got a snapshot) is counted in the same way, anew.
 //
 // The number of resources is bounded by pkg/registry, which gives what is beyond
 // its bound one common name; keys outside of /registry are counted under "".
@@ -31,10 +32,13 @@ const (
 // who applies.
 type Resources struct {
 	mu      sync.Mutex
-	begun   bool       // base was set
-	base    *mvcc.View // events up to it are not added; nil once it is counted
-	index   uint64     // applied index of base, or of the last events added
-	broken  bool       // base could not be counted: there is nothing to show
+	begun   bool          // base was set
+	base    *mvcc.View    // events up to it are not added; nil once it is counted
+	round   int           // how many bases there were before
+	index   uint64        // applied index of base, or of the last events added
+	rev     mvcc.Revision // the same for the revision
+	started bool          // Begin was called
+	broken  bool          // base could not be counted: there is nothing to show
 	byName  map[string]*resourceCounts
 	putSize uint64        // keys and values put since the start
 	counted chan struct{} // closed when base is in the counts
@@ -59,11 +63,20 @@ func NewResources() *Resources {
 func (r *Resources) Begin(v *mvcc.View) error {
 	r.mu.Lock()
 	r.setBase(v)
-	v = r.base
+	r.started = true
+	v, round := r.base, r.round
 	r.mu.Unlock()
+	return r.count(v, round)
+}
+
+// count adds what is in v, unless there is another base by then.
+func (r *Resources) count(v *mvcc.View, round int) error {
 	found, err := countResources(v)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if round != r.round {
+		return nil
+	}
 	for name, c := range found {
 		sum := r.byName[name]
 		if sum == nil {
@@ -97,8 +110,25 @@ func countResources(v *mvcc.View) (map[string]*resourceCounts, error) {
 // setBase keeps the first View.
 func (r *Resources) setBase(v *mvcc.View) {
 	if !r.begun {
-		r.begun, r.base, r.index = true, v, v.Index()
+		r.begun, r.base, r.index, r.rev = true, v, v.Index(), v.Revision()
 	}
+}
+
+// rebase forgets what there is, and has v counted. Writes stay counted.
+func (r *Resources) rebase(v *mvcc.View) {
+	r.base, r.index, r.rev, r.round = v, v.Index(), v.Revision(), r.round+1
+	for _, c := range r.byName {
+		c.Objects, c.Bytes = 0, 0
+	}
+	if !r.started {
+		return // Begin counts it
+	}
+	select {
+	case <-r.counted:
+		r.counted = make(chan struct{})
+	default:
+	}
+	go func(round int) { _ = r.count(v, round) }(r.round) // a failure shows as missing metrics
 }
 
 // Apply adds the events of one batch; v is the View they lead to. It is called
@@ -110,7 +140,11 @@ func (r *Resources) Apply(v *mvcc.View, events []mvcc.Event) {
 	if v.Index() <= r.index {
 		return // they are in the View that is counted
 	}
-	r.index = v.Index()
+	if len(events) == 0 && v.Revision() > r.rev {
+		r.rebase(v)
+		return
+	}
+	r.index, r.rev = v.Index(), v.Revision()
 	for i := range events {
 		r.add(&events[i])
 	}
@@ -149,8 +183,11 @@ func countsOf(byName map[string]*resourceCounts, key []byte) *resourceCounts {
 // snapshot is a copy of the counts, for a scrape. It waits until the beginning
 // is counted; ok is false if that takes too long or has failed.
 func (r *Resources) snapshot() (byName map[string]resourceCounts, putSize uint64, ok bool) {
+	r.mu.Lock()
+	counted := r.counted
+	r.mu.Unlock()
 	select {
-	case <-r.counted:
+	case <-counted:
 	case <-time.After(resourceWait):
 		return nil, 0, false
 	}

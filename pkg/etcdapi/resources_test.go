@@ -60,6 +60,36 @@ func TestResourcesAgainstCounting(t *testing.T) {
 	}
 }
 
+// TestResourcesBehindAGap: a View whose events never came is counted anew, also while the one before is
+// being counted, and before anything is.
+func TestResourcesBehindAGap(t *testing.T) {
+	state := mvcc.New(mvcc.Options{})
+	index := uint64(0)
+	write := func(key string) (*mvcc.View, []mvcc.Event) {
+		index++
+		res := state.Apply(mvcc.Entry{Index: index, Term: 1, Request: &pb.InternalRaftRequest{Put: &pb.PutRequest{Key: []byte("/registry/pods/ns/" + key)}}})
+		return state.Publish(), res.Events
+	}
+	r := NewResources()
+	for i := range 30 {
+		v, events := write(fmt.Sprint(i % 20))
+		if i%7 == 3 {
+			events = nil
+		}
+		if i == 10 {
+			mustBegin(t, r, v)
+		}
+		r.Apply(v, events)
+		if i >= 10 {
+			checkResources(t, r, v)
+		}
+	}
+	counts, _, _ := r.snapshot()
+	if c := counts["pods"]; c.Creates == 0 || c.Updates == 0 {
+		t.Errorf("the writes that were seen are not counted: %+v", c)
+	}
+}
+
 // TestResourcesFromNothing: the first View may be of a state nothing was applied
 // to.
 func TestResourcesFromNothing(t *testing.T) {

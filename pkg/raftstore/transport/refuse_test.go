@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -257,7 +258,7 @@ func TestClose(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	o := Options{ProbeInterval: time.Minute, DialTimeout: -1, QueueBytes: -1, MessageBytesMax: 2 << 30, SnapshotBytesPerSecond: 1, SnapshotsReceivedMax: -1}
+	o := Options{ProbeInterval: time.Minute, DialTimeout: -1, QueueBytes: -1, MessageBytesMax: math.MaxInt32, SnapshotBytesPerSecond: 1, SnapshotsReceivedMax: -1}
 	o.EnsureDefaults()
 	err := o.Validate()
 	for _, want := range []string{"must be set", "times", "probe timeout", "queues", "largest message", "snapshot rate", "number of snapshots"} {
