@@ -159,3 +159,45 @@ func TestSnapshotBroken(t *testing.T) {
 	put(t, c.stores[i], "a", "2")
 	c.converge()
 }
+
+// TestInstallAnswersWaiters: a call whose entry may be in the snapshot is answered when it is installed, as one of unknown outcome; so is a
+// read that waits, by the state of the snapshot, and a compaction that the snapshot is beyond.
+func TestInstallAnswersWaiters(t *testing.T) {
+	c := newCluster(t, 3, fewEntries)
+	i := c.follower()
+	s := c.stores[i]
+	put(t, s, "a", "0")
+	c.converge()
+	id := s.id.member
+	c.net.setDrop(func(m *raftpb.Message) bool { // it follows, and gets nothing
+		typ := m.GetType()
+		return m.GetTo() == id && (typ == raftpb.MsgApp || typ == raftpb.MsgSnap) || m.GetFrom() == id && typ == raftpb.MsgProp
+	})
+	proposed, read := make(chan error, 1), make(chan error, 1)
+	go func() { _, err := tryPut(s, "a", "1", 0); proposed <- err }()
+	await(t, "the proposal", func() bool { return s.waiters.len() == 1 && s.node.proposals.len() == 0 })
+	leader := c.leader()
+	for j := range 100 {
+		put(t, c.stores[leader], "b", fmt.Sprint(j))
+	}
+	rev := c.stores[leader].View().Revision()
+	if _, err := c.stores[leader].Propose(t.Context(), compactCommand(int64(rev))); err != nil {
+		t.Fatal(err)
+	}
+	go func() { _, err := s.ReadView(context.Background()); read <- err }()
+	await(t, "the read index", func() bool { return s.reads.behindOf.Load() == 1 })
+	compacted := make(chan error, 1)
+	go func() { compacted <- s.CompactWait(context.Background(), rev) }()
+	c.net.heal()
+	await(t, "a snapshot", func() bool { return c.members[i].saw("installed a snapshot") })
+	if err := <-proposed; !errors.Is(err, ErrTimeout) {
+		t.Errorf("the proposal: %v", err)
+	}
+	if err := <-read; err != nil {
+		t.Errorf("the read: %v", err)
+	}
+	if err := <-compacted; err != nil {
+		t.Errorf("the compaction: %v", err)
+	}
+	c.converge()
+}
