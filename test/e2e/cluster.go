@@ -100,7 +100,7 @@ func (c *cluster) startControlPlane() {
 	)
 	c.startComponent("kwok", peers.Path(c.t, "kwok"),
 		"--kubeconfig="+last, "--config="+c.writeStages(),
-		"--manage-all-nodes=true", "--node-lease-duration-seconds=40",
+		"--manage-all-nodes=true", "--node-lease-duration-seconds=20",
 	)
 }
 

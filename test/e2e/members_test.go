@@ -64,7 +64,7 @@ func replaceWhileScaling(t *testing.T, c *cluster) {
 	r.stop(t)
 	w.check(t, c)
 	// kwok gives up on a pod that was refused while there was no leader, where
-	// a kubelet tries again.
+	// a kubelet tries again. The new one waits for the nodes' leases to end.
 	c.restart("kwok")
 	if err := c.apiservers[1].scale(c.ctx, "web", replicas+100); err != nil {
 		t.Fatal(err)
