@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -78,8 +79,9 @@ func other(members []*process, than *process) *process {
 	return nil
 }
 
-// launchCluster starts members of one new cluster; it does not wait for them.
-func launchCluster(t *testing.T, scheme string, n int) []*process {
+// launchCluster starts members of one new cluster; it does not wait for them. With https they make their own certificates, unless extra says
+// otherwise.
+func launchCluster(t *testing.T, scheme string, n int, extra ...func(i int) []string) []*process {
 	t.Helper()
 	members := make([]*process, n)
 	var initial []string
@@ -94,18 +96,21 @@ func launchCluster(t *testing.T, scheme string, n int) []*process {
 			"--listen-peer-urls=" + scheme + "://" + p.peer, "--initial-advertise-peer-urls=" + scheme + "://" + p.peer,
 			"--listen-metrics-urls=http://" + p.metrics, "--initial-cluster=" + strings.Join(initial, ","),
 		}
-		if scheme == "https" {
+		if scheme == "https" && len(extra) == 0 {
 			args = append(args, "--peer-auto-tls")
+		}
+		for _, more := range extra {
+			args = append(args, more(i)...)
 		}
 		p.run(args...)
 	}
 	return members
 }
 
-// again starts a process that ended with the same flags.
-func (p *process) again() *process {
+// again starts a process that ended with the same flags, and more.
+func (p *process) again(more ...string) *process {
 	next := &process{t: p.t, client: p.client, metrics: p.metrics, peer: p.peer, ready: make(chan struct{}), ended: make(chan struct{})}
-	next.run(p.cmd.Args[1:]...)
+	next.run(append(slices.Clone(p.cmd.Args[1:]), more...)...)
 	return next
 }
 

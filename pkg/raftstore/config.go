@@ -40,8 +40,8 @@ type Config struct {
 	Quota compact.Quota
 	// FetchMembers asks a running cluster for its members, for ClusterState "existing". Required for that.
 	FetchMembers membership.FetchMembers
-	// ForceNewCluster starts as the only member of a cluster that had more (--force-new-cluster); entries that are not known to be committed
-	// are forgotten. It does nothing to a data dir that is new, or has no other member.
+	// ForceNewCluster starts as the only member of a cluster that had more (--force-new-cluster), with all that is in its log. It does nothing
+	// to a data dir that is new, or has no other member.
 	ForceNewCluster bool
 	// LaxReconfiguration leaves out the checks that keep a change of members from costing the quorum (--strict-reconfig-check=false).
 	LaxReconfiguration bool

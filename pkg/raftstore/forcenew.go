@@ -11,14 +11,15 @@ import (
 	"github.com/kubeshim/shim/pkg/raftstore/wal"
 )
 
-// forceNewCluster is --force-new-cluster: entries that are not known to be committed are forgotten, and behind the committed ones come the
-// configuration changes that leave this member alone, durable and committed by decree. A crash before the hard state is written leaves them
-// uncommitted; the flag then has to be given again. It answers the commit index.
+// forceNewCluster is --force-new-cluster: all that is in the log counts as committed, and behind it come the configuration changes that
+// leave this member alone, durable and committed by decree. Who could say otherwise is gone. Among the entries that are not known to be
+// committed here are ones that were acknowledged to clients (a commit index goes to the disk with the next entries only); of the others
+// nobody was told what became of them. A crash before the hard state is written leaves all that as it was; the flag then has to be
+// given again. It answers the commit index.
 func (o *opening) forceNewCluster(commit uint64) (uint64, error) {
 	s, r := o.s, o.replay
 	cluster := s.apply.cluster
-	committed := r.entries[:commit-r.base.index]
-	for _, e := range committed {
+	for _, e := range r.entries {
 		if e.GetType() != raftpb.EntryConfChange {
 			continue
 		}
@@ -46,11 +47,11 @@ func (o *opening) forceNewCluster(commit uint64) (uint64, error) {
 		if err != nil {
 			return 0, fmt.Errorf("marshal configuration change: %w", err)
 		}
-		e := &raftpb.Entry{Type: raftpb.EntryConfChange.Enum(), Term: new(term), Index: new(commit + 1 + uint64(i)), Data: data}
+		e := &raftpb.Entry{Type: raftpb.EntryConfChange.Enum(), Term: new(term), Index: new(r.last() + 1 + uint64(i)), Data: data}
 		entries = append(entries, e)
 		records = append(records, wal.Record{Type: recordEntry, Data: append(entryHeader(nil, e), data...)})
 	}
-	last := commit + uint64(len(entries))
+	first, last := r.last()+1, r.last()+uint64(len(entries))
 	s.log.mark = mark{index: o.content.Index, term: o.content.Term, conf: s.apply.cluster.ConfState()} // for the header of a segment
 	s.log.written = r.hard
 	r.hard = &raftpb.HardState{Term: new(term), Vote: new(r.hard.GetVote()), Commit: new(last)}
@@ -61,8 +62,8 @@ func (o *opening) forceNewCluster(commit uint64) (uint64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("force a new cluster: %w", err)
 	}
-	r.segments.add(pos.Segment, commit+1)
-	r.entries = append(committed[:len(committed):len(committed)], entries...)
+	r.segments.add(pos.Segment, first)
+	r.entries = append(r.entries, entries...)
 	s.cfg.OnEvent(ClusterForced{Removed: len(cluster.Members()) - 1, Index: last})
 	return last, nil
 }

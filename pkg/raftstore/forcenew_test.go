@@ -19,7 +19,7 @@ func TestForceNewCluster(t *testing.T) {
 	}
 	lost, cancel := context.WithCancel(context.Background())
 	cancel()
-	if _, err := s.Propose(lost, putCommand("a", "never committed")); err == nil {
+	if _, err := s.Propose(lost, putCommand("c", "unanswered")); err == nil {
 		t.Fatal("a put without a quorum was answered")
 	}
 	closeStore(t, s)
@@ -30,13 +30,33 @@ func TestForceNewCluster(t *testing.T) {
 		if got := ids(s.Members()); !slices.Equal(got, []uint64{self}) {
 			t.Fatalf("members %x", got)
 		}
-		if got := get(t, s, "a"); got != "1" {
-			t.Errorf("a = %q", got)
+		if a, c := get(t, s, "a"), get(t, s, "c"); a != "1" || c != "unanswered" {
+			t.Errorf("a = %q, c = %q", a, c)
 		}
 		put(t, s, "b", "2")
 		closeStore(t, s)
 	}
 	if got := s.cluster.Load().Removed(); len(got) != 2 {
 		t.Errorf("removed: %v", got)
+	}
+}
+
+// TestForceNewClusterKeepsWhatWasAcknowledged: the commit index on the disk is behind the last write that a client was told of.
+func TestForceNewClusterKeepsWhatWasAcknowledged(t *testing.T) {
+	c := newCluster(t, 3)
+	leader := c.leader()
+	put(t, c.stores[leader], "a", "1")
+	for i := range c.stores {
+		c.kill(i)
+	}
+	adjust := c.members[leader].adjust
+	c.members[leader].adjust = func(cfg *Config) { adjust(cfg); cfg.ForceNewCluster = true }
+	s := c.start(leader)
+	if got := get(t, s, "a"); got != "1" {
+		t.Errorf("a = %q", got)
+	}
+	put(t, s, "a", "2")
+	if got := s.Members(); len(got) != 1 {
+		t.Errorf("members %v", got)
 	}
 }
