@@ -3,6 +3,7 @@
 package robustness
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -11,8 +12,6 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 )
 
 // fillingPuts are more than what is left of the log on a small disk that is full.
@@ -23,23 +22,20 @@ const compactEvery = 50
 
 func (b *bookkeeper) compact() {
 	b.t.Helper()
-	ctx, cancel := patiently()
-	defer cancel()
-	if _, err := b.kv.Compact(ctx, &pb.CompactionRequest{Revision: b.revision()}); err != nil {
-		b.t.Errorf("compact: %v", err)
-	}
+	rev := b.revision()
+	surely(b.t, "compact", func(ctx context.Context) error {
+		_, err := b.kv.Compact(ctx, &pb.CompactionRequest{Revision: rev})
+		if errors.Is(rpctypes.Error(err), rpctypes.ErrCompacted) { // the time before, whose outcome was not known
+			return nil
+		}
+		return err
+	})
 }
 
-// surely puts until it is acknowledged: on a machine that is busy with other things any member may lose its leader.
+// surely puts, whoever leads.
 func (b *bookkeeper) surely(key, value string) {
 	b.t.Helper()
-	await(b.t, key+" to be put", func() bool {
-		err := b.put(key, value, 0)
-		if err != nil && status.Code(err) != codes.Unavailable {
-			b.t.Fatalf("put %s: %v", key, err)
-		}
-		return err == nil
-	})
+	surely(b.t, "put "+key, func(context.Context) error { return b.put(key, value, 0) })
 }
 
 // fullDiskCluster is a cluster of which the first member has a small disk.

@@ -83,9 +83,7 @@ func TestClusterSnapshotCompacted(t *testing.T) {
 		b.surely(fmt.Sprintf("key %d", i%7), fmt.Sprint(i))
 	}
 	compacted := b.revision()
-	if _, err := b.kv.Compact(ctx, &pb.CompactionRequest{Revision: compacted, Physical: true}); err != nil {
-		t.Fatal(err)
-	}
+	b.compact()
 	for i := range 200 {
 		b.surely(fmt.Sprintf("key %d", i%7), fmt.Sprint(i))
 	}

@@ -65,11 +65,13 @@ func TestClusterLeases(t *testing.T) {
 // leased puts a key with a lease of its own.
 func (l *load) leased(key string, ttl int64) int64 {
 	l.c.t.Helper()
-	ctx, cancel := patiently()
-	defer cancel()
-	grant, err := pb.NewLeaseClient(l.roaming).LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: ttl}, grpc.WaitForReady(true))
-	if err != nil || grant.TTL != ttl {
-		l.c.t.Fatalf("grant: %v, %v", grant, err)
+	var grant *pb.LeaseGrantResponse
+	surely(l.c.t, "grant a lease", func(ctx context.Context) (err error) {
+		grant, err = pb.NewLeaseClient(l.roaming).LeaseGrant(ctx, &pb.LeaseGrantRequest{TTL: ttl}, grpc.WaitForReady(true))
+		return err
+	})
+	if grant.TTL != ttl {
+		l.c.t.Fatalf("grant: %v", grant)
 	}
 	if o := l.client(l.roaming, callTimeout).Call(&pb.PutRequest{Key: []byte("t/" + key), Value: []byte(key), Lease: grant.ID}); o.Response == nil {
 		l.c.t.Fatalf("put %s with a lease fails", key)
@@ -79,17 +81,13 @@ func (l *load) leased(key string, ttl int64) int64 {
 
 func (l *load) has(key string) bool {
 	l.c.t.Helper()
-	ctx, cancel := patiently()
-	defer cancel()
-	for {
+	var found int
+	surely(l.c.t, "read "+key, func(ctx context.Context) error {
 		r, err := pb.NewKVClient(l.roaming).Range(ctx, &pb.RangeRequest{Key: []byte("t/" + key)}, grpc.WaitForReady(true))
-		if err == nil {
-			return len(r.Kvs) == 1
-		}
-		if ctx.Err() != nil {
-			l.c.t.Fatalf("read %s: %v", key, err)
-		}
-	}
+		found = len(r.GetKvs())
+		return err
+	})
+	return found == 1
 }
 
 // keep renews a lease through all members in turn, several times within the time that it has.

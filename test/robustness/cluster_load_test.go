@@ -253,11 +253,10 @@ func (l *load) final() *pb.RangeResponse {
 			l.c.t.Fatal("no write is accepted at the end")
 		}
 	}
-	ctx, cancel := patiently()
-	defer cancel()
-	resp, err := pb.NewKVClient(l.roaming).Range(ctx, &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}}, grpc.WaitForReady(true))
-	if err != nil {
-		l.c.t.Fatal(err)
-	}
+	var resp *pb.RangeResponse
+	surely(l.c.t, "read everything", func(ctx context.Context) (err error) {
+		resp, err = pb.NewKVClient(l.roaming).Range(ctx, &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}}, grpc.WaitForReady(true))
+		return err
+	})
 	return resp
 }

@@ -106,12 +106,11 @@ func (b *bookkeeper) delete(key string) {
 // verify compares all that is there with all that was acknowledged.
 func (b *bookkeeper) verify(when string) {
 	b.t.Helper()
-	ctx, cancel := patiently()
-	defer cancel()
-	resp, err := b.kv.Range(ctx, &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}}, grpc.WaitForReady(true))
-	if err != nil {
-		b.t.Fatalf("read %s: %v", when, err)
-	}
+	var resp *pb.RangeResponse
+	surely(b.t, "read "+when, func(ctx context.Context) (err error) {
+		resp, err = b.kv.Range(ctx, &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}}, grpc.WaitForReady(true))
+		return err
+	})
 	want := maps.Clone(b.acked)
 	maps.DeleteFunc(want, func(_, v string) bool { return v == "" })
 	for _, kv := range resp.Kvs {
@@ -280,11 +279,10 @@ func (b *bookkeeper) fill(prefix string, most, keys int) int {
 
 func (b *bookkeeper) revision() int64 {
 	b.t.Helper()
-	ctx, cancel := patiently()
-	defer cancel()
-	resp, err := b.kv.Range(ctx, &pb.RangeRequest{Key: []byte("x")})
-	if err != nil {
-		b.t.Fatal(err)
-	}
+	var resp *pb.RangeResponse
+	surely(b.t, "read the revision", func(ctx context.Context) (err error) {
+		resp, err = b.kv.Range(ctx, &pb.RangeRequest{Key: []byte("x")})
+		return err
+	})
 	return resp.Header.Revision
 }

@@ -2,6 +2,7 @@ package robustness
 
 import (
 	"bufio"
+	"context"
 	"flag"
 	"fmt"
 	"net"
@@ -15,7 +16,9 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 )
 
 // binary is the program under test, built once by TestMain.
@@ -145,4 +148,18 @@ func await(t *testing.T, what string, cond func() bool) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
+}
+
+// surely makes a call until it succeeds. A member of several may lose its leader at any time, which is told by Unavailable.
+func surely(t *testing.T, what string, call func(context.Context) error) {
+	t.Helper()
+	await(t, what, func() bool {
+		ctx, cancel := patiently()
+		defer cancel()
+		err := call(ctx)
+		if err != nil && status.Code(err) != codes.Unavailable {
+			t.Fatalf("%s: %v", what, err)
+		}
+		return err == nil
+	})
 }
