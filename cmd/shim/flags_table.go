@@ -182,7 +182,7 @@ func featureFlags() []flagDef {
 		{"compact-hash-check-time", duration(func(c *Config) *time.Duration { return &c.CompactHashCheckTime }), "With the feature gate CompactHashCheck: how often to compare all the members hold, if there was a compaction.", ""},
 		{"compaction-batch-limit", noInt(0), "The most revisions removed in one step of a compaction.", "compaction runs in small steps between writes"},
 		{"compaction-sleep-interval", noDuration(0), "The pause between two steps of a compaction.", "compaction runs in small steps between writes"},
-		{"downgrade-check-time", noDuration(5 * time.Second), "The time between two checks of a downgrade.", "a single member has nothing to check"},
+		{"downgrade-check-time", noDuration(5 * time.Second), "The time between two checks of a downgrade.", "there is nothing to check: members are of one version"},
 		{"bootstrap-defrag-threshold-megabytes", noUint(0), "Defragment at start when it frees that much.", "the database file is not defragmented at start"},
 	}
 }
