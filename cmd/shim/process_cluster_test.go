@@ -8,6 +8,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // TestProcessCluster: three processes on loopback are a cluster; it goes on when the leader is killed, and the
@@ -39,34 +42,42 @@ func TestProcessCluster(t *testing.T) {
 	}
 }
 
-// mustPut tries again: what was on its way to a leader that ended is not answered.
+// mustPut and mustGet try again: what was on its way to a leader that ended, or
+// gave way to another, is not answered, as on etcd.
 func (p *process) mustPut(key, value string) {
+	p.t.Helper()
+	p.must("put "+key, func(ctx context.Context, c *clientv3.Client) error {
+		_, err := c.Put(ctx, key, value)
+		return err
+	})
+}
+
+// mustGet is the value of the key, empty if there is none.
+func (p *process) mustGet(key string) (value string) {
+	p.t.Helper()
+	p.must("get "+key, func(ctx context.Context, c *clientv3.Client) error {
+		r, err := c.Get(ctx, key)
+		if err == nil && len(r.Kvs) > 0 {
+			value = string(r.Kvs[0].Value)
+		}
+		return err
+	})
+	return value
+}
+
+func (p *process) must(what string, call func(context.Context, *clientv3.Client) error) {
 	p.t.Helper()
 	c := p.dial()
 	for range 10 {
 		ctx, cancel := context.WithTimeout(p.t.Context(), startTimeout/10)
-		_, err := c.Put(ctx, key, value)
+		err := call(ctx, c)
 		cancel()
 		if err == nil {
 			return
 		}
-		p.t.Logf("put %s: %v", key, err)
+		p.t.Logf("%s: %v", what, err)
 	}
-	p.t.Fatalf("put %s was never accepted", key)
-}
-
-func (p *process) mustGet(key string) string {
-	p.t.Helper()
-	ctx, cancel := context.WithTimeout(p.t.Context(), startTimeout)
-	defer cancel()
-	r, err := p.dial().Get(ctx, key)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	if len(r.Kvs) == 0 {
-		return ""
-	}
-	return string(r.Kvs[0].Value)
+	p.t.Fatalf("%s was never answered", what)
 }
 
 // other is a member beside that one.
@@ -117,15 +128,17 @@ func (p *process) again(more ...string) *process {
 // leaderOf is the member that leads.
 func leaderOf(t *testing.T, members []*process) *process {
 	t.Helper()
-	for _, p := range members {
-		ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
-		st, err := p.dial().Status(ctx, p.client)
-		cancel()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if st.Leader == st.Header.MemberId {
-			return p
+	for end := time.Now().Add(startTimeout); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		for _, p := range members {
+			ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+			st, err := p.dial().Status(ctx, p.client)
+			cancel()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if st.Leader == st.Header.MemberId {
+				return p
+			}
 		}
 	}
 	t.Fatal("nobody leads")
