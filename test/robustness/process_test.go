@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -116,6 +117,21 @@ func (p *process) cleanup(name string) {
 	if p.t.Failed() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.t.Logf("log of %s (the end of it):\n%s", name, strings.Join(p.lines[max(0, len(p.lines)-60):], "\n"))
+		p.t.Logf("log of %s (the end of it):\n%s", name, strings.Join(lastLines(p.lines, 60), "\n"))
 	}
+}
+
+// lastLines are the last n, of those that say the same in a row only the last.
+func lastLines(lines []string, n int) (last []string) {
+	said := ""
+	for i := len(lines) - 1; i >= 0 && len(last) < n; i-- {
+		var line struct{ Msg string }
+		if json.Unmarshal([]byte(lines[i]), &line) == nil && line.Msg == said {
+			continue
+		}
+		said = line.Msg
+		last = append(last, lines[i])
+	}
+	slices.Reverse(last)
+	return last
 }

@@ -155,6 +155,11 @@ func TestSessions(t *testing.T) {
 	if problems := w.Check(h); len(problems) != 1 || !strings.Contains(problems[0], "promised up to 0 at the end") {
 		t.Errorf("the end is missing: %v", problems)
 	}
+	w.EndsEarly = true
+	if problems := w.Check(h); len(problems) > 0 {
+		t.Errorf("there is no end to miss: %v", problems)
+	}
+	w.EndsEarly = false
 	w.items = slices.Insert(w.items, 5, watchItem{progress: true, rev: 4})
 	if problems := w.Check(h); !strings.Contains(strings.Join(problems, "\n"), "not atomic: revision") &&
 		!strings.Contains(strings.Join(problems, "\n"), "fragments") {
