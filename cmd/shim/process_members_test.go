@@ -59,6 +59,29 @@ func TestProcessForcesNewCluster(t *testing.T) {
 	}
 }
 
+// TestProcessLostItsData: a member whose data dir is gone does not begin anew in the cluster that it was part of, as it would have forgotten
+// what it has acknowledged.
+func TestProcessLostItsData(t *testing.T) {
+	members := launchCluster(t, "http", 3)
+	for _, p := range members {
+		p.await()
+	}
+	members[0].mustPut("a", "1")
+	members[2].stop(syscall.SIGKILL)
+	for _, arg := range members[2].cmd.Args {
+		if dir, ok := strings.CutPrefix(arg, "--data-dir="); ok {
+			if err := os.RemoveAll(dir); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	again := members[2].again()
+	if code := again.wait(); code == 0 || !strings.Contains(again.log(), "has already been bootstrapped") {
+		t.Errorf("it ends with %d: %s", code, again.log())
+	}
+	members[0].mustPut("a", "2")
+}
+
 func (p *process) wantMembers(n int) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), startTimeout)

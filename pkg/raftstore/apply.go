@@ -285,7 +285,7 @@ func (a *applier) confChange(e *raftpb.Entry) error {
 	}
 	a.cluster = next
 	a.membersChanged()
-	a.s.soleVoter.Store(alone(next))
+	a.s.soleVoter.Store(a.s.alone(next))
 	if a.s.node != nil { // not during replay
 		a.s.node.inbox.put(nodeInput{do: func(rn *raft.RawNode) { rn.ApplyConfChange(cc) }})
 	}

@@ -38,7 +38,8 @@ type Config struct {
 	ElectionTicks int
 	// Quota bounds the rows of the key space (all versions); a command that grows it beyond raises the NOSPACE alarm.
 	Quota compact.Quota
-	// FetchMembers asks a running cluster for its members, for ClusterState "existing". Required for that.
+	// FetchMembers asks a running cluster for its members: required for ClusterState "existing"; for a new cluster it finds out that this
+	// member was part of it before it lost its data.
 	FetchMembers membership.FetchMembers
 	// ForceNewCluster starts as the only member of a cluster that had more (--force-new-cluster), with all that is in its log. It does nothing
 	// to a data dir that is new, or has no other member.

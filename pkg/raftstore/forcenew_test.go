@@ -19,9 +19,11 @@ func TestForceNewCluster(t *testing.T) {
 	}
 	lost, cancel := context.WithCancel(context.Background())
 	cancel()
+	before, _ := s.log.log.LastIndex()
 	if _, err := s.Propose(lost, putCommand("c", "unanswered")); err == nil {
 		t.Fatal("a put without a quorum was answered")
 	}
+	await(t, "the put in the log", func() bool { last, _ := s.log.log.LastIndex(); return last > before })
 	closeStore(t, s)
 	forced := false
 	h.adjust = func(c *Config) { c.ForceNewCluster = forced }

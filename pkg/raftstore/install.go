@@ -233,7 +233,7 @@ func (a *applier) install(in *install) {
 	view := a.state.Publish()
 	a.compacted = view.Compacted()
 	a.ended = append(a.ended, a.s.leases.replace(view.Leases(), a.s.cfg.Now())...)
-	a.s.soleVoter.Store(alone(a.cluster))
+	a.s.soleVoter.Store(a.s.alone(a.cluster))
 	a.s.hashes.reset()
 	a.membersChanged()
 	a.publish(nil)

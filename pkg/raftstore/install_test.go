@@ -185,7 +185,7 @@ func TestInstallAnswersWaiters(t *testing.T) {
 		t.Fatal(err)
 	}
 	go func() { _, err := s.ReadView(context.Background()); read <- err }()
-	await(t, "the read index", func() bool { return s.reads.behindOf.Load() == 1 })
+	await(t, "the read index", func() bool { return s.reads.unapplied.Load() == 1 })
 	compacted := make(chan error, 1)
 	go func() { compacted <- s.CompactWait(context.Background(), rev) }()
 	c.net.heal()

@@ -1,7 +1,10 @@
 package raftstore
 
 import (
+	"context"
 	"errors"
+	"slices"
+	"sync"
 
 	"github.com/kubeshim/shim/pkg/raftstore/membership"
 )
@@ -19,5 +22,33 @@ func (o *opening) join() error {
 	}
 	o.running = start.Running
 	o.s.id = identity{member: uint64(start.Self.ID), cluster: uint64(start.ClusterID)}
+	return nil
+}
+
+// checkNotStarted asks the others of a new cluster whether this member has served already. One that lost its data must not begin anew: it
+// would have forgotten what it voted for and acknowledged. Who does not answer soon says nothing, as they may all be starting.
+func (o *opening) checkNotStarted(start membership.Start) error {
+	cfg := &o.s.cfg
+	if cfg.FetchMembers == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(o.s.ctx, bootstrapTimeout)
+	defer cancel()
+	verdicts := make([]error, len(start.Members))
+	var asked sync.WaitGroup
+	for i, m := range start.Members {
+		if m.ID == start.Self.ID {
+			continue
+		}
+		asked.Go(func() {
+			if _, running, err := cfg.FetchMembers(ctx, m.PeerURLs); err == nil {
+				verdicts[i] = start.CheckNotStarted(running)
+			}
+		})
+	}
+	asked.Wait()
+	if i := slices.IndexFunc(verdicts, func(err error) bool { return err != nil }); i >= 0 {
+		return verdicts[i]
+	}
 	return nil
 }

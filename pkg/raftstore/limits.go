@@ -71,6 +71,9 @@ const (
 	// noLeaderTimeouts is the number of election timeouts without a leader after which streams that asked for one end.
 	noLeaderTimeouts = 3
 
+	// bootstrapTimeout is etcd's: how long the others of a new cluster have to say whether they know this member already.
+	bootstrapTimeout = time.Second
+
 	// publishRetryInterval is the pause before a member tells its name again.
 	publishRetryInterval = time.Second
 

@@ -214,10 +214,10 @@ func leaseTTLMin(cfg *Config) int64 {
 	return int64(math.Ceil(ttl.Seconds()))
 }
 
-// alone: there is one member, and it votes.
-func alone(c *membership.Cluster) bool {
+// alone tells whether this member is the only one, and votes.
+func (s *Store) alone(c *membership.Cluster) bool {
 	conf := c.ConfState()
-	return len(conf.Voters) == 1 && len(conf.Learners) == 0
+	return len(conf.Learners) == 0 && len(conf.Voters) == 1 && conf.Voters[0] == s.id.member
 }
 
 func clusterOf(c backend.Content) (*membership.Cluster, error) {
@@ -318,6 +318,9 @@ func (o *opening) bootstrap() error {
 	if err != nil {
 		return err
 	}
+	if err := o.checkNotStarted(start); err != nil {
+		return err
+	}
 	o.boot = start.Members
 	o.s.id = identity{member: uint64(start.Self.ID), cluster: uint64(start.ClusterID)}
 	return nil
@@ -327,7 +330,7 @@ func (o *opening) bootstrap() error {
 func (o *opening) catchUp() (*raftLog, uint64, error) {
 	s, a, r := o.s, o.s.apply, o.replay
 	a.cluster = membership.NewCluster(types.ID(s.id.cluster), a.cluster.Members(), a.cluster.Removed())
-	s.soleVoter.Store(alone(a.cluster))
+	s.soleVoter.Store(s.alone(a.cluster))
 	commit := max(r.hard.GetCommit(), r.base.index)
 	last := r.last()
 	if commit > last {

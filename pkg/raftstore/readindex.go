@@ -18,10 +18,10 @@ import (
 type readIndexes struct {
 	s *Store
 
-	asked    []*readBatch // by request
-	request  uint64       // of the last one
-	askedAt  uint64       // ticks of the node
-	behindOf atomic.Int64 // how many are in confirmed
+	asked     []*readBatch // by request
+	request   uint64       // of the last one
+	askedAt   uint64       // ticks of the node
+	unapplied atomic.Int64 // how many are in confirmed
 
 	mu        sync.Mutex
 	gathering *readBatch
@@ -134,9 +134,9 @@ func (r *readIndexes) confirm(rs raft.ReadState) {
 func (r *readIndexes) await(b *readBatch) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.behindOf.Add(1) // before the look: either this sees what was applied, or apply sees that somebody waits
+	r.unapplied.Add(1) // before the look: either this sees what was applied, or apply sees that somebody waits
 	if r.s.applied.Load() >= b.index {
-		r.behindOf.Add(-1)
+		r.unapplied.Add(-1)
 		b.finish(nil)
 		return
 	}
@@ -145,7 +145,7 @@ func (r *readIndexes) await(b *readBatch) {
 
 // applied finishes what waits for an index up to this one, which must be published. Apply calls it.
 func (r *readIndexes) applied(index uint64) {
-	if r.behindOf.Load() == 0 {
+	if r.unapplied.Load() == 0 {
 		return
 	}
 	r.mu.Lock()
@@ -153,7 +153,7 @@ func (r *readIndexes) applied(index uint64) {
 	rest := r.confirmed[:0]
 	for _, b := range r.confirmed {
 		if b.index <= index {
-			r.behindOf.Add(-1)
+			r.unapplied.Add(-1)
 			b.finish(nil)
 		} else {
 			rest = append(rest, b)

@@ -56,8 +56,8 @@ func TestRealEtcd(t *testing.T) {
 	if a.told(errDialTimeout.Error())() {
 		t.Error("the attempt hung")
 	}
-	got, err := FetchVersions(t.Context(), []string{free[1]}, FetchOptions{})
-	if err != nil || !strings.Contains(string(got.JSON), "etcdserver") {
-		t.Errorf("its version: %q, %v", got.JSON, err)
+	got, err := FetchMembers(t.Context(), []string{free[1]}, FetchOptions{})
+	if err != nil || got.Cluster == 0 || !strings.Contains(string(got.JSON), free[1]) {
+		t.Errorf("its members: %q of %x, %v", got.JSON, got.Cluster, err)
 	}
 }

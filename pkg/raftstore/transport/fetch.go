@@ -12,7 +12,7 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/types"
 )
 
-// FetchOptions are for FetchMembers and FetchVersions; the zero value is usable.
+// FetchOptions are for FetchMembers; the zero value is usable.
 type FetchOptions struct {
 	// TLS is for https and unixs URLs.
 	TLS *tls.Config
@@ -23,33 +23,26 @@ type FetchOptions struct {
 // Fetched is what a running member answered.
 type Fetched struct {
 	URL     string
-	Cluster uint64 // 0 if it did not say, as etcd does not with its versions
+	Cluster uint64
 	JSON    []byte
 }
+
+// membersPath is where members tell of their cluster, by HTTP.
+const membersPath = "/members"
 
 // FetchMembers asks the members behind the peer URLs, in turn, for the members of their cluster, and takes the first answer: etcd's GET
 // /members, which etcd answers as well. Each URL has 10 s. It needs no Transport: a member asks before it has an ID.
 func FetchMembers(ctx context.Context, urls []string, o FetchOptions) (Fetched, error) {
-	return fetchFirst(ctx, urls, "/members", o, true)
-}
-
-// FetchVersions is the same for GET /version.
-func FetchVersions(ctx context.Context, urls []string, o FetchOptions) (Fetched, error) {
-	return fetchFirst(ctx, urls, "/version", o, false)
-}
-
-// fetchFirst takes the first answer; without one, the error has a line per URL.
-func fetchFirst(ctx context.Context, urls []string, path string, o FetchOptions, needCluster bool) (Fetched, error) {
-	var errs []error
+	var errs []error // a line per URL
 	for _, url := range urls {
-		got, err := fetch(ctx, url, path, o)
-		if err == nil && needCluster && got.Cluster == 0 {
+		got, err := fetch(ctx, url, o)
+		if err == nil && got.Cluster == 0 {
 			err = errors.New("answer without a cluster ID")
 		}
 		if err == nil {
 			return got, nil
 		}
-		errs = append(errs, fmt.Errorf("%s%s: %w", url, path, err))
+		errs = append(errs, fmt.Errorf("%s%s: %w", url, membersPath, err))
 		if ctx.Err() != nil {
 			break
 		}
@@ -60,7 +53,7 @@ func fetchFirst(ctx context.Context, urls []string, path string, o FetchOptions,
 	return Fetched{}, errors.Join(errs...)
 }
 
-func fetch(ctx context.Context, url, path string, o FetchOptions) (Fetched, error) {
+func fetch(ctx context.Context, url string, o FetchOptions) (Fetched, error) {
 	a, err := parseURL(url)
 	if err != nil {
 		return Fetched{}, err
@@ -84,7 +77,7 @@ func fetch(ctx context.Context, url, path string, o FetchOptions) (Fetched, erro
 			Protocols:         protocols,
 		},
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+a.host+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+a.host+membersPath, nil)
 	if err != nil {
 		return Fetched{}, fmt.Errorf("request: %w", err)
 	}

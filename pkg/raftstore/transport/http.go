@@ -13,7 +13,7 @@ func (t *Transport) HTTPHandler() http.Handler {
 	mux.Handle("/", t.o.HTTP)
 	mux.HandleFunc("/raft", t.refuseEtcd)
 	mux.HandleFunc("/raft/", t.refuseEtcd)
-	mux.HandleFunc("/members", t.answer(t.h.Members))
+	mux.HandleFunc(membersPath, t.answer(t.h.Members))
 	mux.HandleFunc("/version", t.answer(t.h.Versions))
 	return mux
 }

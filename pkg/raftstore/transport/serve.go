@@ -18,10 +18,6 @@ import (
 	"google.golang.org/grpc/keepalive"
 )
 
-// GRPCServer serves the streams and calls of peers, for whoever has a listener of their own. Its connections must be through their TLS
-// handshake. Close stops it.
-func (t *Transport) GRPCServer() *grpc.Server { return t.grpc }
-
 func (t *Transport) newServer() *grpc.Server {
 	s := grpc.NewServer(
 		grpc.Creds(insecure.NewCredentials()), // the handshake is over when a connection gets here

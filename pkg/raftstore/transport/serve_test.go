@@ -144,7 +144,7 @@ func TestTLS(t *testing.T) {
 	}
 	both := ca.client(ca.issue("member"))
 	both.NextProtos = []string{"h2", "http/1.1"} // what curl offers
-	if _, err := FetchVersions(t.Context(), []string{b.url}, FetchOptions{TLS: both}); err != nil {
+	if _, err := FetchMembers(t.Context(), []string{b.url}, FetchOptions{TLS: both}); err != nil {
 		t.Error(err)
 	}
 
@@ -171,7 +171,7 @@ func TestOtherNetworks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { _ = a.tr.GRPCServer().Serve(own) }()
+	go func() { _ = a.tr.grpc.Serve(own) }()
 	b, d := newMember(t, 2), newMember(t, 4)
 	c := newMember(t, 3, func(o *Options) {
 		o.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) { return memory.DialContext(ctx) }
@@ -182,7 +182,7 @@ func TestOtherNetworks(t *testing.T) {
 		m.send(heartbeat(m.id, 1, 5))
 	}
 	await(t, "messages", func() bool { return a.count(raftpb.MsgApp)+a.count(raftpb.MsgHeartbeat) == 6 })
-	if got, err := FetchVersions(t.Context(), []string{"unix://" + path}, FetchOptions{}); err != nil || len(got.JSON) == 0 {
+	if got, err := FetchMembers(t.Context(), []string{"unix://" + path}, FetchOptions{}); err != nil || len(got.JSON) == 0 {
 		t.Errorf("%+v %v", got, err)
 	}
 }
