@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -27,7 +28,7 @@ func (m *member) connect(l *listeners, cluster string) func(member, clusterID ui
 			HTTP:       http.HandlerFunc(m.answerPeers),
 		}
 		if l.peerTLS != nil {
-			o.ClientTLS = l.peerTLS.ClientConfig(m.c.peerServerName(cluster))
+			o.ClientTLS = func() *tls.Config { return l.peerTLS.ClientConfig(m.c.peerServerName(cluster)) }
 		}
 		secure, plain := l.peerSchemes()
 		switch {

@@ -4,13 +4,10 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"net"
 	"slices"
 	"strings"
-
-	"google.golang.org/grpc/credentials"
 )
 
 // ClientConfig is the configuration of connections to other members. host is
@@ -19,8 +16,7 @@ import (
 // the certificate of ClientCertFile, or the one the server side shows. Allowed
 // names and the revocation list count for the other side's certificate in both
 // directions. Certificate and list are those of each handshake's moment; the CAs
-// those of now, so a configuration that is kept does not learn of new ones: see
-// ClientCredentials.
+// those of now, so who wants to learn of new ones asks for each connection.
 func (t *TLS) ClientConfig(host string) *tls.Config {
 	c := &tls.Config{
 		ServerName:   host,
@@ -42,47 +38,6 @@ func (t *TLS) ClientConfig(host string) *tls.Config {
 		c.InsecureSkipVerify, c.VerifyConnection = true, nil
 	}
 	return c
-}
-
-// ClientCredentials are the credentials of gRPC connections to other members;
-// each handshake has a ClientConfig of its own. serverName is what certificates
-// have to be for; "" is the host of each address.
-func (t *TLS) ClientCredentials(serverName string) credentials.TransportCredentials {
-	return &memberCredentials{t: t, serverName: serverName}
-}
-
-type memberCredentials struct {
-	t          *TLS
-	serverName string
-}
-
-func (c *memberCredentials) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	host := c.serverName
-	if host == "" {
-		var err error
-		if host, _, err = net.SplitHostPort(authority); err != nil {
-			host = authority
-		}
-	}
-	return credentials.NewTLS(c.t.ClientConfig(host)).ClientHandshake(ctx, host, conn)
-}
-
-func (c *memberCredentials) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	return nil, nil, errors.New("member credentials are for clients")
-}
-
-func (c *memberCredentials) Info() credentials.ProtocolInfo {
-	return credentials.ProtocolInfo{SecurityProtocol: "tls"}
-}
-
-func (c *memberCredentials) Clone() credentials.TransportCredentials {
-	copied := *c
-	return &copied
-}
-
-func (c *memberCredentials) OverrideServerName(name string) error {
-	c.serverName = name
-	return nil
 }
 
 // verifyAddress checks that the client's certificate, if it names hosts at all,

@@ -55,7 +55,7 @@ func (t *Transport) newConn(raw string) (*grpc.ClientConn, error) {
 		if t.o.ClientTLS == nil {
 			return nil, errors.New("peer URL asks for TLS, and there is no client configuration for it")
 		}
-		creds = credentials.NewTLS(t.o.ClientTLS)
+		creds = credentials.NewTLS(t.o.ClientTLS())
 	}
 	dial := func(ctx context.Context, _ string) (net.Conn, error) { return t.o.Dial(ctx, a.network, a.address) }
 	cc, err := grpc.NewClient("passthrough:///"+a.host,

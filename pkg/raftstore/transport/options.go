@@ -29,9 +29,9 @@ type Options struct {
 	// ServerTLS is for Serve; nil: plain text. Its GetCertificate, GetConfigForClient and VerifyConnection are called per handshake, so
 	// reloading files and checking names is the caller's business. NextProtos is chosen here.
 	ServerTLS *tls.Config
-	// ClientTLS is for peers with https and unixs URLs, which cannot be reached without. GetClientCertificate and VerifyConnection are
-	// called per handshake. The server's name is the URL's host unless ServerName is set.
-	ClientTLS *tls.Config
+	// ClientTLS gives the configuration of one connection to peers with https and unixs URLs, which cannot be reached without. The server's
+	// name is the URL's host unless ServerName is set.
+	ClientTLS func() *tls.Config
 
 	// DialTimeout bounds an attempt to connect, TLS and the check of identities included (2 s). Shorter finds a healed network sooner;
 	// a TLS handshake takes four round trips.

@@ -103,7 +103,7 @@ func TestTLS(t *testing.T) {
 		if client == nil { // this one chooses its configuration per handshake
 			server = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return ca.server(&own), nil }}
 		}
-		return func(o *Options) { o.ServerTLS, o.ClientTLS = server, client }
+		return func(o *Options) { o.ServerTLS, o.ClientTLS = server, func() *tls.Config { return client } }
 	}
 	a, b := newMember(t, 1, secure(ca.client(ca.issue("member")))), newMember(t, 2, secure(ca.client(ca.issue("member"))))
 	connect(a, b)
