@@ -28,12 +28,13 @@ const module = "github.com/kubeshim/shim"
 var importTable = map[string][]string{
 	"pkg/registry":               {},
 	"pkg/discovery":              {},
+	"pkg/handover":               {},
 	"pkg/raftstore/mvcc":         {"pkg/raftstore/mvcc/cowtree"},
 	"pkg/raftstore/mvcc/cowtree": {},
 	"pkg/raftstore/vfs":          {},
 	"pkg/raftstore/wal":          {"pkg/raftstore/vfs"},
 	"pkg/raftstore/membership":   {},
-	"pkg/raftstore/transport":    {},
+	"pkg/raftstore/transport":    {"pkg/handover"},
 	"pkg/raftstore/backend":      {"pkg/raftstore/mvcc", "pkg/raftstore/membership", "pkg/raftstore/vfs"},
 	"pkg/raftstore": {
 		"pkg/raftstore/mvcc", "pkg/raftstore/wal", "pkg/raftstore/vfs", "pkg/raftstore/membership",
@@ -43,7 +44,7 @@ var importTable = map[string][]string{
 	"pkg/compact":    {"pkg/raftstore/mvcc"},
 	"pkg/etcdapi": {
 		"pkg/raftstore/mvcc", "pkg/raftstore", "pkg/raftstore/membership", "pkg/watchcache", "pkg/registry",
-		"pkg/etcdapi/grpcmetrics",
+		"pkg/etcdapi/grpcmetrics", "pkg/handover",
 	},
 	"pkg/etcdapi/grpcmetrics": {},
 	"cmd/shim":                {"pkg"},

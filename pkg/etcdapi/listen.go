@@ -19,6 +19,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+
+	"github.com/kubeshim/shim/pkg/handover"
 )
 
 const (
@@ -205,8 +207,8 @@ type Front struct {
 // route is one endpoint at work.
 type route struct {
 	Endpoint
-	grpcConns *handover
-	httpConns *handover
+	grpcConns *handover.Listener
+	httpConns *handover.Listener
 	server    *http.Server
 }
 
@@ -222,14 +224,14 @@ func NewFront(o FrontOptions, endpoints []Endpoint) (*Front, error) {
 	for _, e := range endpoints {
 		r := &route{Endpoint: e}
 		if e.GRPC != nil {
-			r.grpcConns = newHandover(e.Listener.Addr())
+			r.grpcConns = handover.New(e.Listener.Addr())
 			if !seen[e.GRPC] {
 				seen[e.GRPC] = true
 				f.grpc = append(f.grpc, e.GRPC)
 			}
 		}
 		if e.HTTP != nil {
-			r.httpConns = newHandover(e.Listener.Addr())
+			r.httpConns = handover.New(e.Listener.Addr())
 			r.server = &http.Server{
 				Handler:           e.handler(),
 				HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: math.MaxInt32}, // a gRPC client may be among them
@@ -405,5 +407,5 @@ func (f *Front) route(r *route, c *conn) {
 	if !stop() { // Shutdown has begun, the connection is closed already
 		return
 	}
-	to.give(ready)
+	to.Give(ready)
 }

@@ -2,7 +2,6 @@ package etcdapi
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"net"
 	"os"
@@ -15,38 +14,8 @@ import (
 // connect lets one member's server meet another's client.
 func connect(t *testing.T, server, client *TLS, serverName string) (shown string, clientErr, serverErr error) {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	done := make(chan error, 1)
-	go func() {
-		raw, err := ln.Accept()
-		if err != nil {
-			done <- err
-			return
-		}
-		defer raw.Close()
-		conn := tls.Server(raw, server.ServerConfig(true, false, nil))
-		if err = conn.Handshake(); err == nil {
-			if seen := conn.ConnectionState().PeerCertificates; len(seen) > 0 {
-				shown = seen[0].Subject.CommonName
-			}
-			_, err = conn.Write([]byte{1})
-		}
-		done <- err
-	}()
-	raw, err := net.Dial("tcp", ln.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer raw.Close()
-	if serverName == "" {
-		serverName = "127.0.0.1"
-	}
-	_, err = tls.Client(raw, client.ClientConfig(serverName)).Read(make([]byte, 1))
-	return shown, err, <-done
+	_, shown, clientErr, serverErr = handshake(t, server.ServerConfig(true, false, nil), client.ClientConfig(serverName))
+	return shown, clientErr, serverErr
 }
 
 func TestTLSBetweenMembers(t *testing.T) {

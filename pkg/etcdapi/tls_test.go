@@ -15,8 +15,8 @@ import (
 )
 
 // handshake lets a client with config c talk to a server with t's, and answers
-// what became of it on both sides.
-func handshake(t *testing.T, server *tls.Config, c *tls.Config) (state tls.ConnectionState, clientErr, serverErr error) {
+// what became of it on both sides, and the name that the client showed.
+func handshake(t *testing.T, server *tls.Config, c *tls.Config) (state tls.ConnectionState, shown string, clientErr, serverErr error) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -34,18 +34,23 @@ func handshake(t *testing.T, server *tls.Config, c *tls.Config) (state tls.Conne
 		conn := tls.Server(raw, server)
 		err = conn.Handshake()
 		if err == nil {
+			if seen := conn.ConnectionState().PeerCertificates; len(seen) > 0 {
+				shown = seen[0].Subject.CommonName
+			}
 			_, err = conn.Write([]byte("hello"))
 		}
 		done <- err
 	}()
 	conn, err := tls.Dial("tcp", ln.Addr().String(), c)
 	if err != nil {
-		return tls.ConnectionState{}, err, <-done
+		serverErr = <-done
+		return tls.ConnectionState{}, shown, err, serverErr
 	}
 	defer conn.Close()
 	// In TLS 1.3 a client learns only by reading that it was refused.
 	_, err = io.ReadFull(conn, make([]byte, len("hello")))
-	return conn.ConnectionState(), err, <-done
+	serverErr = <-done
+	return conn.ConnectionState(), shown, err, serverErr
 }
 
 func mustTLS(t *testing.T, o TLSOptions, onReload func(error)) *TLS {
@@ -93,7 +98,7 @@ func TestTLSClientCertificates(t *testing.T) {
 		{"common name not allowed", byCN, revoked, revokedKey, "client certificate authentication failed"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			_, cerr, serr := handshake(t, mustTLS(t, tc.o, nil).ServerConfig(true, true, nil), ca.client(tc.cert, tc.key))
+			_, _, cerr, serr := handshake(t, mustTLS(t, tc.o, nil).ServerConfig(true, true, nil), ca.client(tc.cert, tc.key))
 			if tc.refused == "" {
 				if cerr != nil || serr != nil {
 					t.Fatalf("client: %v, server: %v", cerr, serr)
@@ -130,7 +135,7 @@ func TestTLSVersionsAndSuites(t *testing.T) {
 			o.CertFile, o.KeyFile = cert, key
 			c := ca.client("", "")
 			c.MaxVersion, c.MinVersion = tc.client, tls.VersionTLS10
-			state, cerr, serr := handshake(t, mustTLS(t, o, nil).ServerConfig(true, true, nil), c)
+			state, _, cerr, serr := handshake(t, mustTLS(t, o, nil).ServerConfig(true, true, nil), c)
 			if tc.refused != (cerr != nil && serr != nil) {
 				t.Fatalf("client: %v, server: %v", cerr, serr)
 			}
@@ -163,7 +168,7 @@ func TestTLSProtocolByALPN(t *testing.T) {
 	} {
 		c := ca.client("", "")
 		c.NextProtos = tc.offered
-		state, cerr, serr := handshake(t, s.ServerConfig(tc.grpc, tc.http, nil), c)
+		state, _, cerr, serr := handshake(t, s.ServerConfig(tc.grpc, tc.http, nil), c)
 		if cerr != nil || serr != nil || state.NegotiatedProtocol != tc.want {
 			t.Errorf("grpc %v http %v offered %v: %q (%v, %v), want %q", tc.grpc, tc.http, tc.offered, state.NegotiatedProtocol, cerr, serr, tc.want)
 		}
@@ -182,7 +187,7 @@ func TestTLSFollowsItsFiles(t *testing.T) {
 	config := s.ServerConfig(true, true, nil) // one listener's, over all that follows
 
 	served := func() (*big.Int, error) {
-		state, cerr, serr := handshake(t, config, ca.client(client, clientKey))
+		state, _, cerr, serr := handshake(t, config, ca.client(client, clientKey))
 		if err := errors.Join(cerr, serr); err != nil {
 			return nil, err
 		}

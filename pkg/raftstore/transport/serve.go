@@ -16,6 +16,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+
+	"github.com/kubeshim/shim/pkg/handover"
 )
 
 func (t *Transport) newServer() *grpc.Server {
@@ -55,8 +57,8 @@ type front struct {
 	t      *Transport
 	ctx    context.Context
 	tls    *tls.Config // nil: plain text
-	grpc   *handover
-	http   *handover
+	grpc   *handover.Listener
+	http   *handover.Listener
 	places chan struct{}
 	wg     sync.WaitGroup
 }
@@ -64,7 +66,7 @@ type front struct {
 // Serve accepts connections until Close, or until the listener fails, which is the error. It takes the listener over. gRPC and HTTP/1 share
 // it: in plain text by the first bytes, with TLS by the protocols that the client offers.
 func (t *Transport) Serve(l net.Listener) error {
-	f := &front{t: t, tls: splitTLS(t.o.ServerTLS), grpc: newHandover(l.Addr()), http: newHandover(l.Addr()), places: make(chan struct{}, connectionsMax)}
+	f := &front{t: t, tls: splitTLS(t.o.ServerTLS), grpc: handover.New(l.Addr()), http: handover.New(l.Addr()), places: make(chan struct{}, connectionsMax)}
 	ctx, cancel := context.WithCancel(t.ctx)
 	defer cancel()
 	f.ctx = ctx
@@ -187,9 +189,9 @@ func (f *front) route(c *routed) {
 		return
 	}
 	if useGRPC {
-		f.grpc.give(ready)
+		f.grpc.Give(ready)
 	} else {
-		f.http.give(ready)
+		f.http.Give(ready)
 	}
 }
 
@@ -237,43 +239,3 @@ func (c *routed) Close() error {
 	c.once.Do(func() { <-c.places })
 	return err
 }
-
-// handover is the listener of a server whose connections were accepted elsewhere. It holds none: give waits until the server takes the
-// connection, or closes it.
-type handover struct {
-	addr  net.Addr
-	conns chan net.Conn
-	done  chan struct{}
-	once  sync.Once
-}
-
-func newHandover(addr net.Addr) *handover {
-	return &handover{addr: addr, conns: make(chan net.Conn), done: make(chan struct{})}
-}
-
-func (h *handover) give(c net.Conn) {
-	select {
-	case h.conns <- c:
-	case <-h.done:
-		_ = c.Close()
-	}
-}
-
-// Accept implements net.Listener.
-func (h *handover) Accept() (net.Conn, error) {
-	select {
-	case c := <-h.conns:
-		return c, nil
-	case <-h.done:
-		return nil, net.ErrClosed
-	}
-}
-
-// Close implements net.Listener.
-func (h *handover) Close() error {
-	h.once.Do(func() { close(h.done) })
-	return nil
-}
-
-// Addr implements net.Listener.
-func (h *handover) Addr() net.Addr { return h.addr }
