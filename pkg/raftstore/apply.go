@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -307,14 +308,16 @@ func (a *applier) compactStep() {
 	a.publish(nil) // views before this one keep the removed versions in memory
 	a.compacted = a.s.view.Load().Compacted()
 	a.s.cfg.OnEvent(CompactionDone{Revision: a.compacted})
-	rest := a.compactWaiters[:0]
-	for _, w := range a.compactWaiters {
-		if w.rev <= a.compacted {
-			close(w.done)
-		} else {
-			rest = append(rest, w)
+	a.answerCompacted()
+}
+
+// answerCompacted answers who waits for a compaction that is done.
+func (a *applier) answerCompacted() {
+	a.compactWaiters = slices.DeleteFunc(a.compactWaiters, func(w compactWaiter) bool {
+		if w.rev > a.compacted {
+			return false
 		}
-	}
-	clear(a.compactWaiters[len(rest):])
-	a.compactWaiters = rest
+		close(w.done)
+		return true
+	})
 }

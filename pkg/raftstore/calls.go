@@ -106,16 +106,23 @@ func (s *Store) atLeader(ctx context.Context, c leaderCall) error {
 				}
 			}
 		}
-		timer := time.NewTimer(callRetryInterval)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return timedOut(ctx, ctx.Err())
-		case <-s.stop:
-			timer.Stop()
-			return ErrStopped
+		if err := s.pause(ctx, callRetryInterval); err != nil {
+			return timedOut(ctx, err)
 		}
+	}
+}
+
+// pause waits before another attempt.
+func (s *Store) pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.stop:
+		return ErrStopped
 	}
 }
 

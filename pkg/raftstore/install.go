@@ -212,15 +212,7 @@ func (c *checkpointer) install(t installTask) {
 	}
 	c.walSize = s.log.wal.Size()
 	s.metrics.database(c.db.Size(), c.db.SizeInUse())
-	var inputs []nodeInput
-	var out []*raftpb.Message
-	for _, r := range t.msg.GetResponses() {
-		if r.GetTo() == s.id.member {
-			inputs = append(inputs, nodeInput{msg: r})
-		} else {
-			out = append(out, r)
-		}
-	}
+	inputs, out := s.responses(nil, nil, t.msg)
 	s.node.inbox.put(inputs...)
 	s.peers.Send(out)
 	s.cfg.OnEvent(SnapshotInstalled{Index: t.at.index, Revision: s.View().Revision()})
@@ -238,15 +230,7 @@ func (a *applier) install(in *install) {
 	a.membersChanged()
 	a.publish(nil)
 	a.s.waiters.failAll(ErrTimeout)
-	rest := a.compactWaiters[:0]
-	for _, w := range a.compactWaiters {
-		if w.rev <= a.compacted {
-			close(w.done)
-		} else {
-			rest = append(rest, w)
-		}
-	}
-	a.compactWaiters = rest
+	a.answerCompacted()
 }
 
 // finishInstall does what a crash kept an install from doing, before anything is read.

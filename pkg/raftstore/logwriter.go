@@ -160,21 +160,22 @@ func (l *logWriter) batch(tasks []logTask, await func() bool) error {
 	for _, t := range tasks {
 		if t.msg != nil {
 			l.log.append(t.msg.GetEntries())
-			l.answer(t.msg)
+			l.inputs, l.out = l.s.responses(l.inputs, l.out, t.msg)
 		}
 	}
 	return nil
 }
 
-// answer gathers what was to wait for the append: votes and acknowledgements for others, and what raft here has to hear (I2).
-func (l *logWriter) answer(m *raftpb.Message) {
+// responses appends what was to wait for m to be durable: what raft here has to hear, and votes and acknowledgements for others (I2).
+func (s *Store) responses(inputs []nodeInput, out []*raftpb.Message, m *raftpb.Message) ([]nodeInput, []*raftpb.Message) {
 	for _, r := range m.GetResponses() {
-		if r.GetTo() == l.s.id.member {
-			l.inputs = append(l.inputs, nodeInput{msg: r})
+		if r.GetTo() == s.id.member {
+			inputs = append(inputs, nodeInput{msg: r})
 		} else {
-			l.out = append(l.out, r)
+			out = append(out, r)
 		}
 	}
+	return inputs, out
 }
 
 // append makes the entries and hard states of all tasks durable.

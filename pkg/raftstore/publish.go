@@ -3,7 +3,6 @@ package raftstore
 import (
 	"context"
 	"slices"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/membershippb"
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -29,9 +28,7 @@ func (s *Store) publish() {
 	err := s.publishSelf(s.ctx)
 	close(s.published)
 	for err != nil {
-		select {
-		case <-time.After(publishRetryInterval):
-		case <-s.stop:
+		if s.pause(s.ctx, publishRetryInterval) != nil {
 			return
 		}
 		err = s.publishSelf(s.ctx)

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3"
@@ -175,15 +174,8 @@ func (s *Store) proposeChange(ctx context.Context, cc *raftpb.ConfChange) error 
 		if !errors.Is(dropped, raft.ErrProposalDropped) {
 			return dropped
 		}
-		timer := time.NewTimer(callRetryInterval)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return ctx.Err()
-		case <-s.stop:
-			timer.Stop()
-			return ErrStopped
+		if err := s.pause(ctx, callRetryInterval); err != nil {
+			return err
 		}
 	}
 }
