@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"io"
 	"text/tabwriter"
+
+	"github.com/kubeshim/shim/test/internal/measure"
 )
 
 // aim is a bound on shim's figure of a row, or on its ratio to something.
@@ -127,9 +129,9 @@ func (r *report) printAims(w io.Writer) {
 		}
 		floor := ""
 		if v.Floor != nil {
-			floor = "floor: " + number(*v.Floor)
+			floor = "floor: " + measure.Number(*v.Floor)
 		}
-		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s %s\t%s\n", said, v.Name, number(v.Figure), sign, number(v.Bound), floor)
+		fmt.Fprintf(tw, "  %s\t%s\t%s\t%s %s\t%s\n", said, v.Name, measure.Number(v.Figure), sign, measure.Number(v.Bound), floor)
 	}
 	tw.Flush()
 	fmt.Fprintf(w, "%d of %d met, of %d there are\n", met, len(r.Aims), len(aims))

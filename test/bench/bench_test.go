@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"flag"
 	"os"
 	"slices"
@@ -17,135 +16,11 @@ import (
 
 var rewrite = flag.Bool("rewrite", false, "write the golden files anew")
 
-func TestQuantile(t *testing.T) {
-	var hundred []time.Duration
-	for i := range 100 {
-		hundred = append(hundred, time.Duration(i+1))
-	}
-	for _, c := range []struct {
-		of   []time.Duration
-		q    float64
-		want time.Duration
-	}{
-		{nil, 0.5, 0},
-		{[]time.Duration{7}, 0.5, 7},
-		{[]time.Duration{7}, 0.99, 7},
-		{[]time.Duration{1, 2}, 0.5, 1},
-		{[]time.Duration{1, 2, 3}, 0.5, 2},
-		{hundred, 0, 1},
-		{hundred, 0.5, 50},
-		{hundred, 0.99, 99},
-		{hundred, 1, 100},
-		{hundred[:10], 0.99, 10},
-	} {
-		if got := quantile(c.of, c.q); got != c.want {
-			t.Errorf("quantile %v of %d values: %d, want %d", c.q, len(c.of), got, c.want)
-		}
-	}
+func TestLatencies(t *testing.T) {
 	var f figures
 	f.latencies([]time.Duration{3, 1, 2})
 	if f.P50 != 2 || f.P99 != 3 || f.Max != 3 {
 		t.Errorf("latencies: %+v", f)
-	}
-}
-
-func TestProcParsing(t *testing.T) {
-	cpu, err := parseStat([]byte("42 (a ) b) S 1 2 3 4 5 6 7 8 9 10 150 25 0 0 20 0 1"))
-	if want := 1750 * time.Millisecond; err != nil || cpu != want {
-		t.Errorf("stat: %v %v, want %v", cpu, err, want)
-	}
-	if _, err := parseStat([]byte("42 (x) S 1 2")); err == nil {
-		t.Error("a short stat was accepted")
-	}
-	status := []byte("VmRSS:\t  12 kB\nvoluntary_ctxt_switches:\t77\nnonvoluntary_ctxt_switches:\t5\nempty:\n")
-	for name, want := range map[string]int64{"VmRSS": 12, "voluntary_ctxt_switches": 77, "nonvoluntary_ctxt_switches": 5} {
-		if got, err := parseField(status, name); err != nil || got != want {
-			t.Errorf("%s: %d %v", name, got, err)
-		}
-	}
-	for _, name := range []string{"none", "empty"} {
-		if _, err := parseField(status, name); err == nil {
-			t.Errorf("%s was found", name)
-		}
-	}
-}
-
-// TestProcessCPU compares the clock with what this process knows to have used.
-func TestProcessCPU(t *testing.T) {
-	before, err := processCPU(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	sum := byte(0)
-	for i := range 200 {
-		sum += payload(10_000, uint64(i))[0]
-	}
-	after, err := processCPU(os.Getpid())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if after <= before {
-		t.Errorf("2 MB of payload (%d) took no CPU: %v, then %v", sum, before, after)
-	}
-}
-
-// fakeTime is a clock that waits by moving on; each look at it takes a little.
-type fakeTime struct {
-	at   time.Time
-	look time.Duration
-}
-
-func (c *fakeTime) pacer(rate float64) pacer {
-	return pacer{rate: rate,
-		now: func() time.Time { c.at = c.at.Add(c.look); return c.at },
-		wait: func(_ context.Context, d time.Duration) error {
-			c.at = c.at.Add(d)
-			return nil
-		}}
-}
-
-func TestPacerKeepsItsRate(t *testing.T) {
-	c := &fakeTime{at: time.Unix(1000, 0)}
-	begin, stop := c.at, make(chan struct{})
-	var at []time.Duration
-	late, err := c.pacer(200).run(t.Context(), stop, func(i int) {
-		if i != len(at) {
-			t.Errorf("operation %d after %d", i, len(at))
-		}
-		at = append(at, c.at.Sub(begin))
-		switch i {
-		case 10: // this one holds the loop up for 20 of the 5 ms steps
-			c.at = c.at.Add(100 * time.Millisecond)
-		case 40:
-			close(stop)
-		}
-	})
-	if err != nil || len(at) != 41 || len(late) != 41 {
-		t.Fatalf("%d fired, %d known, %v", len(at), len(late), err)
-	}
-	for i, want := range map[int]time.Duration{0: 0, 10: 50 * time.Millisecond, 11: 150 * time.Millisecond, 29: 150 * time.Millisecond, 31: 155 * time.Millisecond, 40: 200 * time.Millisecond} {
-		if at[i] != want {
-			t.Errorf("operation %d at %v, want %v", i, at[i], want)
-		}
-	}
-	if late[5] != 0 || late[11] != 95*time.Millisecond || late[31] != 0 {
-		t.Errorf("late: %v", late)
-	}
-}
-
-func TestPacerEndsWithItsContext(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	c := &fakeTime{at: time.Unix(1000, 0), look: time.Microsecond}
-	_, err := c.pacer(10).run(ctx, make(chan struct{}), func(i int) {
-		if i == 3 {
-			cancel()
-		}
-		if i > 3 {
-			t.Error("fired after the end")
-		}
-	})
-	if err == nil {
-		t.Error("no error")
 	}
 }
 
@@ -327,7 +202,7 @@ func TestReadme(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want, err := r.putTable(readme)
+	want, err := r.table().Put(readme)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -341,15 +216,7 @@ func TestReadme(t *testing.T) {
 	if !bytes.Equal(picture, r.svg()) {
 		t.Error("docs/bench.svg is not that of docs/bench.json; go run ./test/bench -from docs/bench.json -svg docs/bench.svg")
 	}
-	if _, err := r.putTable([]byte("no marks")); err == nil {
+	if _, err := r.table().Put([]byte("no marks")); err == nil {
 		t.Error("a text without marks was written to")
-	}
-}
-
-func TestNumber(t *testing.T) {
-	for v, want := range map[float64]string{0: "0.00", 1.006: "1.01", 2.04: "2.0", 19.96: "20.0", 20.4: "20", 999: "999", 1234.5: "1,234", 1e6: "1,000,000", -1234: "-1,234", -0.25: "-0.25"} {
-		if got := number(v); got != want {
-			t.Errorf("%v: %q, want %q", v, got, want)
-		}
 	}
 }

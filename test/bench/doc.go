@@ -12,8 +12,8 @@
 // rows that share a data set. run.go starts a group's servers and runs each row
 // on one after the other, the others stopped by a signal, so that what is
 // compared was measured within the same minute. server.go starts and ends them,
-// proc.go reads their CPU, memory, disk writes, context switches and calls from
-// the kernel; load.go drives closed loops, pace.go open ones at a steady rate.
+// usage.go adds up what the kernel says of their CPU, memory, disk writes, context
+// switches and calls; load.go drives closed loops, pace.go open ones at a steady rate.
 // The rows: rows_kv.go, rows_flight.go, rows_list.go, rows_watch.go,
 // rows_paced.go, rows_upkeep.go, rows_members.go. report.go prints the figures
 // and writes them as JSON, aims.go judges them, markdown.go and svg.go make what

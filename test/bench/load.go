@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/kubeshim/shim/test/internal/measure"
 )
 
 // figures are what one row measured of one server.
@@ -95,17 +98,23 @@ func finish(s *server, took []time.Duration, before usage) (figures, error) {
 	return f, nil
 }
 
+// latencies fills in p50, p99 and max; it sorts took.
+func (f *figures) latencies(took []time.Duration) {
+	slices.Sort(took)
+	f.P50, f.P99, f.Max = measure.Quantile(took, 0.5), measure.Quantile(took, 0.99), measure.Quantile(took, 1)
+}
+
 // used fills in what f.Ops operations have used from one look to the next, and
 // notes when client and server together had the machine full: latencies and
 // rates are then those of the machine.
 func (f *figures) used(before, after usage) {
 	u := after.since(before)
-	f.CPU, f.ClientCPU, f.Written, f.Switches, f.Calls = u.cpu, u.client, u.written, u.switches, u.calls
+	f.CPU, f.ClientCPU, f.Written, f.Switches, f.Calls = u.CPU, u.client, u.Written, u.Switches, u.Calls
 	f.Seconds = after.at.Sub(before.at).Seconds()
 	f.Rate = float64(f.Ops) / f.Seconds
 	f.Note = ""
-	if cores := (u.cpu + u.client).Seconds() / f.Seconds; cores > 0.9*float64(runtime.NumCPU()) {
-		f.Note = fmt.Sprintf("machine full: server %.2f, client %.2f cores", u.cpu.Seconds()/f.Seconds, u.client.Seconds()/f.Seconds)
+	if cores := (u.CPU + u.client).Seconds() / f.Seconds; cores > 0.9*float64(runtime.NumCPU()) {
+		f.Note = fmt.Sprintf("machine full: server %.2f, client %.2f cores", u.CPU.Seconds()/f.Seconds, u.client.Seconds()/f.Seconds)
 	}
 }
 

@@ -50,7 +50,7 @@ func main() {
 		exitOn(os.WriteFile(*picture, rep.svg(), 0o644))
 	}
 	if *readme != "" {
-		exitOn(rep.writeTable(*readme))
+		exitOn(rep.table().PutInto(*readme))
 	}
 }
 

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"bytes"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
+
+	"github.com/kubeshim/shim/test/internal/measure"
 )
 
 // headlines are the rows of the README's table, with the words that it has for
@@ -85,36 +85,5 @@ func (r *report) markdown(w io.Writer) {
 	}
 }
 
-// tableBegin and tableEnd stand around the table in the README.
-const (
-	tableBegin = "<!-- table -->\n"
-	tableEnd   = "<!-- end of table -->\n"
-)
-
-// putTable answers the text with its table replaced by the report's.
-func (r *report) putTable(text []byte) ([]byte, error) {
-	before, rest, ok := bytes.Cut(text, []byte(tableBegin))
-	_, after, found := bytes.Cut(rest, []byte(tableEnd))
-	if !ok || !found {
-		return nil, fmt.Errorf("no %q and %q", strings.TrimSpace(tableBegin), strings.TrimSpace(tableEnd))
-	}
-	var out bytes.Buffer
-	out.Write(before)
-	out.WriteString(tableBegin)
-	r.markdown(&out)
-	out.WriteString(tableEnd)
-	out.Write(after)
-	return out.Bytes(), nil
-}
-
-// writeTable replaces the table in a file.
-func (r *report) writeTable(path string) error {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if text, err = r.putTable(text); err != nil {
-		return fmt.Errorf("write table into %s: %w", path, err)
-	}
-	return os.WriteFile(path, text, 0o644)
-}
+// table is the README's, by its name there.
+func (r *report) table() measure.Table { return measure.Table{Name: "table", Write: r.markdown} }

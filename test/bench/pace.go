@@ -4,50 +4,9 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/kubeshim/shim/test/internal/measure"
 )
-
-// pacer tells when the operations of an open loop are due: at a steady rate,
-// whatever the answers do.
-type pacer struct {
-	rate float64 // per second
-	now  func() time.Time
-	wait func(context.Context, time.Duration) error
-}
-
-func newPacer(rate float64) pacer {
-	return pacer{rate: rate, now: time.Now, wait: func(ctx context.Context, d time.Duration) error {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(d):
-			return nil
-		}
-	}}
-}
-
-// run calls fire(0), fire(1)... each at its time until stop is closed, and
-// answers how late each was: a client that cannot keep up shows there. An
-// operation that is late does not move those behind it.
-func (p pacer) run(ctx context.Context, stop <-chan struct{}, fire func(i int)) (late []time.Duration, err error) {
-	begin := p.now()
-	for i := 0; ; i++ {
-		due := begin.Add(time.Duration(float64(i) / p.rate * float64(time.Second)))
-		if d := due.Sub(p.now()); d > 0 {
-			if err := p.wait(ctx, d); err != nil {
-				return late, err
-			}
-		}
-		select {
-		case <-stop:
-			return late, nil
-		case <-ctx.Done():
-			return late, ctx.Err()
-		default:
-		}
-		late = append(late, max(0, p.now().Sub(due)))
-		fire(i)
-	}
-}
 
 // openLoop runs op at a steady rate until stop is closed, and measures the
 // server over it. A latency counts from the moment when the operation was
@@ -86,7 +45,7 @@ func openLoop(ctx context.Context, s *server, rate float64, stop <-chan struct{}
 			}
 		})
 	}
-	late, err := newPacer(rate).run(ctx, stop, func(i int) { jobs <- job{i, time.Now()} })
+	late, err := measure.NewPacer(rate).Run(ctx, stop, func(i int) { jobs <- job{i, time.Now()} })
 	close(jobs)
 	wg.Wait()
 	if cause := context.Cause(ctx); cause != nil {

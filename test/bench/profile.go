@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"os"
 	"path/filepath"
 )
 
@@ -28,7 +25,7 @@ func (s *server) profile(ctx context.Context, dir string, r row) (wait func() er
 			name = fmt.Sprintf("%s-%d", name, i)
 		}
 		go func() {
-			done <- m.fetch(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", profileSeconds), filepath.Join(dir, name+".pprof"))
+			done <- m.Fetch(ctx, fmt.Sprintf("/debug/pprof/profile?seconds=%d", profileSeconds), filepath.Join(dir, name+".pprof"))
 		}()
 	}
 	return func() (err error) {
@@ -37,26 +34,4 @@ func (s *server) profile(ctx context.Context, dir string, r row) (wait func() er
 		}
 		return err
 	}
-}
-
-func (m *member) fetch(ctx context.Context, url, file string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+m.client+url, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s answers %s", url, resp.Status)
-	}
-	f, err := os.Create(file)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	_, err = io.Copy(f, resp.Body)
-	return err
 }

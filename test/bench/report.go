@@ -9,12 +9,14 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"github.com/kubeshim/shim/test/internal/measure"
 )
 
 // report collects the figures of all servers. Units and Figures are by the
 // figure's name.
 type report struct {
-	Machine machine                       `json:"machine"`
+	Machine measure.Machine               `json:"machine"`
 	Quick   bool                          `json:"quick,omitempty"`
 	Pods    int                           `json:"pods"`
 	Leases  int                           `json:"leases"`
@@ -26,7 +28,7 @@ type report struct {
 }
 
 func newReport(o options) *report {
-	return &report{Machine: thisMachine(), Quick: o.quick, Pods: o.pods, Leases: o.leases, Servers: o.servers,
+	return &report{Machine: measure.ThisMachine(), Quick: o.quick, Pods: o.pods, Leases: o.leases, Servers: o.servers,
 		Units: map[string]string{}, Figures: map[string]map[string]figures{}}
 }
 
@@ -121,24 +123,7 @@ func (r *report) figure(row, server string) string {
 	if !ok {
 		return "-"
 	}
-	return number(f.Value)
-}
-
-// number writes a figure with two significant digits at least.
-func number(v float64) string {
-	switch abs := max(v, -v); {
-	case abs >= 1000:
-		s := fmt.Sprintf("%.0f", v)
-		for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-			s = s[:i] + "," + s[i:]
-		}
-		return s
-	case abs >= 20:
-		return fmt.Sprintf("%.0f", v)
-	case abs >= 2:
-		return fmt.Sprintf("%.1f", v)
-	}
-	return fmt.Sprintf("%.2f", v)
+	return measure.Number(f.Value)
 }
 
 func (r *report) ratio(row, a, b string) string {

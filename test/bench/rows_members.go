@@ -10,12 +10,14 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+
+	"github.com/kubeshim/shim/test/internal/member"
 )
 
 // leader answers the member that leads and those that follow it.
-func (s *server) leader(ctx context.Context) (leader *member, followers []*member, err error) {
+func (s *server) leader(ctx context.Context) (leader *member.Member, followers []*member.Member, err error) {
 	for _, m := range s.members {
-		resp, err := pb.NewMaintenanceClient(m.conn[0]).Status(ctx, &pb.StatusRequest{})
+		resp, err := pb.NewMaintenanceClient(m.Conn[0]).Status(ctx, &pb.StatusRequest{})
 		if err != nil {
 			return nil, nil, err
 		}
@@ -32,8 +34,8 @@ func (s *server) leader(ctx context.Context) (leader *member, followers []*membe
 }
 
 // answers waits until the member answers a linearizable read.
-func (m *member) answers(ctx context.Context) error {
-	_, err := pb.NewKVClient(m.conn[0]).Range(ctx, &pb.RangeRequest{Key: []byte("/registry/health")}, grpc.WaitForReady(true))
+func answers(ctx context.Context, m *member.Member) error {
+	_, err := pb.NewKVClient(m.Conn[0]).Range(ctx, &pb.RangeRequest{Key: []byte("/registry/health")}, grpc.WaitForReady(true))
 	return err
 }
 
@@ -56,7 +58,7 @@ func rowUpdateMembers(ctx context.Context, d *dataset) error {
 		return err
 	}
 	for _, by := range []struct {
-		m    *member
+		m    *member.Member
 		name string
 	}{{leader, ""}, {followers[0], " through a follower"}} {
 		d.s.through(by.m)
@@ -146,7 +148,7 @@ func (d *dataset) interruption(ctx context.Context, sig syscall.Signal) (time.Du
 	begin := time.Now()
 	go func() {
 		defer close(gone)
-		leader.end(sig)
+		leader.End(sig)
 	}()
 	for i, done := 0, false; !done; {
 		select {
@@ -162,10 +164,10 @@ func (d *dataset) interruption(ctx context.Context, sig syscall.Signal) (time.Du
 			return 0, fmt.Errorf("no write was accepted within %v of the end of the leader", atMost)
 		}
 	}
-	if err := leader.launch(); err != nil {
+	if err := leader.Launch(); err != nil {
 		return 0, err
 	}
-	if err := leader.connect(); err != nil {
+	if err := leader.Connect(connections); err != nil {
 		return 0, err
 	}
 	return longestGap(begin, answers), d.s.answers(ctx)
@@ -174,9 +176,9 @@ func (d *dataset) interruption(ctx context.Context, sig syscall.Signal) (time.Du
 // span is a write that was accepted.
 type span struct{ sent, answered time.Time }
 
-func (d *dataset) write(ctx context.Context, via *member, i int, accepted chan<- span) {
+func (d *dataset) write(ctx context.Context, via *member.Member, i int, accepted chan<- span) {
 	sent := time.Now()
-	_, err := pb.NewKVClient(via.conn[i%len(via.conn)]).Put(ctx, &pb.PutRequest{Key: otherKey("configmaps", i), Value: payload(leaseBytes, uint64(i))})
+	_, err := pb.NewKVClient(via.Conn[i%len(via.Conn)]).Put(ctx, &pb.PutRequest{Key: otherKey("configmaps", i), Value: payload(leaseBytes, uint64(i))})
 	if err == nil {
 		accepted <- span{sent, time.Now()}
 	}

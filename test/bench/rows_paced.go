@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync/atomic"
 	"time"
+
+	"github.com/kubeshim/shim/test/internal/measure"
 )
 
 const (
@@ -128,7 +130,7 @@ func rowIdle(ctx context.Context, d *dataset) error {
 	}
 	var took []time.Duration
 	var failed error
-	late, err := newPacer(rate).run(ctx, closeAfter(load), func(i int) {
+	late, err := measure.NewPacer(rate).Run(ctx, closeAfter(load), func(i int) {
 		at := time.Now()
 		if err := d.heartbeat(ctx, i, i); err != nil && failed == nil {
 			failed = err

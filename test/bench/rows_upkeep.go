@@ -103,7 +103,7 @@ func rowRestart(ctx context.Context, d *dataset) error {
 	if err != nil {
 		return err
 	}
-	d.add("restart", "ms to first answer", figures{Ops: 1, Seconds: took.Seconds(), Max: took, CPU: u.cpu, Value: took.Seconds() * 1e3})
+	d.add("restart", "ms to first answer", figures{Ops: 1, Seconds: took.Seconds(), Max: took, CPU: u.CPU, Value: took.Seconds() * 1e3})
 	return nil
 }
 

@@ -33,7 +33,7 @@ func runGroup(ctx context.Context, rep *report, g group, o options) (err error) 
 		}
 		if name == "shim" && o.profile != "" {
 			for _, m := range s.members {
-				m.args = append(m.args, "--enable-pprof")
+				m.Args = append(m.Args, "--enable-pprof")
 			}
 		}
 		d := newDataset(s, rep, g, o)
@@ -105,7 +105,7 @@ func emptyRSS(ctx context.Context, d *dataset) error {
 
 func explain(s *server, err error) error {
 	for _, m := range s.members {
-		err = fmt.Errorf("%w\n%s", err, m.log())
+		err = fmt.Errorf("%w\n%s", err, m.Log())
 	}
 	return err
 }

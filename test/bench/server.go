@@ -8,13 +8,15 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+
+	"github.com/kubeshim/shim/test/internal/member"
 )
 
 // server is what is measured: one process, or several members that replicate.
 // What it uses is the sum of them.
 type server struct {
 	name    string
-	members []*member
+	members []*member.Member
 	conn    []*grpc.ClientConn // to one of the members, the first or see through
 }
 
@@ -27,12 +29,12 @@ func newServer(name, dir string, members int) (*server, error) {
 func (s *server) start() (time.Duration, error) {
 	begin := time.Now()
 	for _, m := range s.members {
-		if err := m.launch(); err != nil {
+		if err := m.Launch(); err != nil {
 			return 0, err
 		}
 	}
 	for _, m := range s.members {
-		if err := m.connect(); err != nil {
+		if err := m.Connect(connections); err != nil {
 			return 0, err
 		}
 	}
@@ -46,7 +48,7 @@ func (s *server) start() (time.Duration, error) {
 // answers waits until each member answers a linearizable read.
 func (s *server) answers(ctx context.Context) error {
 	for _, m := range s.members {
-		if err := m.answers(ctx); err != nil {
+		if err := answers(ctx, m); err != nil {
 			return err
 		}
 	}
@@ -54,7 +56,7 @@ func (s *server) answers(ctx context.Context) error {
 }
 
 // through has the rows use this member.
-func (s *server) through(m *member) { s.conn = m.conn }
+func (s *server) through(m *member.Member) { s.conn = m.Conn }
 
 func (s *server) kv(worker int) pb.KVClient { return pb.NewKVClient(s.conn[worker%len(s.conn)]) }
 
@@ -62,7 +64,7 @@ func (s *server) kv(worker int) pb.KVClient { return pb.NewKVClient(s.conn[worke
 func (s *server) kill() {
 	s.conn = nil
 	for _, m := range s.members {
-		m.end(syscall.SIGKILL)
+		m.End(syscall.SIGKILL)
 	}
 }
 
@@ -83,7 +85,7 @@ func (s *server) resume(ctx context.Context) error {
 
 func (s *server) signal(sig syscall.Signal) (err error) {
 	for _, m := range s.members {
-		err = errors.Join(err, m.signal(sig))
+		err = errors.Join(err, m.Signal(sig))
 	}
 	return err
 }

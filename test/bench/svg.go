@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"fmt"
 	"html"
+
+	"github.com/kubeshim/shim/test/internal/measure"
 )
 
 // The picture: for each row a group of bars, one per server, in units of what
@@ -73,9 +75,9 @@ func (r *report) svgRow(w *bytes.Buffer, y int, row, words string, etcd float64)
 		}
 		size := f.Value / etcd
 		length := min(max(size*svgEtcd, 1), svgLongest)
-		label := number(f.Value)
+		label := measure.Number(f.Value)
 		if s != "etcd" {
-			label += fmt.Sprintf(" (%s×)", number(size))
+			label += fmt.Sprintf(" (%s×)", measure.Number(size))
 		}
 		if size*svgEtcd > svgLongest {
 			label = "… " + label

@@ -1,4 +1,4 @@
-package main
+package member
 
 import (
 	"bytes"
@@ -17,37 +17,18 @@ import (
 // clockTick is the unit of the CPU times in /proc/PID/stat.
 const clockTick = 10 * time.Millisecond
 
-// usage is what a server, and the client beside it, have used so far.
-type usage struct {
-	at       time.Time
-	cpu      time.Duration // of the server, user and system
-	client   time.Duration // of this process
-	written  int64         // bytes the server has caused to be written to disk
-	switches int64         // of its threads, voluntary: each is a wait
-	calls    int64         // its calls of read and write, sockets included
+// Usage is what a process has used so far.
+type Usage struct {
+	CPU      time.Duration // user and system
+	Written  int64         // bytes it has caused to be written to disk
+	Switches int64         // of its threads, voluntary: each is a wait
+	Calls    int64         // its calls of read and write, sockets included
 }
 
-func (s *server) usage() (sum usage, err error) {
-	sum.at = time.Now()
-	if sum.client, err = processCPU(os.Getpid()); err != nil {
-		return sum, err
-	}
-	for _, m := range s.members {
-		u, err := m.usage()
-		if err != nil {
-			return sum, err
-		}
-		sum.cpu += u.cpu
-		sum.written += u.written
-		sum.switches += u.switches
-		sum.calls += u.calls
-	}
-	return sum, nil
-}
-
-func (m *member) usage() (u usage, err error) {
-	pid := m.pid()
-	if u.written, err = procField(pid, "io", "write_bytes"); err != nil {
+// Usage reads what the member has used.
+func (m *Member) Usage() (u Usage, err error) {
+	pid := m.PID()
+	if u.Written, err = procField(pid, "io", "write_bytes"); err != nil {
 		return u, err
 	}
 	for _, name := range []string{"syscr", "syscw"} {
@@ -55,26 +36,19 @@ func (m *member) usage() (u usage, err error) {
 		if err != nil {
 			return u, err
 		}
-		u.calls += n
+		u.Calls += n
 	}
-	if u.switches, err = contextSwitches(pid); err != nil {
+	if u.Switches, err = contextSwitches(pid); err != nil {
 		return u, err
 	}
-	u.cpu, err = processCPU(pid)
+	u.CPU, err = ProcessCPU(pid)
 	return u, err
 }
 
-func (u usage) since(before usage) usage {
-	return usage{
-		at: u.at, cpu: u.cpu - before.cpu, client: u.client - before.client, written: u.written - before.written,
-		switches: u.switches - before.switches, calls: u.calls - before.calls,
-	}
-}
-
-// processCPU is the CPU time of a process in nanoseconds, ended threads
+// ProcessCPU is the CPU time of a process in nanoseconds, ended threads
 // included, as the scheduler counts it; the clock that clock_getcpuclockid(3)
 // answers. Where it cannot be read, /proc/PID/stat is, in ticks of 10 ms.
-func processCPU(pid int) (time.Duration, error) {
+func ProcessCPU(pid int) (time.Duration, error) {
 	const cpuclockSched = 2
 	var ts unix.Timespec
 	if err := unix.ClockGettime(int32(^pid<<3|cpuclockSched), &ts); err == nil {
@@ -144,49 +118,31 @@ func parseField(b []byte, name string) (int64, error) {
 	return 0, fmt.Errorf("no %s in a file below /proc/PID", name)
 }
 
-func (m *member) pid() int { return m.cmd.Process.Pid }
+// PID is the process' ID; the member must run.
+func (m *Member) PID() int { return m.cmd.Process.Pid }
 
-// sumOf adds up a figure of the members.
-func (s *server) sumOf(of func(*member) (int64, error)) (sum int64, err error) {
-	for _, m := range s.members {
-		n, err := of(m)
-		if err != nil {
-			return 0, err
-		}
-		sum += n
-	}
-	return sum, nil
-}
+// Written is how many bytes the member has caused to be written to disk.
+func (m *Member) Written() (int64, error) { return procField(m.PID(), "io", "write_bytes") }
 
-func (s *server) written() (int64, error) {
-	return s.sumOf(func(m *member) (int64, error) { return procField(m.pid(), "io", "write_bytes") })
-}
-
-// rss is the resident memory in bytes, peak the highest since resetPeak.
-func (s *server) rss() (int64, error) {
-	kb, err := s.sumOf(func(m *member) (int64, error) { return procField(m.pid(), "status", "VmRSS") })
+// RSS is the resident memory in bytes.
+func (m *Member) RSS() (int64, error) {
+	kb, err := procField(m.PID(), "status", "VmRSS")
 	return kb << 10, err
 }
 
-func (s *server) peak() (int64, error) {
-	kb, err := s.sumOf(func(m *member) (int64, error) { return procField(m.pid(), "status", "VmHWM") })
+// Peak is the highest RSS since the last ResetPeak.
+func (m *Member) Peak() (int64, error) {
+	kb, err := procField(m.PID(), "status", "VmHWM")
 	return kb << 10, err
 }
 
-func (s *server) resetPeak() error {
-	_, err := s.sumOf(func(m *member) (int64, error) {
-		return 0, os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", m.pid()), []byte("5"), 0)
-	})
-	return err
+// ResetPeak has Peak begin anew.
+func (m *Member) ResetPeak() error {
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", m.PID()), []byte("5"), 0)
 }
 
-// disk is what the data dirs take.
-func (s *server) disk() (int64, error) {
-	return s.sumOf(func(m *member) (int64, error) { return allocated(m.dir) })
-}
-
-// allocated is what a folder takes on disk: blocks, not lengths of files.
-func allocated(dir string) (sum int64, err error) {
+// Allocated is what a folder takes on disk: blocks, not lengths of files.
+func Allocated(dir string) (sum int64, err error) {
 	err = filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
 		if errors.Is(err, os.ErrNotExist) {
 			return nil // a file that went while we walked

@@ -1,4 +1,4 @@
-package main
+package measure
 
 import (
 	"os"
@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// machine is what the figures depend on, without anything that tells whose
+// Machine is what the figures depend on, without anything that tells whose
 // machine it is.
-type machine struct {
+type Machine struct {
 	CPU    string `json:"cpu"`
 	Cores  int    `json:"cores"`
 	Memory string `json:"memory"`
@@ -18,8 +18,9 @@ type machine struct {
 	Date   string `json:"date"`
 }
 
-func thisMachine() machine {
-	m := machine{Cores: runtime.NumCPU(), Go: runtime.Version(), Date: time.Now().UTC().Format(time.DateOnly)}
+// ThisMachine looks at the one it runs on.
+func ThisMachine() Machine {
+	m := Machine{Cores: runtime.NumCPU(), Go: runtime.Version(), Date: time.Now().UTC().Format(time.DateOnly)}
 	m.CPU = firstField("/proc/cpuinfo", "model name")
 	m.Memory = firstField("/proc/meminfo", "MemTotal")
 	if b, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
