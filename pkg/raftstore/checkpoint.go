@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"go.etcd.io/bbolt"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/kubeshim/shim/pkg/compact"
@@ -299,7 +298,7 @@ func (s *Store) Backup(ctx context.Context) (size int64, version string, rc io.R
 // stream makes a checkpoint, says what it is of, and gives the bbolt file that holds it.
 func (s *Store) stream(ctx context.Context, reason string) (at mark, size int64, rc io.ReadCloser, err error) {
 	c := s.checkpoint
-	var tx *bbolt.Tx
+	var tx *backend.Tx
 	err = c.call(ctx, func() (err error) {
 		if err := c.write(reason); err != nil {
 			return err

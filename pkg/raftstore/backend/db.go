@@ -36,12 +36,16 @@ const (
 
 // DB is an open checkpoint file.
 type DB struct {
-	path   string
-	opts   Options
-	handle atomic.Pointer[bbolt.DB] // replaced by Defragment
+	path string
+	opts Options
 
-	size, inUse atomic.Int64   // bytes
-	retired     sync.WaitGroup // files that Defragment replaced and that still have readers
+	mu      sync.RWMutex
+	current *file          // its owner changes it with mu held; others read it with mu held
+	closed  bool           // no reader may begin
+	renamed bool           // the name of current is not known to be durable
+	retired sync.WaitGroup // files that were replaced and are not closed yet
+
+	size, inUse atomic.Int64 // bytes
 }
 
 // Options of a DB. The zero value is the default.
@@ -112,7 +116,7 @@ func Open(path string, o Options) (db *DB, err error) {
 		h.Close()
 		return nil, err
 	}
-	db.handle.Store(h)
+	db.current = &file{DB: h}
 	db.measure()
 	return db, nil
 }
@@ -142,7 +146,7 @@ func (db *DB) openReadOnly() (_ *DB, err error) {
 	if err != nil {
 		return nil, err
 	}
-	db.handle.Store(h)
+	db.current = &file{DB: h}
 	db.measure()
 	return db, nil
 }
@@ -211,13 +215,16 @@ func (db *DB) guard(old bool, err *error) {
 
 // update runs one transaction and notes the size of the file.
 func (db *DB) update(fn func(*bbolt.Tx) error) error {
-	err := db.handle.Load().Update(fn)
+	if err := db.syncName(); err != nil {
+		return err
+	}
+	err := db.current.Update(fn)
 	db.measure()
 	return err
 }
 
 func (db *DB) measure() {
-	h := db.handle.Load()
+	h := db.current
 	_ = h.View(func(tx *bbolt.Tx) error {
 		db.size.Store(tx.Size())
 		free := int64(h.Stats().FreePageN+h.Stats().PendingPageN) * int64(h.Info().PageSize)
@@ -233,20 +240,10 @@ func (db *DB) Size() int64 { return db.size.Load() }
 // SizeInUse is the part of Size that is not free pages, in bytes.
 func (db *DB) SizeInUse() int64 { return db.inUse.Load() }
 
-func (db *DB) pageSize() int { return db.handle.Load().Info().PageSize }
+func (db *DB) pageSize() int { return db.current.Info().PageSize }
 
 // Path is the name of the file.
 func (db *DB) Path() string { return db.path }
-
-// Begin gives a reader of what the file holds now. It has to be ended with Rollback.
-func (db *DB) Begin() (*bbolt.Tx, error) { return db.handle.Load().Begin(false) }
-
-// Close waits for the readers.
-func (db *DB) Close() error {
-	err := db.handle.Load().Close()
-	db.retired.Wait()
-	return err
-}
 
 // offset is the place in the file of bytes that bbolt gave.
 func offset(h *bbolt.DB, b []byte) int64 {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"runtime/debug"
 
 	"go.etcd.io/bbolt"
@@ -28,30 +27,6 @@ func (db *DB) Defragment() (err error) {
 	return nil
 }
 
-// Replace renames a file to the one that is open, and goes on with it. Readers go on with the old file until they end. A crash leaves
-// the old or the new file.
-func (db *DB) Replace(file string) (err error) {
-	defer db.guard(debug.SetPanicOnFault(true), &err)
-	if err := db.opts.FS.Rename(file, db.path); err != nil {
-		return fmt.Errorf("replace the database: %w", err)
-	}
-	if err := db.opts.FS.SyncDir(filepath.Dir(db.path)); err != nil {
-		return fmt.Errorf("sync directory of the database: %w", err)
-	}
-	h, err := db.open(db.path)
-	if err != nil {
-		return err
-	}
-	if err := createBuckets(h); err != nil {
-		h.Close()
-		return err
-	}
-	old := db.handle.Swap(h)
-	db.measure()
-	db.retired.Go(func() { old.Close() }) // waits for the readers of the old file
-	return nil
-}
-
 func (db *DB) copyTo(path string) error {
 	if err := db.opts.FS.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -60,7 +35,7 @@ func (db *DB) copyTo(path string) error {
 	if err != nil {
 		return err
 	}
-	if err := bbolt.Compact(dst, db.handle.Load(), copyTxBytes); err != nil {
+	if err := bbolt.Compact(dst, db.current.DB, copyTxBytes); err != nil {
 		dst.Close()
 		return err
 	}

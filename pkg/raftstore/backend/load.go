@@ -44,7 +44,7 @@ func (db *DB) Load(build func(Content, []iter.Seq2[mvcc.Row, error]) error) (err
 		return fmt.Errorf("begin to read the database: %w", err)
 	}
 	defer tx.Rollback()
-	l := &loader{db: db, handle: db.handle.Load(), tx: tx, at: -1}
+	l := &loader{db: db, handle: tx.DB(), tx: tx.Tx, at: -1}
 	c, err := l.content()
 	if err != nil {
 		return l.corrupt(err)

@@ -127,7 +127,7 @@ func (w *writer) find(db *DB, b Batch) (there []mvcc.RowKey, n int, err error) {
 	if b.DeadMax > 0 {
 		dead = dead[:min(len(dead), b.DeadMax)]
 	}
-	h, pages, page := db.handle.Load(), 0, int64(-1)
+	h, pages, page := w.tx.DB(), 0, int64(-1)
 	cursor := w.tx.Bucket(bucketKey).Cursor()
 	var key, k, v []byte
 	for i, row := range dead {
