@@ -11,12 +11,13 @@ import (
 	"github.com/kubeshim/shim/pkg/raftstore/transport"
 )
 
-// fetchMembers asks the members of a running cluster who they are.
-func fetchMembers(l *listeners) membership.FetchMembers {
+// fetchMembers asks the members of a running cluster who they are. Their
+// certificates have to be for serverName; "" is the host of each URL.
+func fetchMembers(l *listeners, serverName string) membership.FetchMembers {
 	return func(ctx context.Context, urls []string) (types.ID, []membership.Member, error) {
 		var o transport.FetchOptions
 		if l.peerTLS != nil {
-			o.TLS = l.peerTLS.ClientConfig("")
+			o.TLS = l.peerTLS.ClientConfig(serverName)
 		}
 		got, err := transport.FetchMembers(ctx, urls, o)
 		if err != nil {

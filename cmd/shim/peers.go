@@ -17,7 +17,7 @@ import (
 
 // connect makes the transport that joins this member with the others. It sends
 // from now on; servePeers lets the others in.
-func (m *member) connect(l *listeners, cluster string) func(member, clusterID uint64, h transport.Handler) (raftstore.Peers, error) {
+func (m *member) connect(l *listeners, serverName string) func(member, clusterID uint64, h transport.Handler) (raftstore.Peers, error) {
 	return func(member, clusterID uint64, h transport.Handler) (raftstore.Peers, error) {
 		election := time.Duration(m.c.ElectionMs) * time.Millisecond
 		o := transport.Options{
@@ -28,7 +28,7 @@ func (m *member) connect(l *listeners, cluster string) func(member, clusterID ui
 			HTTP:       http.HandlerFunc(m.answerPeers),
 		}
 		if l.peerTLS != nil {
-			o.ClientTLS = func() *tls.Config { return l.peerTLS.ClientConfig(m.c.peerServerName(cluster)) }
+			o.ClientTLS = func() *tls.Config { return l.peerTLS.ClientConfig(serverName) }
 		}
 		secure, plain := l.peerSchemes()
 		switch {

@@ -97,6 +97,7 @@ func (m *member) open(ctx context.Context, l *listeners) error {
 			return err
 		}
 	}
+	serverName := c.peerServerName(cluster)
 	var late lateHub
 	cfg := raftstore.Config{
 		DataDir:                c.Dir,
@@ -116,7 +117,7 @@ func (m *member) open(ctx context.Context, l *listeners) error {
 		ForceNewCluster:        c.ForceNewCluster,
 		CorruptCheckInterval:   c.CorruptCheckTime,
 		InitialCorruptCheck:    c.Gates.enabled(*lookupFeature("InitialCorruptCheck")),
-		FetchMembers:           fetchMembers(l),
+		FetchMembers:           fetchMembers(l, serverName),
 		OnApply: func(v *mvcc.View, events []mvcc.Event) {
 			late.append(v, events)
 			m.resources.Apply(v, events)
@@ -126,7 +127,7 @@ func (m *member) open(ctx context.Context, l *listeners) error {
 
 		NoPreVote:     !c.PreVote,
 		NoTickAdvance: !c.InitialElectionTickAdvance,
-		Connect:       m.connect(l, cluster),
+		Connect:       m.connect(l, serverName),
 	}
 	if c.Gates.enabled(*lookupFeature("CompactHashCheck")) {
 		cfg.CompactCheckInterval = c.CompactHashCheckTime

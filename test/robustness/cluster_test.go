@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -41,6 +42,7 @@ type cluster struct {
 	clients *netns.Host
 	dir     string
 	flags   []string  // of all members
+	scheme  string    // of the members' peer URLs
 	members []*member // that were not removed
 }
 
@@ -53,6 +55,7 @@ type member struct {
 	dir   string
 	id    uint64
 	flags []string // beside those of all
+	env   []string // beside the test's own
 	conn  *grpc.ClientConn
 }
 
@@ -73,7 +76,7 @@ func newCluster(t *testing.T, n int, flags ...string) *cluster {
 // prepareCluster starts nothing.
 func prepareCluster(t *testing.T, n int, flags ...string) *cluster {
 	t.Helper()
-	c := &cluster{t: t, net: netns.New(t), dir: t.TempDir(), flags: flags}
+	c := &cluster{t: t, net: netns.New(t), dir: t.TempDir(), flags: flags, scheme: "http"}
 	c.clients = c.net.Host(t, "clients")
 	for i := range n {
 		m := c.newMember(string(rune('a' + i)))
@@ -95,7 +98,7 @@ func (c *cluster) newMember(name string) *member {
 	return m
 }
 
-func (m *member) peerURL() string { return "http://" + m.host.Addr(peerPort) }
+func (m *member) peerURL() string { return m.c.scheme + "://" + m.host.Addr(peerPort) }
 
 // initial is the flag's value for these members.
 func (c *cluster) initial(members ...*member) string {
@@ -112,7 +115,9 @@ func (m *member) launch() {
 	url := "http://" + m.host.Addr(clientPort)
 	args := []string{"--name=" + m.name, "--data-dir=" + m.dir, "--listen-client-urls=" + url, "--advertise-client-urls=" + url,
 		"--listen-peer-urls=" + m.peerURL(), "--initial-advertise-peer-urls=" + m.peerURL(), "--watch-progress-notify-interval=100ms"}
-	m.run(m.host.Command(binary, slices.Concat(args, m.c.flags, m.flags)...))
+	cmd := m.host.Command(binary, slices.Concat(args, m.c.flags, m.flags)...)
+	cmd.Env = append(os.Environ(), m.env...)
+	m.run(cmd)
 }
 
 func (m *member) start() {

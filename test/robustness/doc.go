@@ -32,6 +32,7 @@
 //	cluster_disk_test.go      the disk of a follower, and of the leader, is full
 //	cluster_hang_test.go      the disk of the leader, and of a follower, hangs: a debugger, which is this program, stops threads before fsync
 //	cluster_lease_test.go     leases over changes of the leader
+//	cluster_discovery_test.go members that find each other by SRV records (cluster_dns_test.go answers them), or by a discovery service
 //	cluster_random_test.go    any of this in an order that a seed decides; make robustness LONG=1 goes on with it
 //
 // With -args -program PATH they run on an etcd, which tells whether a finding is shim's: etcd passes those that ask for no more than it

@@ -9,7 +9,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"syscall"
+	"testing"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,6 +25,8 @@ type Host struct {
 	addr  netip.Addr
 	mac   [6]byte
 	port  *os.File // the switch's end of its link
+
+	resolv string // a file; "": the machine's
 }
 
 // IP is the host's address.
@@ -36,9 +40,33 @@ func (h *Host) String() string { return h.Name }
 // Command is a process on this host. It gets SIGKILL when the test process
 // ends, however that ends.
 func (h *Host) Command(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command("ip", append([]string{"netns", "exec", h.space, name}, args...)...) // ip becomes the command
+	into := []string{"netns", "exec", h.space} // ip becomes the command
+	if h.resolv != "" {
+		// ip gives each command its own view of the mounts, so this one is gone with it.
+		into = append(into, "sh", "-c", `mount --bind "$0" /etc/resolv.conf && exec "$@"`, h.resolv)
+	}
+	cmd := exec.Command("ip", slices.Concat(into, []string{name}, args)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd
+}
+
+// UseDNS has the commands that are made from now on ask the host server, at
+// port 53, what names mean.
+func (h *Host) UseDNS(t testing.TB, server *Host) {
+	t.Helper()
+	h.resolv = filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(h.resolv, []byte("nameserver "+server.IP()+"\n"), 0o644); err != nil {
+		t.Fatalf("netns: %v", err)
+	}
+}
+
+// ListenPacket is Listen for datagrams.
+func (h *Host) ListenPacket(network, addr string) (c net.PacketConn, err error) {
+	err = h.Do(func() error {
+		c, err = net.ListenPacket(network, addr)
+		return err
+	})
+	return c, err
 }
 
 // Do calls f on a thread that is on this host. Sockets that f makes itself stay
