@@ -127,7 +127,8 @@ func (s *Session) launch(d *datadriven.TestData) error {
 }
 
 // turnTo makes the member that at=NAME names the current one: by its name,
-// leader, or follower for any other that is up. Without it that is the first.
+// leader, follower for any other that is up, or down for one that was stopped.
+// Without it that is the first.
 func (s *Session) turnTo(d *datadriven.TestData) error {
 	name, ok := option(d, "at")
 	switch {
@@ -138,12 +139,12 @@ func (s *Session) turnTo(d *datadriven.TestData) error {
 		return s.turnToRole(name)
 	}
 	for _, m := range s.members {
-		if m.server.name == name {
+		if m.server.name == name || name == "down" && m.down {
 			s.member = m
 			return nil
 		}
 	}
-	return fmt.Errorf("no member is named %s", name)
+	return fmt.Errorf("no member is %s", name)
 }
 
 // turnToRole asks all members until they agree on a leader.

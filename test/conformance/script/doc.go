@@ -17,7 +17,10 @@
 //	                 address of a member that launch starts; patiently repeats
 //	                 the call until it succeeds; repeat=N runs the input N times; quiet prints
 //	                 only errors and the last answer; codes prints only the code
-//	                 of an error; leader asks with the metadata hasleader.
+//	                 of an error; leader asks with the metadata hasleader; least=N
+//	                 prints N+ for a lease's remaining time of N or more; sort
+//	                 orders the list of leases, which etcd has in any order where
+//	                 it does not lead.
 //	rangestream      prints the chunks as one answer, and anything but keys in
 //	                 a chunk that is not the last; with chunks, each chunk.
 //	keepalive        one stream for all lines, one answer for each.
@@ -42,8 +45,8 @@
 //	snapshot         takes a backup, and prints what etcdutl says about it.
 //	http PATH        GET on the client port: status and body.
 //
-// Any directive takes at=NAME, leader or follower: the member it is for. Without
-// it that is the first.
+// Any directive takes at=NAME, leader, follower or down (one that was stopped): the
+// member it is for. Without it that is the first.
 //
 // In the input, $NAME stands for the id of a lease or of a member, ${i} for the round of a repeat
 // (${i:3} with three digits) and ${x*1000} for a thousand times x.

@@ -52,6 +52,7 @@ var port = regexp.MustCompile(`127\.0\.0\.1:\d+`)
 // printer turns messages into text.
 type printer struct {
 	leases map[string]int64
+	least  int64 // a remaining time that is as long or longer is written as such; 0: none is
 }
 
 // message prints m with name before it, unless that is empty.
@@ -173,6 +174,10 @@ func (p printer) scalar(m protoreflect.Message, f protoreflect.FieldDescriptor, 
 			if id == v.Int() {
 				return "$" + lease
 			}
+		}
+	case name == remainingTTL && p.least > 0:
+		if v.Int() >= p.least {
+			return fmt.Sprintf("%d+", p.least)
 		}
 	case name == remainingTTL:
 		granted := m.Get(f.ContainingMessage().Fields().ByName("grantedTTL")).Int()

@@ -1,9 +1,11 @@
 package script
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -130,7 +132,16 @@ func (s *Session) invoke(d *datadriven.TestData, c call, text string, round int)
 			s.ids[name] = r.Header.MemberId
 		}
 	}
-	return s.printer().message("", resp), false, nil
+	if r, ok := resp.(*pb.LeaseLeasesResponse); ok && d.HasArg("sort") {
+		slices.SortFunc(r.Leases, func(a, b *pb.LeaseStatus) int { return cmp.Compare(a.ID, b.ID) })
+	}
+	least, err := intArg(d, "least", 0)
+	if err != nil {
+		return "", false, err
+	}
+	p := s.printer()
+	p.least = int64(least)
+	return p.message("", resp), false, nil
 }
 
 func (s *Session) parse(text string, round int, req proto.Message) error {
