@@ -64,7 +64,7 @@ bench:
 
 # Builds the real programs ahead of the tests that need them.
 peers:
-	$(GO) run ./test/internal/peers/build etcd etcdctl etcdutl kube-apiserver kube-controller-manager kube-scheduler kubectl kwok
+	$(GO) run ./test/internal/peers/build etcd etcdctl etcdutl etcd-3.5 etcd-3.6 kube-apiserver kube-controller-manager kube-scheduler kubectl kwok
 
 clean:
 	rm -rf bin

@@ -17,7 +17,8 @@
 // etcd's logger. serve.go: the life of the process; bind.go: its addresses;
 // wiring.go: functions between packages that do not know each other; memory.go:
 // the policy for the garbage collector; systemd.go, version.go, help.go,
-// check.go, dump.go: what they say.
+// check.go, dump.go: what they say. snapshot*.go: the client that saves a
+// snapshot, what is in one, and restoring one.
 //
 // # Where settings come from
 //

@@ -19,6 +19,10 @@ const usage = `Usage:
   shim dump DATA-DIR
     Write the log and the database of a stopped member as text.
 
+  shim snapshot save|status|restore FILE [flags]
+    Take a snapshot of a running member, look at one, or make the data
+    directory of a new cluster's member from one; shim snapshot --help.
+
   shim version, shim --version
     Show the version of etcd that this stands in for, and of shim.
 

@@ -36,6 +36,8 @@ func run(args, environ []string, stdout, stderr io.Writer) int {
 		return checkCommand(args[1:], stdout, stderr)
 	case "dump":
 		return dumpCommand(args[1:], stdout, stderr)
+	case "snapshot":
+		return snapshotCommand(args[1:], environ, stdout, stderr)
 	case "gateway", "grpc-proxy":
 		fmt.Fprintf(stderr, "shim has no %q: point clients at the server itself, or run etcd's\n", args[0])
 		return exitUsage

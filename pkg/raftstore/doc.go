@@ -77,6 +77,7 @@
 //  5. segments below a mark that were not given back yet: the same.
 //  6. snap/db.tmp: removed (package backend).
 //  7. snap/db.install*: a snapshot on its way; finished or removed (install.go).
+//  8. member.restoring beside member: a restore that did not end; refused (restore.go).
 //
 // Entries up to the commit index in the WAL are applied before anything starts. Those behind it are raft's business: a sole voter
 // campaigns at once, without waiting for an election timeout, and commits them with the first entry of its term. Open returns after that.
@@ -115,6 +116,7 @@
 //	removal.go      a member that was removed ends a second later, and its data dir does not open again
 //	forcenew.go     --force-new-cluster: changes that are committed by decree, before anything starts
 //	join.go         a member of a running cluster takes its identity from the others, its membership from the log or a snapshot
+//	restore.go      the data dir of a member of a new cluster is made from a snapshot, of ours or of etcd's; no store is open
 //
 // # Corruption
 //

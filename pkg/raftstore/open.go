@@ -126,6 +126,9 @@ func walDir(dataDir string) string    { return path.Join(memberDir(dataDir), "wa
 
 func (o *opening) lockDir() error {
 	cfg := &o.s.cfg
+	if err := refuseRestoring(cfg.FS, cfg.DataDir); err != nil {
+		return err
+	}
 	if err := cfg.FS.MkdirAll(memberDir(cfg.DataDir)); err != nil {
 		return err
 	}

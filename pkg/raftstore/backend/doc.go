@@ -45,6 +45,13 @@
 // What a compaction has made dead is deleted in the order of revisions, a bounded part by each Write. The state is the same whether they
 // are there or not, as a key's tombstone goes behind its older rows. scheduledCompactRev is ahead of finishedCompactRev until all are gone.
 //
+// # Snapshots
+//
+// A snapshot is the whole file. Status says what is in one, as etcdutl does. Survey looks at all of it, of ours or of etcd 3.5 to 3.7, and
+// Restore then makes it the file that members of a new cluster begin with: in one transaction, as Write does, but for a row without a key,
+// which etcdutl leaves when it raises the revision. It is deleted, since it can be read in no way; that all up to its revision counts as
+// compacted says the same.
+//
 // # Crash states
 //
 // A crash while Open makes the file leaves none, maybe with db.tmp, or an empty one with all buckets.

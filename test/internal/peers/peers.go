@@ -18,8 +18,8 @@ const mainModule = "module github.com/kubeshim/shim\n"
 
 // Path returns the absolute path of the named peer, building it first when it
 // is missing or out of date. It fails t when it cannot; it never skips.
-// Names: etcd, etcdctl, etcdutl, kube-apiserver, kube-controller-manager,
-// kube-scheduler, kubectl, kwok, kine.
+// Names: etcd, etcdctl, etcdutl, etcd-3.5, etcd-3.6, kube-apiserver,
+// kube-controller-manager, kube-scheduler, kubectl, kwok, kine.
 func Path(t testing.TB, name string) string {
 	t.Helper()
 	path, err := Build(name)

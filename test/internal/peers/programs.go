@@ -41,6 +41,9 @@ var programs = map[string]program{
 	"etcdctl": {family: "etcd", pkg: "go.etcd.io/etcd/etcdctl/v3"},
 	"etcdutl": {family: "etcd", pkg: "go.etcd.io/etcd/etcdutl/v3"},
 
+	"etcd-3.5": {family: "etcd-3.5", pkg: "go.etcd.io/etcd/server/v3"},
+	"etcd-3.6": {family: "etcd-3.6", pkg: "go.etcd.io/etcd/server/v3"},
+
 	"kube-apiserver":          kubernetes("kube-apiserver"),
 	"kube-controller-manager": kubernetes("kube-controller-manager"),
 	"kube-scheduler":          kubernetes("kube-scheduler"),

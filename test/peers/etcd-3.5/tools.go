@@ -1,0 +1,8 @@
+//go:build tools
+
+// Package tools pins etcd 3.5, the server of two releases before the one that shim stands in for. See test/internal/peers.
+package tools
+
+import (
+	_ "go.etcd.io/etcd/server/v3"
+)
