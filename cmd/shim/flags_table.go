@@ -47,7 +47,7 @@ func memberFlags() []flagDef {
 		{"max-snapshots", noUint(5), "Snapshot files to keep.", "there are no snapshot files to pile up"},
 		{"max-wals", noUint(5), "Log files to keep.", "log files are recycled as soon as a checkpoint covers them"},
 		{"memory-mlock", noBool(false), "Lock the memory.", "memory is not locked yet"},
-		{"quota-backend-bytes", signed64(func(c *Config) *int64 { return &c.QuotaBackendBytes }), "Bytes the data may take up before writes are refused; 0: 2 GiB, below 0: no quota.", ""},
+		{"quota-backend-bytes", signed64(func(c *Config) *int64 { return &c.QuotaBackendBytes }), "Bytes that live keys and leases may take up before what grows them is refused; 0: 2 GiB, below 0: no quota.", ""},
 		{"backend-bbolt-freelist-type", noText(""), "The kind of free list in the database file: array or map.", "the database file always uses a map"},
 		{"backend-batch-interval", noDuration(0), "The longest time between two commits to the database file.", ownCheckpoints},
 		{"backend-batch-limit", noInt(0), "The most operations between two commits to the database file.", ownCheckpoints},

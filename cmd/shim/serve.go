@@ -365,9 +365,7 @@ func (m *member) logRejected(r etcdapi.Rejected) {
 // logStart tells what is about to start, with the settings that matter.
 func logStart(c *Config, log *slog.Logger) {
 	quota := compact.Quota(c.QuotaBackendBytes)
-	if !quota.Suggested() {
-		log.Warn("quota exceeds the maximum that etcd suggests", "quota-backend-bytes", quota.Ceiling(), "suggested-bytes", int64(compact.SuggestedQuotaBytesMax))
-	}
+	logQuota(quota, log)
 	log.Info("starting an etcd server",
 		"etcd-version", version.Version, "shim-version", shimVersion, "git-sha", gitSHA(),
 		"go-version", runtime.Version(), "go-os", runtime.GOOS, "go-arch", runtime.GOARCH,
@@ -380,6 +378,21 @@ func logStart(c *Config, log *slog.Logger) {
 		"initial-cluster-state", c.ClusterState, "initial-cluster-token", c.InitialClusterToken,
 		"quota-backend-bytes", quota.Ceiling(), "max-request-bytes", c.MaxRequestBytes, "max-concurrent-streams", c.MaxConcurrentStreams,
 		"feature-gates", c.Gates.String(), "auto-compaction-mode", c.AutoCompactionMode, "auto-compaction-retention", c.AutoCompactionRetention)
+}
+
+// logQuota tells of the quota as etcd does.
+func logQuota(q compact.Quota, log *slog.Logger) {
+	if !q.Suggested() {
+		log.Warn("quota exceeds the maximum value", "quota-size-bytes", q.Ceiling(), "quota-maximum-size-bytes", int64(compact.SuggestedQuotaBytesMax))
+	}
+	switch n, ok := q.Bytes(); {
+	case !ok:
+		log.Info("disabled backend quota", "quota-size-bytes", int64(q))
+	case q == 0:
+		log.Info("enabled backend quota with default value", "quota-size-bytes", n)
+	default:
+		log.Info("enabled backend quota", "quota-size-bytes", n)
+	}
 }
 
 // logServing has a line for each address that clients use.

@@ -15,7 +15,8 @@
 //	Options --New--> Auto.Run --Env.Compact--> a compaction is proposed
 //
 //	CheckpointStats --CheckpointPolicy.Decide--> CheckpointDecision{Do, Reason}
-//	bytes stored, Cost(request) --Quota.Admit--> QuotaDecision{OK, Cost, Remaining}
+//	bytes used, Cost(request) --Quota.Admit--> QuotaDecision{OK, Cost, Remaining}
+//	bytes used, alarm --QuotaAlarm.Look--> QuotaLook{Raise, Lower, Near}
 //
 // # Automatic compaction
 //
@@ -53,10 +54,23 @@
 //
 // # Quota
 //
-// The cost of a request is what etcd charges: 256 bytes and the key and the
-// value for each put, the dearer branch of a txn, 64 bytes for a lease. What
-// costs nothing (a delete, a compaction, a txn without puts) is always let
-// through: they are how an operator gets room again.
+// What counts are live bytes: the rows of the newest versions of live keys, and
+// 64 bytes for each lease. Not the file, as in etcd: its free pages come and go
+// with defragmentation. Not history either: what it takes is a matter of
+// compaction, and of the budget for it; and when the disk is full, that is told
+// and refused by itself (package raftstore). So whoever is at the quota gets
+// room by deleting, and by nothing else.
+//
+// A command that may grow is charged at first what etcd charges: 256 bytes and
+// the key and the value for each put, the dearer branch of a txn, 64 bytes for a
+// lease. That is too much for most, and only what does not fit is looked at
+// closely (mvcc.View.Growth): what does not grow the live keys is let through.
+// What grows is refused, and the member raises its NOSPACE alarm if the store is
+// nearly full; a single object larger than all of the room is refused alone.
+//
+// QuotaAlarm looks at what is used on every tick. It raises the alarm when
+// commands of other members have gone past this one's quota, and takes it back
+// when less than 95 % is used. At 80 and 90 % it says so, once.
 //
 // # Goroutines
 //

@@ -44,9 +44,19 @@ const (
 	// SuggestedQuotaBytesMax is beyond what etcd suggests; more is taken.
 	SuggestedQuotaBytesMax = 8 << 30
 
+	// quotaLowPercent of the quota may be in use at most for the alarm to be
+	// taken back: so much has to be freed, lest it comes back with the next write.
+	quotaLowPercent = 95
+	// nearSlackPercent has to be freed below a level of nearPercents for it to
+	// be told again.
+	nearSlackPercent = 5
+
 	putOverhead  = 256 // bytes charged for a key's metadata
 	leaseCharged = 64  // bytes charged for a lease
 )
+
+// nearPercents of the quota are told of when they are reached, ascending.
+var nearPercents = [...]int{80, 90}
 
 const (
 	_ = uint64(periodMin/retryDivisor - 1)

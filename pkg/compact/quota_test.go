@@ -66,3 +66,40 @@ func TestQuota(t *testing.T) {
 		t.Error("the suggested maximum is 8 GiB")
 	}
 }
+
+func TestQuotaAlarm(t *testing.T) {
+	type look struct {
+		used   int64
+		raised bool
+		want   QuotaLook
+	}
+	for name, c := range map[string]struct {
+		quota Quota
+		begin int64
+		looks []look
+	}{
+		"filled and emptied": {1000, 0, []look{
+			{700, false, QuotaLook{}}, {800, false, QuotaLook{Near: 80}}, {801, false, QuotaLook{}}, {949, false, QuotaLook{Near: 90}},
+			{998, false, QuotaLook{}}, {999, false, QuotaLook{Raise: true}}, {999, true, QuotaLook{}}, {950, true, QuotaLook{}},
+			{949, true, QuotaLook{Lower: true}}, {949, true, QuotaLook{Lower: true}}, {949, false, QuotaLook{}},
+		}},
+		"around a level": {1000, 0, []look{
+			{810, false, QuotaLook{Near: 80}}, {760, false, QuotaLook{}}, {810, false, QuotaLook{}}, {749, false, QuotaLook{}},
+			{810, false, QuotaLook{Near: 80}}, {900, false, QuotaLook{Near: 90}}, {849, false, QuotaLook{}}, {905, false, QuotaLook{Near: 90}},
+		}},
+		"at once":                        {1000, 0, []look{{950, false, QuotaLook{Near: 90}}, {100, false, QuotaLook{}}, {920, false, QuotaLook{Near: 90}}}},
+		"opened over the quota":          {1000, 1200, []look{{1200, false, QuotaLook{Near: 90}}, {1200, true, QuotaLook{}}, {1100, false, QuotaLook{}}, {1101, false, QuotaLook{Raise: true}}}},
+		"disarmed and raised by growing": {1000, 1000, []look{{1000, true, QuotaLook{Near: 90}}, {1000, false, QuotaLook{}}, {1000, false, QuotaLook{}}, {1001, false, QuotaLook{Raise: true}}}},
+		"no quota":                       {-1, 0, []look{{1 << 50, false, QuotaLook{}}, {1 << 50, true, QuotaLook{Lower: true}}}},
+	} {
+		a := NewQuotaAlarm(c.quota, c.begin)
+		for i, l := range c.looks {
+			if got := a.Look(l.used, l.raised); got != l.want {
+				t.Errorf("%s: look %d: %+v, want %+v", name, i, got, l.want)
+			}
+		}
+	}
+	if low := Quota(0).Low(); low <= DefaultQuotaBytes/100*94 || low >= DefaultQuotaBytes/100*96 {
+		t.Errorf("low is %d", low)
+	}
+}

@@ -36,7 +36,8 @@ type Config struct {
 	TickInterval time.Duration
 	// ElectionTicks is the election timeout in ticks. Default 10.
 	ElectionTicks int
-	// Quota bounds the rows of the key space (all versions); a command that grows it beyond raises the NOSPACE alarm.
+	// Quota bounds the bytes of live keys and leases (mvcc.View.QuotaSize); a command that would grow them beyond raises the NOSPACE alarm.
+	// History is not counted, nor what the files take.
 	Quota compact.Quota
 	// FetchMembers asks a running cluster for its members: required for ClusterState "existing"; for a new cluster it finds out that this
 	// member was part of it before it lost its data.

@@ -47,6 +47,11 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("delete on a full disk: %v", err)
 	}
 	delete(acked, "before")
+	if _, err := tryPut(s, "k0", fmt.Sprintf("%01000d", 7), 0); !errors.Is(err, mvcc.ErrNoSpace) {
+		t.Errorf("update that is as long, on a full disk: %v", err)
+	}
+	acked["k0"] = "short"
+	put(t, s, "k0", "short")
 	for k, want := range acked {
 		if got := get(t, s, k); got != want {
 			t.Errorf("%s = %.20q..., acknowledged was %.20q...", k, got, want)
@@ -131,42 +136,6 @@ func TestLogFull(t *testing.T) {
 	if got := get(t, s, "a"); got != "<none>" {
 		t.Errorf("a = %q after a restart", got)
 	}
-}
-
-// TestQuota: the command that would pass the quota raises the alarm, what frees space goes on, and disarming is enough.
-func TestQuota(t *testing.T) {
-	h := newHarness(t)
-	h.adjust = func(c *Config) { c.Quota = 100 << 10 }
-	s := h.open()
-	defer closeStore(t, s)
-	ctx := context.Background()
-	var err error
-	for i := 0; err == nil && i < 1000; i++ {
-		_, err = tryPut(s, "k", strings.Repeat("x", 1000), 0)
-	}
-	if !errors.Is(err, mvcc.ErrNoSpace) {
-		t.Fatalf("put beyond the quota: %v", err)
-	}
-	alarms := s.View().Alarms()
-	if len(alarms) != 1 || alarms[0].GetAlarm() != pb.AlarmType_NOSPACE || alarms[0].GetMemberID() != s.MemberID() {
-		t.Fatalf("alarms %v", alarms)
-	}
-	rev := int64(s.View().Revision())
-	if _, err := s.Propose(ctx, Command{Kind: mvcc.KindCompaction, Request: &pb.InternalRaftRequest{
-		Compaction: &pb.CompactionRequest{Revision: rev}}}); err != nil {
-		t.Fatalf("compact: %v", err)
-	}
-	if err := s.CompactWait(ctx, mvcc.Revision(rev)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := tryPut(s, "k", "x", 0); !errors.Is(err, mvcc.ErrNoSpace) {
-		t.Errorf("put while the alarm is on: %v", err)
-	}
-	if _, err := s.Propose(ctx, Command{Kind: mvcc.KindAlarm, Request: &pb.InternalRaftRequest{Alarm: &pb.AlarmRequest{
-		Action: pb.AlarmRequest_DEACTIVATE, Alarm: pb.AlarmType_NOSPACE, MemberID: s.MemberID()}}}); err != nil {
-		t.Fatal(err)
-	}
-	put(t, s, "k", "x")
 }
 
 // TestFlippedBitInDatabase: a bit that flips in what the file holds is noticed, and the file is named.

@@ -84,9 +84,13 @@
 //
 // # Space
 //
-// The WAL keeps one spare segment. While it cannot get one, commands that grow the state are refused with mvcc.ErrNoSpace, and the
-// others use what is left. When that is used up too, the log goroutine waits for room, serving nothing but the marks of checkpoints, and everything
-// is refused. Each tick tries again. The segments that a mark gives back go before its note, as they may be the only room for it.
+// The quota counts live keys and leases (package compact). quota.go refuses what would grow them beyond it, and raises and lowers the NOSPACE
+// alarm of this member; under an alarm the state machine refuses what grows, so members with different quotas decide alike.
+//
+// The WAL keeps one spare segment. While it cannot get one, commands that need space are refused with mvcc.ErrNoSpace, without an alarm: all
+// puts but those that shrink, and new leases. The others use what is left. When that is used up too, the log goroutine waits for room,
+// serving nothing but the marks of checkpoints, and everything is refused. Each tick tries again. The segments that a mark gives back go
+// before its note, as they may be the only room for it.
 // A checkpoint that finds no room in bbolt changes nothing; the log keeps what it lacks. Rows that a compaction has made dead leave
 // bbolt in parts behind a checkpoint, with pauses (deadrows.go); one that finds no room is tried again.
 //

@@ -119,6 +119,16 @@ func (e AlarmChanged) String() string {
 	return fmt.Sprintf("alarm %s of member %s %s", e.Alarm, e.Member, verb)
 }
 
+// QuotaNear: so many percent of the quota are used, for the first time or again.
+type QuotaNear struct {
+	Percent     int
+	Used, Quota int64 // bytes
+}
+
+func (e QuotaNear) String() string {
+	return fmt.Sprintf("%d %% of the quota is reached: %d of %d bytes are used by live keys and leases", e.Percent, e.Used, e.Quota)
+}
+
 // MembersChanged: the membership was changed by a committed entry. Err is why it was refused instead.
 type MembersChanged struct {
 	Change string

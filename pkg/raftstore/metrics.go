@@ -27,7 +27,7 @@ type metrics struct {
 	leaseTTL                                                       prometheus.Histogram
 	fsync, commit, snapshot, defrag, backupDuration                prometheus.Histogram
 	dbSize, dbInUse, quota, revision, compacted, keys              prometheus.Gauge
-	walBytes                                                       prometheus.Gauge
+	walBytes, quotaUsed                                            prometheus.Gauge
 	checkpoints                                                    prometheus.Counter
 	isLearner                                                      prometheus.Gauge
 	promoteSuccesses                                               prometheus.Counter
@@ -85,6 +85,7 @@ func newMetrics(r prometheus.Registerer, id identity, quotaBytes int64) (*metric
 		revision:          gauge("etcd_debugging_mvcc_current_revision", "The current revision of store."),
 		compacted:         gauge("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store."),
 		keys:              gauge("etcd_debugging_mvcc_keys_total", "Total number of keys."),
+		quotaUsed:         gauge("shim_quota_used_bytes", "Bytes of live keys and leases, which the quota counts."),
 		walBytes:          gauge("shim_wal_size_bytes", "Bytes of the log that are needed to start again."),
 		isLearner:         gauge("etcd_server_is_learner", "Whether or not this member is a learner. 1 if is, 0 otherwise."),
 		promoteSuccesses:  counter("etcd_server_learner_promote_successes", "The total number of successful learner promotions while this member is leader."),
@@ -108,7 +109,7 @@ func (m *metrics) register(r prometheus.Registerer, id identity) error {
 	for _, c := range []prometheus.Collector{serverID, m.clusterVersion, m.isLearner, m.promoteSuccesses, m.promoteFailures, m.hasLeader, m.isLeader, m.leaderChanges, m.committedIndex, m.appliedIndex,
 		m.proposalsPending, m.failed, m.leaseExpired, m.leaseGrants, m.leaseRevokes, m.leaseRenews, m.leaseTTL, m.ranges, m.puts, m.deletes, m.txns,
 		m.fsync, m.commit, m.snapshot, m.defrag, m.backupDuration, m.dbSize, m.dbInUse, m.quota, m.revision, m.compacted, m.keys,
-		m.walBytes, m.checkpoints, m.slowApplies, m.readsFailed, m.readsSlow, m.heartbeatFailures, m.defragActive, m.walWritten, m.walWrite,
+		m.walBytes, m.quotaUsed, m.checkpoints, m.slowApplies, m.readsFailed, m.readsSlow, m.heartbeatFailures, m.defragActive, m.walWritten, m.walWrite,
 		m.hash, m.compactPause, m.compactTotal, m.compactLast, m.compactedRows} {
 		if err := r.Register(c); err != nil {
 			return fmt.Errorf("register metrics: %w", err)
@@ -156,6 +157,7 @@ func (m *metrics) published(v *mvcc.View) {
 	m.revision.Set(float64(v.Revision()))
 	m.compacted.Set(float64(v.Compacted()))
 	m.keys.Set(float64(v.KeyCount()))
+	m.quotaUsed.Set(float64(v.QuotaSize()))
 }
 
 // housekept is what is set every so often.

@@ -411,6 +411,7 @@ func (o *opening) makeNode(log *raftLog, applied uint64) error {
 	s.idPrefix = s.id.member << 48
 	s.idSuffix.Store(uint64(s.cfg.Now().UnixMilli()) << 8)
 	s.reads.request = uint64(s.cfg.Now().UnixNano())
+	s.quota = newQuotaWatch(s, s.View())
 	s.checkpoint = newCheckpointer(s, o.db)
 	s.checkpoint.last = mark{index: o.content.Index, term: o.content.Term, conf: o.conf}
 	s.checkpoint.lastAt = s.cfg.Now()

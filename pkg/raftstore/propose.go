@@ -10,7 +10,6 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
-	"github.com/kubeshim/shim/pkg/compact"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
@@ -27,8 +26,10 @@ func (s *Store) ProposeTo(ctx context.Context, cmd *Command, res *mvcc.Result) (
 	s.proposing.Add(1)
 	if s.closing.Load() {
 		err = ErrStopped
-	} else if mvcc.Grows(cmd.Request) {
-		err = s.checkSpace(ctx, cmd.Request)
+	} else if mvcc.MayGrow(cmd.Request) {
+		err = s.quota.admit(ctx, cmd.Request)
+	} else if cmd.Request.Compaction != nil {
+		err = s.compactedBefore(cmd.Request.Compaction, res)
 	}
 	if err == nil {
 		err = s.propose(ctx, cmd, res)
@@ -37,6 +38,17 @@ func (s *Store) ProposeTo(ctx context.Context, cmd *Command, res *mvcc.Result) (
 		poke(s.drained) // wakes Close
 	}
 	return err
+}
+
+// compactedBefore answers a compaction that has nothing to do which was not done: of several API servers one compacts, and what the others ask
+// for costs no entry of the log. The answer cannot change any more, as the compacted revision only rises.
+func (s *Store) compactedBefore(r *pb.CompactionRequest, res *mvcc.Result) error {
+	v := s.View()
+	if mvcc.Revision(r.GetRevision()) > v.Compacted() || len(v.Alarms()) > 0 { // an alarm may have another answer
+		return nil
+	}
+	*res = mvcc.Result{Revision: v.Revision(), Err: mvcc.ErrCompacted}
+	return res.Err
 }
 
 // propose is ProposeTo without the checks that hold only for clients.
@@ -159,26 +171,3 @@ func marshalBody(cmd Command) ([]byte, error) {
 // nextID is a request ID that no member and no earlier start of this one uses: two bytes of the member's ID, five of the time of
 // the start, and a counter.
 func (s *Store) nextID() uint64 { return s.idPrefix | s.idSuffix.Add(1)&(1<<48-1) }
-
-// checkSpace refuses a command that grows the state while the disk is full, and raises the NOSPACE alarm when the quota does not
-// allow it.
-func (s *Store) checkSpace(ctx context.Context, req *pb.InternalRaftRequest) error {
-	if s.spaceLow.Load() {
-		return mvcc.ErrNoSpace
-	}
-	view := s.View()
-	if s.cfg.Quota.Admit(view.Size(), compact.Cost(req)).OK {
-		return nil
-	}
-	alarm := &pb.InternalRaftRequest{Alarm: &pb.AlarmRequest{
-		MemberID: s.id.member, Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE}}
-	for _, a := range view.Alarms() {
-		if a.GetMemberID() == s.id.member && a.GetAlarm() == pb.AlarmType_NOSPACE {
-			return mvcc.ErrNoSpace
-		}
-	}
-	if err := s.proposeOwn(ctx, Command{Kind: mvcc.KindAlarm, Request: alarm}); err != nil {
-		return fmt.Errorf("raise alarm: %w", err)
-	}
-	return mvcc.ErrNoSpace
-}

@@ -31,6 +31,7 @@ type Store struct {
 	peers      Peers
 	hashes     hashRing
 	comparison *comparison
+	quota      *quotaWatch
 
 	// Published by their owners, read by anybody.
 	view               atomic.Pointer[mvcc.View]          // apply

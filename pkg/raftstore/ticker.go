@@ -76,6 +76,7 @@ func (k *ticker) tick() {
 		k.lookAtLeases(now)
 	}
 	s.comparison.look(now)
+	s.quota.look()
 	if now.Sub(k.housekept) >= housekeepingInterval {
 		k.housekept = now
 		if failed := s.waiters.sweep(now, func(deadline int64) error { return s.timeoutError(time.Unix(0, deadline).Add(-s.cfg.requestTimeout())) }); failed > 0 {

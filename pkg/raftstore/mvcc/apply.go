@@ -162,14 +162,14 @@ func (s *State) write(v, prev *Version) {
 	if prev != nil {
 		v.prev.Store(prev)
 		if !prev.Tombstone() {
-			s.liveSize -= prev.rowSize()
+			s.liveSize -= prev.RowSize()
 			if prev.lease != 0 && prev.lease != v.lease {
 				s.detach(prev)
 			}
 		}
 		s.compact.superseded.push(v)
 	}
-	size := v.rowSize()
+	size := v.RowSize()
 	s.size += size
 	if v.Tombstone() {
 		s.compact.tombstones.push(v)

@@ -10,7 +10,9 @@ import (
 // AlarmResult answers an alarm request. The members are never changed.
 type AlarmResult struct{ Alarms []*pb.AlarmMember }
 
-// refuse applies the alarms: NOSPACE refuses what grows, CORRUPT nearly all.
+// refuse applies the alarms: NOSPACE refuses what grows the live keys, by what
+// the state knows, so that all members and every replay decide alike; CORRUPT
+// refuses nearly all.
 func (s *State) refuse(r *pb.InternalRaftRequest) error {
 	if len(s.meta.alarms) == 0 {
 		return nil
@@ -22,15 +24,15 @@ func (s *State) refuse(r *pb.InternalRaftRequest) error {
 			return ErrCorrupt
 		}
 	}
-	if s.meta.raised(pb.AlarmType_NOSPACE) && Grows(r) {
+	if s.meta.raised(pb.AlarmType_NOSPACE) && s.reader().growth(r) > 0 {
 		return ErrNoSpace
 	}
 	return nil
 }
 
-// Grows tells whether a request needs space: a put, a txn with a put in either
-// branch, a new lease.
-func Grows(r *pb.InternalRaftRequest) bool {
+// MayGrow tells whether a request can need space at all: a put, a txn with a
+// put in either branch, a new lease. View.Growth tells whether it does.
+func MayGrow(r *pb.InternalRaftRequest) bool {
 	switch {
 	case r.Range != nil:
 		return false

@@ -70,7 +70,7 @@ func (s *State) CompactStep(budget int) (done bool) {
 			s.bury(t)
 			continue
 		}
-		if c.sweep < s.pending.puts.len() {
+		if len(s.pending.unput) > 0 && c.sweep < s.pending.puts.len() {
 			budget -= s.pending.puts.sweep(c.sweep)
 			c.sweep++
 			continue
@@ -110,7 +110,7 @@ func (s *State) kill(v *Version) {
 		return
 	}
 	v.flags |= flagDead
-	s.size -= v.rowSize()
+	s.size -= v.RowSize()
 	if v.mod <= s.pending.begun || v.stays() {
 		s.pending.dead.append(v.RowKey())
 	} else {

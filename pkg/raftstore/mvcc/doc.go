@@ -88,6 +88,15 @@
 // Every entry is folded into a 64 bit hash, see fold. It is part of a
 // checkpoint; equal indexes must have equal hashes.
 //
+// # Space
+//
+// While a NOSPACE alarm stands, what grows the live keys is refused, and
+// nothing else: View.Growth tells what grows. This is decided where a command
+// is applied, from the state alone, as the alarm is in the log and the quota is
+// not: members may have different ones. What stays below a unit of 64 bytes
+// does not grow, so that heartbeats go on; all of it together is less than a
+// unit for each key. A txn that is applied then looks at its keys twice.
+//
 // # Goroutines
 //
 // The package starts none but in Load, one for each part of the rows, and then
@@ -119,6 +128,9 @@
 //     pass its checks, works; in etcd it can end in a panic.
 //   - An expiry of a lease that was decided in another term is refused
 //     (ErrStaleExpiry).
+//   - Under a NOSPACE alarm etcd refuses every put, every txn with a put in
+//     either branch, and every lease. Here updates that do not grow, txns whose
+//     branch does not, and leases go through.
 //   - Alarms are listed by type and member, not at random.
 //   - Auth requests are refused with ErrUnsupported.
 //

@@ -198,8 +198,8 @@ func (v *Version) RowValue() []byte {
 	return v.kv[:n:n]
 }
 
-// rowSize is the number of bytes the row takes in bbolt.
-func (v *Version) rowSize() int64 {
+// RowSize is the number of bytes the row takes in bbolt.
+func (v *Version) RowSize() int64 {
 	n := rowOverhead + rowKeyLen + len(v.RowValue())
 	if v.Tombstone() {
 		n++

@@ -12,6 +12,15 @@ const (
 	// leaf page element), in bytes.
 	rowOverhead = 16
 
+	// growthUnit is what values are counted in when it is decided whether an
+	// update grows the store, in bytes. A key can grow by one less of them
+	// without being refused.
+	growthUnit = 64
+
+	// leaseRowSize is what a lease counts in View.QuotaSize, as in etcd's quota,
+	// in bytes.
+	leaseRowSize = 64
+
 	// historyChunk is the number of events in one chunk of the history log.
 	historyChunk = 1024
 

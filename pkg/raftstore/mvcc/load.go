@@ -197,7 +197,7 @@ func (s *State) loadIndex(parts [][]keyed) {
 		if v.Tombstone() {
 			continue
 		}
-		s.liveSize += v.rowSize()
+		s.liveSize += v.RowSize()
 		// etcd ignores a lease that is not there, and so do we: the key then
 		// keeps the number but hangs on nothing.
 		if v.lease != 0 {
@@ -212,7 +212,7 @@ func (s *State) loadIndex(parts [][]keyed) {
 
 // note takes a linked version into what is kept in the order of revisions.
 func (s *State) note(v *Version) {
-	s.size += v.rowSize()
+	s.size += v.RowSize()
 	if v.mod >= s.compacted {
 		s.history.append(v)
 	}

@@ -353,8 +353,7 @@ func (m *model) dispatch(e Entry) (string, error) {
 		r.Compaction != nil || r.LeaseGrant != nil || r.LeaseRevoke != nil) {
 		return "", ErrCorrupt
 	}
-	if m.hasAlarm(pb.AlarmType_NOSPACE) && (r.Put != nil || r.LeaseGrant != nil ||
-		r.Txn != nil && strings.Contains(r.Txn.String(), "request_put")) {
+	if m.hasAlarm(pb.AlarmType_NOSPACE) && m.growth(r) > 0 {
 		return "", ErrNoSpace
 	}
 	switch {
@@ -386,6 +385,31 @@ func (m *model) dispatch(e Entry) (string, error) {
 		return m.alarm(r.Alarm), nil
 	}
 	return m.lease(e)
+}
+
+// growth does what the command says to a copy, and compares what the live keys
+// count. What holds no put may not be asked for in the first place.
+func (m *model) growth(r *pb.InternalRaftRequest) int {
+	after := *m
+	after.rows, after.events = slices.Clone(m.rows), nil
+	switch {
+	case r.Put != nil:
+		after.put(r.Put)
+	case r.Txn != nil:
+		after.run(after.plan(r.Txn))
+	case r.DeleteRange != nil:
+		after.del(r.DeleteRange)
+	}
+	return after.charges() - m.charges()
+}
+
+// charges counts a key with 33 bytes of a row, and its value in 64 bytes.
+func (m *model) charges() int {
+	sum := 0
+	for _, r := range m.live([]byte{0}, []byte{0}, m.head()) {
+		sum += 33 + len(r.key) + (len(r.value)+63)/64*64
+	}
+	return sum
 }
 
 func (m *model) alarm(a *pb.AlarmRequest) string {

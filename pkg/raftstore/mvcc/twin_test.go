@@ -535,11 +535,11 @@ func (w *twins) checkStored(s *State) {
 	var size, live int64
 	want := []RowKey{}
 	for _, r := range w.m.stored() {
-		size += r.version().rowSize()
+		size += r.version().RowSize()
 		want = append(want, r.version().RowKey())
 	}
 	for _, r := range w.m.live([]byte{0}, []byte{0}, w.m.rev) {
-		live += r.version().rowSize()
+		live += r.version().RowSize()
 	}
 	if s.size != size || s.liveSize != live {
 		w.t.Fatalf("size %d of which %d live, want %d and %d", s.size, s.liveSize, size, live)

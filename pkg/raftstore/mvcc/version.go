@@ -53,6 +53,14 @@ func (v *Version) Value() []byte {
 	return v.kv[v.valueOff:end:end]
 }
 
+// ValueLen is the length of the value.
+func (v *Version) ValueLen() int {
+	if end := v.valueEnd(); v.valueOff < end {
+		return int(end - v.valueOff)
+	}
+	return 0
+}
+
 // Mod is the main revision the version was written in.
 func (v *Version) Mod() Revision { return v.mod }
 

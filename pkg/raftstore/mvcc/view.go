@@ -83,7 +83,11 @@ func (v *View) Downgrade() Downgrade { return v.meta.downgrade }
 func (v *View) Size() int64 { return v.size }
 
 // LiveSize is the part of Size that the newest versions of the live keys take.
+// It is the sum of their RowSize.
 func (v *View) LiveSize() int64 { return v.liveSize }
+
+// QuotaSize is what a quota counts: LiveSize, and 64 bytes for each lease.
+func (v *View) QuotaSize() int64 { return v.liveSize + int64(v.leases.Len())*leaseRowSize }
 
 // KeyCount is the number of live keys.
 func (v *View) KeyCount() int64 { return int64(v.keys.Weight()) }
