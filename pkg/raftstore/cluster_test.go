@@ -186,6 +186,9 @@ func (p *port) ActiveSince(id uint64) time.Time {
 	if other := p.n.port(id); other == nil || other.ctx.Err() != nil {
 		return time.Time{}
 	}
+	if other := p.n.port(id); other.since.After(p.since) {
+		return other.since
+	}
 	return p.since
 }
 func (p *port) Close() { p.cancel(); p.wg.Wait() }

@@ -36,6 +36,11 @@ const (
 	inboundMessagesMax = 4096
 	inboundBytesMax    = 64 << 20
 
+	// snapshotPauseMin is how long a member is left alone that could not take its snapshot; it doubles with each failure up to
+	// snapshotPauseMax, which is also how long one may lag for whose disk has room again.
+	snapshotPauseMin = 500 * time.Millisecond
+	snapshotPauseMax = 30 * time.Second
+
 	// catchupBytesMax bounds the applied entries that stay in memory for members that lag.
 	catchupBytesMax = 64 << 20
 

@@ -47,6 +47,7 @@ type node struct {
 	lastLeader      uint64 // the last one that there was
 	out             []*raftpb.Message
 	chatter         chatter
+	snapshots       snapshotPauses
 }
 
 // posted counts the messages of raft's at other goroutines: at the log goroutine (batches: those with entries), at the apply goroutine.
@@ -137,9 +138,11 @@ func (n *node) receive() (any bool) {
 		n.ticks++
 		n.raft.Tick()
 		n.watchDisk()
+		n.endPauses()
 	}
 	for _, m := range n.inbound.take() {
 		n.chatter.received(m)
+		n.endPause(m)
 		// One of a former term, or from a member that left, is of no interest; raft says so with an error.
 		_ = n.raft.Step(m)
 		any = true
@@ -399,6 +402,7 @@ func (n *node) observeLeader() {
 		return
 	}
 	n.chatter.forgetAll()
+	n.snapshots.endAll()
 	n.s.setLead(now)
 	self := now.leader == n.s.id.member
 	if self {

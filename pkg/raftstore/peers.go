@@ -161,11 +161,7 @@ func (h peerHandler) Unreachable(id uint64) {
 
 // SnapshotSent implements transport.Handler.
 func (h peerHandler) SnapshotSent(id uint64, ok bool) {
-	result := raft.SnapshotFinish
-	if !ok {
-		result = raft.SnapshotFailure
-	}
-	h.s.node.inbox.put(nodeInput{do: func(rn *raft.RawNode) { rn.ReportSnapshot(id, result) }})
+	h.s.node.inbox.put(nodeInput{do: func(*raft.RawNode) { h.s.node.snapshotSent(id, ok) }})
 }
 
 // ReceiveSnapshot implements transport.Handler.

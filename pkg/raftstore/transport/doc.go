@@ -24,6 +24,7 @@
 // receiver refuses in this order: another protocol, another cluster, not meant, removed or unknown (Handler.Refuses); the sender checks the
 // same of the receiver before it sends anything. The texts are etcd's. A member that is refused with ErrRemoved tells its Handler.
 // After SetPeers, streams of members that are refused now are ended. With TLS, certificates are the business of the tls.Configs.
+// Who is refused and goes on trying is told of once, and again each refusedInterval (refuselog.go).
 //
 // A member that this one does not know may be let in, as this one may be behind. A link to the URLs that it names is kept as long as it
 // has streams here, so that it can be answered.

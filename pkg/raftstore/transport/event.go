@@ -44,14 +44,18 @@ func (e DialFailed) String() string {
 	return fmt.Sprintf("cannot connect to peer %s: %v", e.Peer, e.Err)
 }
 
-// Refused: a stream that somebody opened to this member was refused, or ended.
+// Refused: a stream that somebody opened to this member was refused, or ended. Who goes on trying is told of rarely.
 type Refused struct {
 	From    types.ID // as claimed
 	Cluster types.ID // as claimed
 	Err     error
+	Untold  int // refusals of the same kind since the last one that was told
 }
 
 func (e Refused) String() string {
+	if e.Untold > 0 {
+		return fmt.Sprintf("refused member %s of cluster %s: %v (and %d times before)", e.From, e.Cluster, e.Err, e.Untold)
+	}
 	return fmt.Sprintf("refused member %s of cluster %s: %v", e.From, e.Cluster, e.Err)
 }
 

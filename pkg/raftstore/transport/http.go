@@ -42,6 +42,6 @@ func (t *Transport) refuseEtcd(w http.ResponseWriter, r *http.Request) {
 	}
 	from, _ := types.IDFromString(r.Header.Get("X-Server-From"))
 	cluster, _ := types.IDFromString(r.Header.Get("X-Etcd-Cluster-ID"))
-	t.o.OnEvent(Refused{From: from, Cluster: cluster, Err: err})
+	t.refused(Refused{From: from, Cluster: cluster, Err: err})
 	http.Error(w, err.Error(), http.StatusPreconditionFailed)
 }

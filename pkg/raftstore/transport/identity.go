@@ -82,7 +82,7 @@ func (t *Transport) admit(ctx context.Context) (identity, error) {
 		err = t.h.Refuses(i.from)
 	}
 	if err != nil {
-		t.o.OnEvent(Refused{From: types.ID(i.from), Cluster: types.ID(i.cluster), Err: err})
+		t.refused(Refused{From: types.ID(i.from), Cluster: types.ID(i.cluster), Err: err})
 		return i, toStatus(err)
 	}
 	return i, nil

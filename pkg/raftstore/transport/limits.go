@@ -52,6 +52,10 @@ const (
 
 	// remotesMax bounds the links to members that dialed this one before it learned of them.
 	remotesMax = 8
+	// refusedInterval is the least time between two events about refusals of one member for one reason, refusedKindsMax of how many of those
+	// it is remembered; all others together are one more.
+	refusedInterval = 10 * time.Minute
+	refusedKindsMax = 64
 	// callsMax bounds the calls that one peer may have under way at this member, its streams included.
 	callsMax = 256
 	// callNameBytesMax bounds the name of a call.

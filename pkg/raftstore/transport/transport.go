@@ -48,6 +48,7 @@ type Transport struct {
 	metrics *metrics
 	grpc    *grpc.Server
 	reports reports
+	refuse  refuseLog
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
