@@ -5,7 +5,7 @@ GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.shimVersion=$(VERSION)
 
-.PHONY: build cross test race lint conformance robustness e2e bench peers clean
+.PHONY: build cross test race lint conformance robustness e2e soak bench peers clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/shim ./cmd/shim
@@ -46,6 +46,15 @@ robustness:
 # A Kubernetes control plane on shim.
 e2e:
 	$(GO) test -tags e2e -count=1 -timeout 30m -v ./test/e2e
+
+# An API server's load while all upkeep goes on beside it, checked against a
+# model: 10 minutes, or an hour more of everything together with LONG=1. With
+# SOAK=1m, or another time, phases are shorter, and latencies mean little: it
+# checks that nothing is lost.
+SOAK ?= 10m
+soak:
+	@mkdir -p bin
+	$(GO) run ./test/soak -length $(SOAK) $(if $(LONG),-rounds 70) $(if $(filter-out 10m,$(SOAK)),-flat 2) -json bin/soak.json
 
 # shim beside etcd, kine and the floor, about 14 minutes; writes what the
 # README shows. QUICK=1 leaves out kine and what takes long: under three.

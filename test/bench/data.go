@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kubeshim/shim/test/internal/measure"
 )
 
 // The data set is that of the design's table: pods and node leases.
@@ -64,25 +66,8 @@ func otherKey(resource string, i int) []byte {
 
 func leaseKey(i int) []byte { return fmt.Appendf(nil, "%snode-%05d", leasePrefix, i) }
 
-// payload looks like an encoded object: not all one byte, different per version.
-func payload(n int, seed uint64) []byte {
-	b := make([]byte, n)
-	x := seed*0x9e3779b97f4a7c15 + 1
-	for i := range b {
-		x ^= x << 13
-		x ^= x >> 7
-		x ^= x << 17
-		b[i] = 'a' + byte(x%26)
-	}
-	return b
-}
-
-// prefixEnd is the first key behind all that begin with prefix.
-func prefixEnd(prefix string) []byte {
-	end := []byte(prefix)
-	end[len(end)-1]++
-	return end
-}
+// payload and prefixEnd are those of all measurements.
+var payload, prefixEnd = measure.Payload, measure.PrefixEnd
 
 // create is an apiserver's create.
 func (d *dataset) create(ctx context.Context, worker int, key, value []byte, mod *atomic.Int64) error {

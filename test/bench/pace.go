@@ -45,7 +45,7 @@ func openLoop(ctx context.Context, s *server, rate float64, stop <-chan struct{}
 			}
 		})
 	}
-	late, err := measure.NewPacer(rate).Run(ctx, stop, func(i int) { jobs <- job{i, time.Now()} })
+	late, err := measure.NewPacer(rate).Run(ctx, stop, func(i int, _ time.Time) { jobs <- job{i, time.Now()} })
 	close(jobs)
 	wg.Wait()
 	if cause := context.Cause(ctx); cause != nil {

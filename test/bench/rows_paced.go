@@ -130,7 +130,7 @@ func rowIdle(ctx context.Context, d *dataset) error {
 	}
 	var took []time.Duration
 	var failed error
-	late, err := measure.NewPacer(rate).Run(ctx, closeAfter(load), func(i int) {
+	late, err := measure.NewPacer(rate).Run(ctx, closeAfter(load), func(i int, _ time.Time) {
 		at := time.Now()
 		if err := d.heartbeat(ctx, i, i); err != nil && failed == nil {
 			failed = err

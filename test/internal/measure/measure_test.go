@@ -54,7 +54,7 @@ func TestPacerKeepsItsRate(t *testing.T) {
 	c := &fakeTime{at: time.Unix(1000, 0)}
 	begin, stop := c.at, make(chan struct{})
 	var at []time.Duration
-	late, err := c.pacer(200).Run(t.Context(), stop, func(i int) {
+	late, err := c.pacer(200).Run(t.Context(), stop, func(i int, _ time.Time) {
 		if i != len(at) {
 			t.Errorf("operation %d after %d", i, len(at))
 		}
@@ -82,7 +82,7 @@ func TestPacerKeepsItsRate(t *testing.T) {
 func TestPacerEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	c := &fakeTime{at: time.Unix(1000, 0), look: time.Microsecond}
-	_, err := c.pacer(10).Run(ctx, make(chan struct{}), func(i int) {
+	_, err := c.pacer(10).Run(ctx, make(chan struct{}), func(i int, _ time.Time) {
 		if i == 3 {
 			cancel()
 		}

@@ -25,10 +25,10 @@ func NewPacer(rate float64) Pacer {
 	}}
 }
 
-// Run calls fire(0), fire(1)... each at its time until stop is closed, and
-// answers how late each was: a client that cannot keep up shows there. An
-// operation that is late does not move those behind it.
-func (p Pacer) Run(ctx context.Context, stop <-chan struct{}, fire func(i int)) (late []time.Duration, err error) {
+// Run calls fire(0), fire(1)... each at its time, which it is told, until stop is
+// closed, and answers how late each was: a client that cannot keep up shows
+// there. An operation that is late does not move those behind it.
+func (p Pacer) Run(ctx context.Context, stop <-chan struct{}, fire func(i int, due time.Time)) (late []time.Duration, err error) {
 	begin := p.now()
 	for i := 0; ; i++ {
 		due := begin.Add(time.Duration(float64(i) / p.rate * float64(time.Second)))
@@ -45,6 +45,6 @@ func (p Pacer) Run(ctx context.Context, stop <-chan struct{}, fire func(i int)) 
 		default:
 		}
 		late = append(late, max(0, p.now().Sub(due)))
-		fire(i)
+		fire(i, due)
 	}
 }

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
+	"time"
+
+	"github.com/kubeshim/shim/test/soak/ledger"
+)
+
+// childNice is the priority of the clients that disturb: what they need of the
+// machine must not be what the load's latencies show.
+const childNice = 15
+
+// said is a line that a child writes: one of these.
+type said struct {
+	List     *saidList        `json:"list,omitempty"`
+	Watch    *ledger.Follower `json:"watch,omitempty"`
+	Snapshot int64            `json:"snapshot,omitempty"` // bytes
+	Problem  string           `json:"problem,omitempty"`
+}
+
+type saidList struct {
+	Prefix   string        `json:"prefix"`
+	Revision int64         `json:"revision"`
+	Digest   ledger.Digest `json:"digest"`
+}
+
+// role is what a child does until its standard input ends.
+type role func(ctx context.Context, addr string, every time.Duration, say func(said)) error
+
+var roles = map[string]role{"lists": listStorms, "watchers": slowWatchers, "snapshots": snapshots}
+
+// beChild is a child's main.
+func beChild(name, addr string, every time.Duration) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		cancel()
+	}()
+	lines := make(chan said)
+	written := make(chan error, 1)
+	go func() {
+		out := json.NewEncoder(os.Stdout)
+		var err error
+		for line := range lines {
+			if e := out.Encode(line); err == nil {
+				err = e
+			}
+		}
+		written <- err
+	}()
+	run, ok := roles[name]
+	if !ok {
+		return fmt.Errorf("no such role: %q", name)
+	}
+	err := run(ctx, addr, every, func(s said) { lines <- s })
+	if err != nil {
+		lines <- said{Problem: err.Error()}
+	}
+	close(lines)
+	return <-written
+}
+
+// runChild has a process of its own disturb until ctx ends, and hands on what
+// it says; it returns when the process has ended.
+func runChild(ctx context.Context, name, addr string, every time.Duration, hear func(said)) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command("nice", "-n", strconv.Itoa(childNice), self, "-role", name, "-at", addr, "-every", every.String())
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", name, err)
+	}
+	stop := context.AfterFunc(ctx, func() { stdin.Close() })
+	defer stop()
+	in := bufio.NewReader(stdout)
+	for {
+		line, err := in.ReadBytes('\n')
+		if err != nil {
+			break
+		}
+		var s said
+		if err := json.Unmarshal(line, &s); err != nil {
+			return fmt.Errorf("%s says %q: %w", name, line, err)
+		}
+		hear(s)
+	}
+	return cmd.Wait()
+}

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/kubeshim/shim/test/internal/measure"
+)
+
+// recorder keeps the latencies of a phase.
+type recorder struct {
+	mu      sync.Mutex // guards all
+	writes  []written
+	reads   []time.Duration
+	late    []time.Duration
+	refused int
+	unknown int
+}
+
+type written struct {
+	kind string
+	due  time.Time
+	took time.Duration
+}
+
+func newRecorder() *recorder { return &recorder{} }
+
+func (r *recorder) wrote(kind string, due time.Time, took time.Duration, out outcome) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch out {
+	case acked:
+		r.writes = append(r.writes, written{kind, due, took})
+	case refused:
+		r.refused++
+	default:
+		r.unknown++
+	}
+}
+
+func (r *recorder) read(took time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.reads = append(r.reads, took)
+}
+
+func (r *recorder) lateWrite(by time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.late = append(r.late, by)
+}
+
+// latencies are quantiles.
+type latencies struct {
+	P50  time.Duration `json:"p50_ns"`
+	P99  time.Duration `json:"p99_ns"`
+	P999 time.Duration `json:"p99.9_ns"`
+	Max  time.Duration `json:"max_ns"`
+}
+
+func quantiles(took []time.Duration) latencies {
+	slices.Sort(took)
+	return latencies{measure.Quantile(took, 0.5), measure.Quantile(took, 0.99), measure.Quantile(took, 0.999), measure.Quantile(took, 1)}
+}
+
+// writesOf are the latencies of the writes of some phases.
+func writesOf(recorders ...*recorder) (took []time.Duration) {
+	for _, r := range recorders {
+		r.mu.Lock()
+		for _, w := range r.writes {
+			took = append(took, w.took)
+		}
+		r.mu.Unlock()
+	}
+	return took
+}

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kubeshim/shim/test/internal/measure"
+	"github.com/kubeshim/shim/test/soak/ledger"
+)
+
+// ratioAim is what the p99 of writes may be of the quiet one's.
+const ratioAim = 1.3
+
+// run is what one server's soak has measured.
+type run struct {
+	Server    string          `json:"server"`
+	Machine   measure.Machine `json:"machine"`
+	Seconds   float64         `json:"seconds"`
+	Pods      int             `json:"pods"`
+	Nodes     int             `json:"nodes"`
+	WriteRate float64         `json:"writes_per_s"`
+	Rounds    int             `json:"rounds"`
+	Phases    []figures       `json:"phases"`
+	Summary   []figures       `json:"summary"` // equal phases put together
+	Restart   time.Duration   `json:"restart_ns"`
+	Flat      []flat          `json:"flat"`
+	Counts    ledger.Counts   `json:"counts"`
+	Problems  []string        `json:"problems"`
+}
+
+// figures are of one phase, or of equal ones together.
+type figures struct {
+	Name    string  `json:"name"`
+	Seconds float64 `json:"seconds"`
+	Writes  int     `json:"writes"`
+	Refused int     `json:"refused"`
+	Unknown int     `json:"unknown"`
+	latencies
+	// Ratio is P99 over the quiet phases'.
+	Ratio float64   `json:"p99_of_quiet,omitempty"`
+	Gets  latencies `json:"gets"`
+	// Late is how late the client was, p99.
+	Late    time.Duration `json:"client_late_p99_ns"`
+	CPU     float64       `json:"server_cores"`
+	Written int64         `json:"disk_write_bytes"`
+	resourcesUsed
+	Note string `json:"note,omitempty"`
+}
+
+// flat compares the last rounds of everything together with the first ones.
+type flat struct {
+	What  string  `json:"what"`
+	First int64   `json:"first_bytes"`
+	Last  int64   `json:"last_bytes"`
+	Max   float64 `json:"max_ratio"`
+}
+
+func (f flat) ratio() float64 { return float64(f.Last) / float64(max(f.First, 1)) }
+func (f flat) ok() bool       { return f.ratio() <= f.Max }
+
+func figuresOf(name string, recorders ...*recorder) figures {
+	f := figures{Name: name, latencies: quantiles(writesOf(recorders...))}
+	var reads, late []time.Duration
+	for _, r := range recorders {
+		r.mu.Lock()
+		f.Writes += len(r.writes)
+		f.Refused += r.refused
+		f.Unknown += r.unknown
+		reads, late = append(reads, r.reads...), append(late, r.late...)
+		r.mu.Unlock()
+	}
+	f.Gets, f.Late = quantiles(reads), quantiles(late).P99
+	return f
+}
+
+// ratios puts equal phases together, and compares them with the quiet ones.
+func (r *run) ratios(recorders map[string][]*recorder) {
+	for _, p := range r.Phases {
+		if slices.ContainsFunc(r.Summary, func(f figures) bool { return f.Name == p.Name }) {
+			continue
+		}
+		f := figuresOf(p.Name, recorders[p.Name]...)
+		var used []resourcesUsed
+		var notes []string
+		for _, q := range r.Phases {
+			if q.Name == p.Name {
+				f.Seconds += q.Seconds
+				f.CPU += q.CPU * q.Seconds
+				f.Written += q.Written
+				used = append(used, q.resourcesUsed)
+				if q.Note != "" {
+					notes = append(notes, q.Note)
+				}
+			}
+		}
+		f.CPU /= f.Seconds
+		f.resourcesUsed = medianOf(used)
+		f.Note = strings.Join(notes, "; ")
+		r.Summary = append(r.Summary, f)
+	}
+	calm := r.Summary[slices.IndexFunc(r.Summary, func(f figures) bool { return f.Name == quiet })].P99
+	for _, all := range [][]figures{r.Phases, r.Summary} {
+		for i := range all {
+			all[i].Ratio = float64(all[i].P99) / float64(max(calm, 1))
+		}
+	}
+}
+
+// flatness compares the medians of the last third of the rounds with those of
+// the first.
+func (r *run) flatness(most float64) {
+	var rounds []resourcesUsed
+	for _, p := range r.Phases {
+		if p.Name == together {
+			rounds = append(rounds, p.resourcesUsed)
+		}
+	}
+	if len(rounds) < 2 {
+		return
+	}
+	third := max(len(rounds)/3, 1)
+	first, last := medianOf(rounds[:third]).flat(), medianOf(rounds[len(rounds)-third:]).flat()
+	for _, what := range []string{"RSS", "heap", "disk", "log"} {
+		r.Flat = append(r.Flat, flat{what, first[what], last[what], most})
+	}
+}
+
+// failed says why the run is no good: what was lost, or grew. Latencies are for
+// the reader to judge.
+func (r *run) failed() (why []string) {
+	why = append(why, r.Problems...)
+	for _, f := range r.Flat {
+		if !f.ok() {
+			why = append(why, fmt.Sprintf("%s is not flat: %d MB in the first rounds, %d MB in the last", f.What, f.First>>20, f.Last>>20))
+		}
+	}
+	return why
+}
+
+func ms(d time.Duration) string { return fmt.Sprintf("%.2f", d.Seconds()*1e3) }
+
+func mb(n int64) string { return measure.Number(float64(n) / 1e6) }
+
+func (f figures) String() string {
+	return fmt.Sprintf("%-26s %5.0f s %6d writes, p50 %s, p99 %s, p99.9 %s, longest %s ms; gets p99 %s; late %s; %.2f cores; RSS %s, heap %s, log %s, db %s (%s) MB; refused %d; %s",
+		f.Name, f.Seconds, f.Writes, ms(f.P50), ms(f.P99), ms(f.P999), ms(f.Max), ms(f.Gets.P99), ms(f.Late), f.CPU,
+		mb(f.RSS), mb(f.Heap), mb(f.WAL), mb(f.DB), mb(f.InUse), f.Refused, f.Note)
+}
+
+// report is all runs.
+type report []*run
+
+func (r report) write(path string) error {
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(b, '\n'), 0o644)
+}
+
+func readReport(path string) (r report, err error) {
+	b, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(b, &r)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	return r, nil
+}
+
+// table is the README's.
+func (r report) table() measure.Table { return measure.Table{Name: "soak", Write: r.markdown} }
+
+// print writes what the README shows, and the judgement.
+func (r report) print(w io.Writer) {
+	r.markdown(w)
+	for _, x := range r {
+		fmt.Fprintf(w, "\n%s: %d writes acknowledged, %d unknown, %d revisions, %d events, %d watches, %d gets and %d lists compared; after kill -9 the first answer came in %d ms\n",
+			x.Server, x.Counts.Writes, x.Counts.Unknown, x.Counts.Revisions, x.Counts.Events, x.Counts.Watches, x.Counts.Reads, x.Counts.Lists, x.Restart.Milliseconds())
+		for _, f := range x.Summary {
+			if f.Name != quiet {
+				said := "met"
+				if f.Ratio > ratioAim {
+					said = "not met"
+				}
+				fmt.Fprintf(w, "  %-8s p99 %.2f of quiet (at most %.1f): %s\n", said, f.Ratio, ratioAim, f.Name)
+			}
+		}
+		for _, f := range x.Flat {
+			fmt.Fprintf(w, "  flat: %s %s MB in the first rounds, %s in the last: %.2f (at most %.2f)\n", f.What, mb(f.First), mb(f.Last), f.ratio(), f.Max)
+		}
+		for _, why := range x.failed() {
+			fmt.Fprintln(w, "  WRONG:", why)
+		}
+	}
+}
+
+// markdown is a row for each phase, and columns for each server.
+func (r report) markdown(w io.Writer) {
+	fmt.Fprint(w, "| beside it |")
+	for _, x := range r {
+		fmt.Fprintf(w, " %s p50, ms | p99 | of quiet | p99.9 | longest | RSS, MB | on disk, MB |", x.Server)
+	}
+	fmt.Fprintln(w, "\n|---|"+strings.Repeat("---|", 7*len(r)))
+	for i, f := range r[0].Summary {
+		fmt.Fprintf(w, "| %s |", f.Name)
+		for _, x := range r {
+			f := x.Summary[i]
+			fmt.Fprintf(w, " %s | %s | %.2f | %s | %s | %s | %s |", ms(f.P50), ms(f.P99), f.Ratio, ms(f.P999), ms(f.Max), mb(f.RSS), mb(f.Disk))
+		}
+		fmt.Fprintln(w)
+	}
+}

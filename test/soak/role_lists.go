@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+
+	"github.com/kubeshim/shim/test/internal/measure"
+)
+
+const (
+	stormLists    = 24      // of all pods at once, half of them streamed
+	slowLists     = 8       // all the time
+	slowBytes     = 2 << 20 // a second, of each slow reader
+	listMemoryMax = 2 << 30 // of the child
+)
+
+// listStorms is what happens when all apiservers start anew, and some of them
+// are far away.
+func listStorms(ctx context.Context, addr string, every time.Duration, say func(said)) error {
+	debug.SetMemoryLimit(listMemoryMax)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for range slowLists {
+		conn, err := dial(addr, slowly())
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		wg.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				list(ctx, conn, i%2 == 0, say)
+			}
+		})
+	}
+	var conns []*grpc.ClientConn
+	for range stormLists {
+		conn, err := dial(addr)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		conns = append(conns, conn)
+	}
+	for ctx.Err() == nil {
+		var storm sync.WaitGroup
+		for i, conn := range conns {
+			storm.Go(func() { list(ctx, conn, i%2 == 0, say) })
+		}
+		storm.Wait()
+		pause(ctx, every)
+	}
+	return nil
+}
+
+// list reads all pods and says what it got; it may be cut off by the end of ctx.
+func list(ctx context.Context, conn *grpc.ClientConn, whole bool, say func(said)) {
+	const prefix = "/registry/" + pods + "/"
+	l := &saidList{Prefix: prefix}
+	req := &pb.RangeRequest{Key: []byte(prefix), RangeEnd: measure.PrefixEnd(prefix)}
+	var err error
+	if whole {
+		err = l.whole(ctx, conn, req)
+	} else {
+		err = l.streamed(ctx, conn, req)
+	}
+	switch {
+	case err == nil:
+		say(said{List: l})
+	case ctx.Err() == nil:
+		say(said{Problem: "list: " + err.Error()})
+		pause(ctx, time.Second)
+	}
+}
+
+func (l *saidList) whole(ctx context.Context, conn *grpc.ClientConn, req *pb.RangeRequest) error {
+	resp, err := pb.NewKVClient(conn).Range(ctx, req)
+	if err != nil {
+		return err
+	}
+	l.take(resp)
+	return nil
+}
+
+func (l *saidList) streamed(ctx context.Context, conn *grpc.ClientConn, req *pb.RangeRequest) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := pb.NewKVClient(conn).RangeStream(ctx, req)
+	for err == nil {
+		var resp *pb.RangeStreamResponse
+		if resp, err = stream.Recv(); err == nil {
+			l.take(resp.RangeResponse)
+		}
+	}
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	return err
+}
+
+func (l *saidList) take(resp *pb.RangeResponse) {
+	if resp.Header != nil {
+		l.Revision = resp.Header.Revision
+	}
+	for _, kv := range resp.Kvs {
+		l.Digest.Add(kv)
+	}
+}
+
+// slowly has a connection read no more than slowBytes a second.
+func slowly() grpc.DialOption {
+	return grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+		if err != nil {
+			return nil, err
+		}
+		return slowConn{conn}, conn.(*net.TCPConn).SetReadBuffer(64 << 10)
+	})
+}
+
+type slowConn struct{ net.Conn }
+
+func (c slowConn) Read(b []byte) (int, error) {
+	const once = 32 << 10
+	n, err := c.Conn.Read(b[:min(len(b), once)])
+	time.Sleep(time.Duration(n) * time.Second / slowBytes)
+	return n, err
+}

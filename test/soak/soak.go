@@ -1,0 +1,225 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+
+	"github.com/kubeshim/shim/test/internal/measure"
+	"github.com/kubeshim/shim/test/internal/member"
+	"github.com/kubeshim/shim/test/internal/peers"
+	"github.com/kubeshim/shim/test/soak/ledger"
+)
+
+// soak is one server under load for some time.
+type soak struct {
+	options
+	name   string
+	server *member.Member
+	api    *api
+	load   *load
+	report *run
+
+	every      time.Duration // compactions; other things are in proportion
+	compactKey *object
+	notes      *notes
+	recorders  map[string][]*recorder // by phase
+	trace      io.Writer
+	begin      time.Time
+}
+
+// soakOne has a server go through all phases, and judges it.
+func soakOne(ctx context.Context, name string, o options) (rep *run, err error) {
+	dir, err := os.MkdirTemp(o.dir, "shim-soak-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	s := &soak{options: o, name: name, recorders: map[string][]*recorder{}, compactKey: &object{key: "compact_rev_key"}, trace: io.Discard,
+		begin: time.Now(), every: max(o.length/30, 2*time.Second), notes: newNotes(),
+		report: &run{Server: name, Machine: measure.ThisMachine(), Seconds: o.length.Seconds(), Pods: o.pods, Nodes: o.nodes, WriteRate: o.rate, Rounds: o.rounds}}
+	if o.trace != "" {
+		f, err := os.Create(o.trace + "-" + name)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		s.trace = f
+	}
+	if err := s.start(dir); err != nil {
+		return nil, err
+	}
+	defer s.server.End(syscall.SIGKILL)
+	defer s.api.close()
+	if err := s.all(ctx); err != nil {
+		return nil, fmt.Errorf("%w\n%s\n%s", err, strings.Join(s.api.book.Problems(), "\n"), s.server.Log())
+	}
+	return s.report, nil
+}
+
+// start launches the server on a fresh data dir.
+func (s *soak) start(dir string) error {
+	path, err := s.program()
+	if err != nil {
+		return err
+	}
+	if s.server, err = member.New(s.name, path, dir); err != nil {
+		return err
+	}
+	quota := s.quota
+	if s.name == "etcd" {
+		quota *= 2
+	}
+	s.server.Etcd(s.server)
+	s.server.Args = append(s.server.Args, fmt.Sprintf("--quota-backend-bytes=%d", quota), "--enable-pprof")
+	s.server.Args = append(s.server.Args, s.flags...)
+	if err := s.server.Launch(); err != nil {
+		return err
+	}
+	if err := s.server.Connect(0); err != nil {
+		return err
+	}
+	s.api, err = newAPI(s.server.Client, ledger.New())
+	return err
+}
+
+func (s *soak) program() (string, error) {
+	if s.name == "shim" {
+		return peers.BuildShim()
+	}
+	return peers.Build(s.name)
+}
+
+// all is the whole run.
+func (s *soak) all(ctx context.Context) error {
+	ws, err := startWatchers(ctx, s.server.Client, s.api)
+	if err != nil {
+		return err
+	}
+	defer ws.close()
+	s.load = newLoad(s.api)
+	if err := s.load.fill(ctx, s.pods, s.nodes); err != nil {
+		return err
+	}
+	loading, stop := context.WithCancel(ctx)
+	defer stop()
+	loaded := make(chan struct{})
+	go func() {
+		defer close(loaded)
+		s.load.run(loading, s.rate)
+	}()
+	pause(ctx, s.length/40) // until it is steady
+	for _, p := range phases(s.rounds, s.only) {
+		if err := s.run(ctx, p); err != nil {
+			return err
+		}
+	}
+	if err := s.kill(ctx); err != nil {
+		return err
+	}
+	stop()
+	<-loaded
+	if err := s.verify(ctx, ws); err != nil {
+		return err
+	}
+	ws.close()
+	s.judge()
+	return nil
+}
+
+// kill ends the server under load and starts it again.
+func (s *soak) kill(ctx context.Context) error {
+	s.mark("kill -9")
+	s.api.outage.Store(true)
+	begin := time.Now()
+	r := newRecorder()
+	s.load.now.Store(r)
+	if err := s.restart(ctx); err != nil {
+		return err
+	}
+	s.report.Restart = time.Since(begin)
+	s.api.outage.Store(false)
+	pause(ctx, s.length/60)
+	return nil
+}
+
+// restart is kill -9, and the wait for the first answer.
+func (s *soak) restart(ctx context.Context) error {
+	s.server.End(syscall.SIGKILL)
+	if err := s.server.Launch(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	_, err := s.api.kv(services).Range(ctx, &pb.RangeRequest{Key: []byte("/registry/health")}, grpc.WaitForReady(true))
+	return err
+}
+
+// verify looks at what is there when the load has ended, and once more after
+// another kill.
+func (s *soak) verify(ctx context.Context, ws *watchers) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	// A watch that begins behind the newest revision is promised nothing before there is one more.
+	if out := s.api.put(ctx, services, &object{key: "/registry/masterleases/end"}, s.api.value(leaseBytes), 0); out != acked {
+		return errors.New("the last write was not acknowledged")
+	}
+	rev, err := s.api.revision(ctx, services)
+	if err != nil {
+		return err
+	}
+	if err := ws.await(ctx, rev); err != nil {
+		return err
+	}
+	before, err := s.hash(ctx, rev)
+	if err != nil {
+		return err
+	}
+	s.api.outage.Store(true)
+	if err := s.restart(ctx); err != nil {
+		return err
+	}
+	after, err := s.hash(ctx, rev)
+	if err != nil {
+		return err
+	}
+	if before.Hash != after.Hash || before.CompactRevision != after.CompactRevision {
+		s.api.book.Problem("HashKV at revision %d is %v before kill -9 and %v after it", rev, before, after)
+	}
+	return s.everything(ctx)
+}
+
+func (s *soak) hash(ctx context.Context, rev int64) (*pb.HashKVResponse, error) {
+	return pb.NewMaintenanceClient(s.api.conn[services]).HashKV(ctx, &pb.HashKVRequest{Revision: rev})
+}
+
+// everything lists all that is there, for the book.
+func (s *soak) everything(ctx context.Context) error {
+	resp, err := s.api.kv(services).Range(ctx, &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}})
+	if err != nil {
+		return err
+	}
+	var d ledger.Digest
+	for _, kv := range resp.Kvs {
+		d.Add(kv)
+	}
+	s.api.book.List("", resp.Header.Revision, d)
+	return nil
+}
+
+// judge completes the report.
+func (s *soak) judge() {
+	s.mark("judging")
+	s.report.Counts = s.api.book.Counts()
+	s.report.ratios(s.recorders)
+	s.report.flatness(s.flatMax)
+	s.report.Problems = s.api.book.Judge()
+}
