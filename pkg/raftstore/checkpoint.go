@@ -3,9 +3,7 @@ package raftstore
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"sync/atomic"
 	"time"
 
@@ -285,55 +283,4 @@ func (s *Store) Hash(ctx context.Context) (hash uint32, err error) {
 		return err
 	})
 	return hash, err
-}
-
-// Backup makes a checkpoint now and streams the bbolt file as of it; checkpoints and writes go on meanwhile. size is in bytes, version
-// that of the storage schema. The stream holds the file only, without the checksum that etcd's Snapshot call sends behind it.
-// The caller has to close rc.
-func (s *Store) Backup(ctx context.Context) (size int64, version string, rc io.ReadCloser, err error) {
-	_, size, rc, err = s.stream(ctx, "backup")
-	return size, backend.StorageVersionOf(s.View().ClusterVersion()), rc, err
-}
-
-// stream makes a checkpoint, says what it is of, and gives the bbolt file that holds it.
-func (s *Store) stream(ctx context.Context, reason string) (at mark, size int64, rc io.ReadCloser, err error) {
-	c := s.checkpoint
-	var tx *backend.Tx
-	err = c.call(ctx, func() (err error) {
-		if err := c.write(reason); err != nil {
-			return err
-		}
-		at = c.last
-		tx, err = c.db.Begin()
-		if err == nil && ctx.Err() != nil { // nobody waits for it any more
-			tx.Rollback()
-			err = ctx.Err()
-		}
-		return err
-	})
-	if err != nil {
-		return mark{}, 0, nil, err
-	}
-	r, w := io.Pipe()
-	start := time.Now()
-	s.backups.Go(func() {
-		_, err := tx.WriteTo(w)
-		tx.Rollback()
-		w.CloseWithError(err) // io.EOF if nil
-		s.metrics.backedUp(time.Since(start))
-	})
-	stop := context.AfterFunc(ctx, func() { r.CloseWithError(ctx.Err()) })
-	unstop := context.AfterFunc(s.ctx, func() { r.CloseWithError(ErrStopped) })
-	return at, tx.Size(), &backup{PipeReader: r, release: func() { stop(); unstop() }}, nil
-}
-
-// backup ends the goroutine behind it when it is closed.
-type backup struct {
-	*io.PipeReader
-	release func()
-}
-
-func (b *backup) Close() error {
-	b.release()
-	return b.PipeReader.CloseWithError(errors.New("backup closed"))
 }

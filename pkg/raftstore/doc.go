@@ -44,9 +44,10 @@
 // ticker waits for none of them: calls time out while a disk hangs under a turn. Where this member leads alone raft needs no clock, and
 // the ticker is slow.
 //
-// A Backup has a goroutine that copies until its reader is closed, and the WAL one that keeps a spare segment. Everything a goroutine
-// owns that others read is published: the View, the membership, leadership, indexes (atomics in Store). Mailboxes never block the
-// sender, and the mutexes are taken in the order node, log or apply; so no two goroutines can wait for each other.
+// A Backup has a goroutine that copies, paced and past the page cache (backup.go), until its reader is closed, and the WAL one that keeps a
+// spare segment. Everything a goroutine owns that others read is published: the View, the membership, leadership, indexes (atomics in
+// Store). Mailboxes never block the sender, and the mutexes are taken in the order node, log or apply; so no two goroutines can wait for
+// each other.
 //
 // # Invariants
 //

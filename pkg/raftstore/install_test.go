@@ -136,7 +136,7 @@ func TestSnapshotBroken(t *testing.T) {
 	leader, i := c.leader(), c.follower()
 	put(t, c.stores[leader], "a", "1")
 	c.converge()
-	at, size, rc, err := c.stores[leader].stream(t.Context(), "test")
+	at, size, rc, err := c.stores[leader].stream(t.Context(), "test", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

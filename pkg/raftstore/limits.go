@@ -90,6 +90,10 @@ const (
 	// quietBytesMax is how much the log of a member that leads alone may grow between two ticks for them to be slow.
 	quietBytesMax = 1 << 20
 
+	// backupRate is how fast a backup reads the database, in bytes per second, and backupStallMax how long its reader may pause.
+	backupRate     = 64 << 20
+	backupStallMax = time.Minute
+
 	// growthInterval is the least over which the growth of the log is measured.
 	growthInterval = 500 * time.Millisecond
 )

@@ -12,7 +12,7 @@ import (
 // be kept between the two.
 func (s *Store) sendSnapshot(m *raftpb.Message) {
 	s.peers.SendSnapshot(m, func(ctx context.Context) (io.ReadCloser, int64, error) {
-		at, size, rc, err := s.stream(ctx, "snapshot")
+		at, size, rc, err := s.stream(ctx, "snapshot", nil)
 		if err != nil {
 			return nil, 0, err
 		}

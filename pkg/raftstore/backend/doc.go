@@ -47,7 +47,7 @@
 //
 // # Snapshots
 //
-// A snapshot is the whole file. Status says what is in one, as etcdutl does. Survey looks at all of it, of ours or of etcd 3.5 to 3.7, and
+// A snapshot is the whole file, which Tx.Copy reads past the page cache. Status says what is in one, as etcdutl does. Survey looks at all of it, of ours or of etcd 3.5 to 3.7, and
 // Restore then makes it the file that members of a new cluster begin with: in one transaction, as Write does, but for a row without a key,
 // which etcdutl leaves when it raises the revision. It is deleted, since it can be read in no way; that all up to its revision counts as
 // compacted says the same.

@@ -7,6 +7,10 @@ import (
 	"unsafe"
 )
 
+// DirectFlag is what files of the system are opened with, in addition, to be read and written as those of OpenDirect; 0 where that is not
+// known. A file system that does not know it answers EINVAL.
+const DirectFlag = openDirectFlag
+
 // AlignedBuffer gives an empty slice with a capacity of size bytes, rounded up to DirectBytes, whose first byte is aligned for
 // OpenDirect's files. It stays so: the garbage collector moves nothing that is on the heap.
 func AlignedBuffer(size int) []byte {
