@@ -27,9 +27,10 @@ const module = "github.com/kubeshim/shim"
 // stand for all that is under them.
 var importTable = map[string][]string{
 	"pkg/registry":               {},
+	"pkg/request":                {},
 	"pkg/discovery":              {},
 	"pkg/handover":               {},
-	"pkg/raftstore/mvcc":         {"pkg/raftstore/mvcc/cowtree"},
+	"pkg/raftstore/mvcc":         {"pkg/raftstore/mvcc/cowtree", "pkg/request"},
 	"pkg/raftstore/mvcc/cowtree": {},
 	"pkg/raftstore/vfs":          {},
 	"pkg/raftstore/wal":          {"pkg/raftstore/vfs"},
@@ -44,7 +45,7 @@ var importTable = map[string][]string{
 	"pkg/compact":    {"pkg/raftstore/mvcc"},
 	"pkg/etcdapi": {
 		"pkg/raftstore/mvcc", "pkg/raftstore", "pkg/raftstore/membership", "pkg/watchcache", "pkg/registry",
-		"pkg/etcdapi/grpcmetrics", "pkg/handover",
+		"pkg/etcdapi/grpcmetrics", "pkg/handover", "pkg/request",
 	},
 	"pkg/etcdapi/grpcmetrics": {},
 	"cmd/shim":                {"pkg"},
@@ -56,7 +57,7 @@ var importTable = map[string][]string{
 var testImports = map[string][]string{}
 
 // purePackages have no clock, disk, network, chance or log.
-var purePackages = []string{"pkg/raftstore/mvcc", "pkg/raftstore/mvcc/cowtree", "pkg/registry"}
+var purePackages = []string{"pkg/raftstore/mvcc", "pkg/raftstore/mvcc/cowtree", "pkg/registry", "pkg/request"}
 
 // impure is what they may therefore not import, with all below it.
 var impure = []string{

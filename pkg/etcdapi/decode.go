@@ -3,8 +3,9 @@ package etcdapi
 import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/mem"
-	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/kubeshim/shim/pkg/request"
 )
 
 // rawRequest is a request that keeps the buffer it came in beside the decoded
@@ -40,7 +41,7 @@ type rangeRequest struct {
 }
 
 func (r *rangeRequest) receive(body []byte) error {
-	if decodeRange(body, &r.RangeRequest) {
+	if request.Range(body, &r.RangeRequest) {
 		return nil
 	}
 	return proto.Unmarshal(body, &r.RangeRequest)
@@ -53,7 +54,7 @@ type putRequest struct {
 }
 
 func (r *putRequest) receive(body []byte) error {
-	if decodePut(body, &r.PutRequest) {
+	if request.Put(body, &r.PutRequest) {
 		return nil
 	}
 	return proto.Unmarshal(body, &r.PutRequest)
@@ -66,150 +67,22 @@ type deleteRequest struct {
 }
 
 func (r *deleteRequest) receive(body []byte) error {
-	if decodeDelete(body, &r.DeleteRangeRequest) {
+	if request.DeleteRange(body, &r.DeleteRangeRequest) {
 		return nil
 	}
 	return proto.Unmarshal(body, &r.DeleteRangeRequest)
 }
 
-// The decoders of this file read the requests of the KV service without
-// reflection and without copying: byte fields alias the input. They know every
-// field of the requests and nothing else. What a client of another version could
-// send beside that (an unknown field, another wire type, a message field given
-// twice, which proto merges) makes them return false, and proto.Unmarshal
-// decides.
-
-// wire is what is left of an encoded message.
-type wire []byte
-
-// Field tags as they stand on the wire: number and wire type in one.
-const (
-	varint1  = 1 << 3
-	varint2  = 2 << 3
-	varint3  = 3 << 3
-	varint4  = 4 << 3
-	varint5  = 5 << 3
-	varint6  = 6 << 3
-	varint7  = 7 << 3
-	varint8  = 8 << 3
-	varint9  = 9 << 3
-	varint10 = 10 << 3
-	varint11 = 11 << 3
-	varint12 = 12 << 3
-	varint13 = 13 << 3
-	bytes1   = 1<<3 | 2
-	bytes2   = 2<<3 | 2
-	bytes3   = 3<<3 | 2
-	bytes7   = 7<<3 | 2
-	bytes64  = 64<<3 | 2
-)
-
-// next reads one field: its tag and, by wire type, its number or its bytes. It
-// fails on anything but those two wire types.
-func (w *wire) next() (tag, v uint64, b []byte, ok bool) {
-	tag, n := protowire.ConsumeVarint(*w)
-	if n < 0 {
-		return 0, 0, nil, false
-	}
-	*w = (*w)[n:]
-	switch protowire.Type(tag & 7) {
-	case protowire.VarintType:
-		v, n = protowire.ConsumeVarint(*w)
-	case protowire.BytesType:
-		b, n = protowire.ConsumeBytes(*w)
-		b = b[:len(b):len(b)]
-	default:
-		return 0, 0, nil, false
-	}
-	if n < 0 {
-		return 0, 0, nil, false
-	}
-	*w = (*w)[n:]
-	return tag, v, b, true
+// txnRequest has room for what apiservers send.
+type txnRequest struct {
+	request.Txn
+	received
+	write
 }
 
-func decodeRange(b []byte, r *pb.RangeRequest) bool {
-	for w := wire(b); len(w) > 0; {
-		tag, v, raw, ok := w.next()
-		if !ok {
-			return false
-		}
-		switch tag {
-		case bytes1:
-			r.Key = raw
-		case bytes2:
-			r.RangeEnd = raw
-		case varint3:
-			r.Limit = int64(v)
-		case varint4:
-			r.Revision = int64(v)
-		case varint5:
-			r.SortOrder = pb.RangeRequest_SortOrder(v)
-		case varint6:
-			r.SortTarget = pb.RangeRequest_SortTarget(v)
-		case varint7:
-			r.Serializable = v != 0
-		case varint8:
-			r.KeysOnly = v != 0
-		case varint9:
-			r.CountOnly = v != 0
-		case varint10:
-			r.MinModRevision = int64(v)
-		case varint11:
-			r.MaxModRevision = int64(v)
-		case varint12:
-			r.MinCreateRevision = int64(v)
-		case varint13:
-			r.MaxCreateRevision = int64(v)
-		default:
-			return false
-		}
+func (t *txnRequest) receive(body []byte) error {
+	if t.Decode(body) {
+		return nil
 	}
-	return true
-}
-
-func decodePut(b []byte, r *pb.PutRequest) bool {
-	for w := wire(b); len(w) > 0; {
-		tag, v, raw, ok := w.next()
-		if !ok {
-			return false
-		}
-		switch tag {
-		case bytes1:
-			r.Key = raw
-		case bytes2:
-			r.Value = raw
-		case varint3:
-			r.Lease = int64(v)
-		case varint4:
-			r.PrevKv = v != 0
-		case varint5:
-			r.IgnoreValue = v != 0
-		case varint6:
-			r.IgnoreLease = v != 0
-		default:
-			return false
-		}
-	}
-	return true
-}
-
-func decodeDelete(b []byte, r *pb.DeleteRangeRequest) bool {
-	for w := wire(b); len(w) > 0; {
-		tag, v, raw, ok := w.next()
-		if !ok {
-			return false
-		}
-		switch tag {
-		case bytes1:
-			r.Key = raw
-		case bytes2:
-			r.RangeEnd = raw
-		case varint3:
-			r.PrevKv = v != 0
-		default:
-			return false
-		}
-	}
-	return true
+	return proto.Unmarshal(body, &t.TxnRequest)
 }

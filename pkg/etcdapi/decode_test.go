@@ -7,6 +7,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/kubeshim/shim/pkg/request"
 )
 
 // rawTypes are the requests with a decoder of their own: the message in a
@@ -17,19 +19,19 @@ var rawTypes = []struct {
 }{
 	{"range", func() (rawRequest, proto.Message, func([]byte) bool, proto.Message) {
 		r := new(rangeRequest)
-		return r, &r.RangeRequest, func(b []byte) bool { return decodeRange(b, &r.RangeRequest) }, new(pb.RangeRequest)
+		return r, &r.RangeRequest, func(b []byte) bool { return request.Range(b, &r.RangeRequest) }, new(pb.RangeRequest)
 	}},
 	{"put", func() (rawRequest, proto.Message, func([]byte) bool, proto.Message) {
 		r := new(putRequest)
-		return r, &r.PutRequest, func(b []byte) bool { return decodePut(b, &r.PutRequest) }, new(pb.PutRequest)
+		return r, &r.PutRequest, func(b []byte) bool { return request.Put(b, &r.PutRequest) }, new(pb.PutRequest)
 	}},
 	{"delete", func() (rawRequest, proto.Message, func([]byte) bool, proto.Message) {
 		r := new(deleteRequest)
-		return r, &r.DeleteRangeRequest, func(b []byte) bool { return decodeDelete(b, &r.DeleteRangeRequest) }, new(pb.DeleteRangeRequest)
+		return r, &r.DeleteRangeRequest, func(b []byte) bool { return request.DeleteRange(b, &r.DeleteRangeRequest) }, new(pb.DeleteRangeRequest)
 	}},
 	{"txn", func() (rawRequest, proto.Message, func([]byte) bool, proto.Message) {
 		r := new(txnRequest)
-		return r, &r.TxnRequest, r.decode, new(pb.TxnRequest)
+		return r, &r.TxnRequest, r.Decode, new(pb.TxnRequest)
 	}},
 }
 

@@ -40,6 +40,7 @@ type applier struct {
 	alarmed        bool            // alarms have changed since the last publish
 	ended          []chan struct{} // of leases that were revoked since then
 
+	decoder mvcc.Decoder // for entries whose call is not here: nothing of theirs is kept
 	ids     []uint64
 	waiting []*waiter
 	results []mvcc.Result
@@ -218,7 +219,7 @@ func (a *applier) entry(e *raftpb.Entry, req *pb.InternalRaftRequest) mvcc.Resul
 	default:
 		if req == nil {
 			var err error
-			if req, err = mvcc.Decode(e.GetData()); err != nil {
+			if req, err = a.decoder.Decode(e.GetData()); err != nil {
 				panic(fmt.Sprintf("entry %d passed its checksum and does not decode: %v", e.GetIndex(), err))
 			}
 		}

@@ -8,6 +8,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kubeshim/shim/pkg/request"
 )
 
 // Kind says which request an entry of the log holds. Its value is the field
@@ -81,4 +83,60 @@ func Decode(payload []byte) (*pb.InternalRaftRequest, error) {
 		return nil, fmt.Errorf("decode entry: %w", err)
 	}
 	return r, nil
+}
+
+// Decoder decodes the payloads of members that apply what others have proposed. Puts, deletes and txns take none of the many
+// allocations that proto makes. The zero value is usable.
+type Decoder struct {
+	request pb.InternalRaftRequest
+	put     pb.PutRequest
+	del     pb.DeleteRangeRequest
+	txn     request.Txn
+}
+
+// Decode is as the function, but that the result shares the payload's bytes and is valid until the next call.
+func (d *Decoder) Decode(payload []byte) (*pb.InternalRaftRequest, error) {
+	if id, kind, body, ok := unframe(payload); ok && d.decode(kind, body) {
+		d.request.ID = id
+		return &d.request, nil
+	}
+	return Decode(payload)
+}
+
+// unframe takes apart what Frame has put together, and nothing else.
+func unframe(payload []byte) (id uint64, kind Kind, body []byte, ok bool) {
+	num, typ, n := protowire.ConsumeTag(payload)
+	if n > 0 && num == fieldID && typ == protowire.VarintType {
+		payload = payload[n:]
+		if id, n = protowire.ConsumeVarint(payload); n < 0 {
+			return 0, 0, nil, false
+		}
+		payload = payload[n:]
+		num, typ, n = protowire.ConsumeTag(payload)
+	}
+	if n < 0 || typ != protowire.BytesType {
+		return 0, 0, nil, false
+	}
+	body, m := protowire.ConsumeBytes(payload[n:])
+	return id, Kind(num), body, m == len(payload)-n
+}
+
+// decode is false for what is left to proto.
+func (d *Decoder) decode(kind Kind, body []byte) bool {
+	d.request.Reset()
+	switch kind {
+	case KindPut:
+		d.put.Reset()
+		d.request.Put = &d.put
+		return request.Put(body, &d.put)
+	case KindDeleteRange:
+		d.del.Reset()
+		d.request.DeleteRange = &d.del
+		return request.DeleteRange(body, &d.del)
+	case KindTxn:
+		d.txn = request.Txn{}
+		d.request.Txn = &d.txn.TxnRequest
+		return d.txn.Decode(body)
+	}
+	return false
 }

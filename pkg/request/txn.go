@@ -1,17 +1,11 @@
-package etcdapi
+package request
 
-import (
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"google.golang.org/protobuf/proto"
-)
+import pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
-// txnRequest is a TxnRequest with room for what apiservers send: one compare of
-// a revision, one write, and one read if the compare fails. It is one allocation
-// instead of a dozen; what is beyond goes to the heap piece by piece.
-type txnRequest struct {
+// Txn is a TxnRequest with room for what apiservers send: one compare of a revision, one write, and one read if the compare fails. It is
+// one allocation instead of a dozen; what is beyond goes to the heap piece by piece.
+type Txn struct {
 	pb.TxnRequest
-	received
-	write
 	compare    pb.Compare
 	compares   [1]*pb.Compare
 	mod        pb.Compare_ModRevision
@@ -31,16 +25,9 @@ type txnOp struct {
 	ops [1]*pb.RequestOp
 }
 
-func (t *txnRequest) receive(body []byte) error {
-	if t.decode(body) {
-		return nil
-	}
-	return proto.Unmarshal(body, &t.TxnRequest)
-}
-
-// decode reads b into the embedded message. A txn inside a txn is left to proto,
+// Decode reads b into the embedded message of an empty Txn. A txn inside a txn is left to proto,
 // which bounds the depth.
-func (t *txnRequest) decode(b []byte) bool {
+func (t *Txn) Decode(b []byte) bool {
 	for w := wire(b); len(w) > 0; {
 		tag, _, raw, ok := w.next()
 		if !ok {
@@ -63,7 +50,7 @@ func (t *txnRequest) decode(b []byte) bool {
 	return true
 }
 
-func (t *txnRequest) decodeCompare(b []byte) bool {
+func (t *Txn) decodeCompare(b []byte) bool {
 	c := &t.compare
 	if t.Compare == nil {
 		t.compares[0] = c
@@ -110,7 +97,7 @@ func (t *txnRequest) decodeCompare(b []byte) bool {
 
 // decodeOp appends the operation in b to a branch. room is the space for the
 // branch's first one.
-func (t *txnRequest) decodeOp(b []byte, ops []*pb.RequestOp, room *txnOp) ([]*pb.RequestOp, bool) {
+func (t *Txn) decodeOp(b []byte, ops []*pb.RequestOp, room *txnOp) ([]*pb.RequestOp, bool) {
 	op := &room.op
 	if ops == nil {
 		room.ops[0] = op
@@ -134,7 +121,7 @@ func (t *txnRequest) decodeOp(b []byte, ops []*pb.RequestOp, room *txnOp) ([]*pb
 		ok = t.decodePutOp(raw, op)
 	case bytes3:
 		r := new(pb.DeleteRangeRequest)
-		ok = decodeDelete(raw, r)
+		ok = DeleteRange(raw, r)
 		op.Request = &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: r}
 	default:
 		return nil, false
@@ -142,26 +129,26 @@ func (t *txnRequest) decodeOp(b []byte, ops []*pb.RequestOp, room *txnOp) ([]*pb
 	return ops, ok
 }
 
-func (t *txnRequest) decodeRangeOp(b []byte, op *pb.RequestOp) bool {
+func (t *Txn) decodeRangeOp(b []byte, op *pb.RequestOp) bool {
 	if t.rangeTaken {
 		r := new(pb.RangeRequest)
 		op.Request = &pb.RequestOp_RequestRange{RequestRange: r}
-		return decodeRange(b, r)
+		return Range(b, r)
 	}
 	t.rangeTaken = true
 	t.getOp.RequestRange = &t.get
 	op.Request = &t.getOp
-	return decodeRange(b, &t.get)
+	return Range(b, &t.get)
 }
 
-func (t *txnRequest) decodePutOp(b []byte, op *pb.RequestOp) bool {
+func (t *Txn) decodePutOp(b []byte, op *pb.RequestOp) bool {
 	if t.putTaken {
 		r := new(pb.PutRequest)
 		op.Request = &pb.RequestOp_RequestPut{RequestPut: r}
-		return decodePut(b, r)
+		return Put(b, r)
 	}
 	t.putTaken = true
 	t.putOp.RequestPut = &t.put
 	op.Request = &t.putOp
-	return decodePut(b, &t.put)
+	return Put(b, &t.put)
 }
