@@ -3,7 +3,7 @@ package backend
 import (
 	"errors"
 	"io"
-	"syscall"
+	"os"
 	"time"
 
 	"github.com/kubeshim/shim/pkg/raftstore/vfs"
@@ -19,20 +19,33 @@ func (tx *Tx) Copy(w io.Writer, pace func(bytes int, read time.Duration) error) 
 	c := &copier{w: w, pace: pace}
 	tx.WriteFlag = vfs.DirectFlag
 	n, err = tx.WriteTo(c)
-	if n == 0 && errors.Is(err, syscall.EINVAL) { // the file system does not know the flag
+	if n == 0 && !c.wrote { // it could not be opened in that way
 		tx.WriteFlag = 0
 		n, err = tx.WriteTo(c)
 	}
 	return n, err
 }
 
-// copier is what bbolt writes to: two meta pages, which it makes, and all others, which ReadFrom reads from the file.
-type copier struct {
-	w    io.Writer
-	pace func(bytes int, read time.Duration) error
+// openFile opens files for bbolt. For direct reads it opens a file again, by the name that it had when it was opened first: that of this
+// database now, if it has replaced another one. (bbolt looks whether it is the same file, and goes on with the one that is open if it is not.)
+func (db *DB) openFile(name string, flag int, mode os.FileMode) (*os.File, error) {
+	if flag&vfs.DirectFlag != 0 {
+		name = db.path
+	}
+	return db.opts.OpenFile(name, flag, mode)
 }
 
-func (c *copier) Write(b []byte) (int, error) { return c.w.Write(b) }
+// copier is what bbolt writes to: two meta pages, which it makes, and all others, which ReadFrom reads from the file.
+type copier struct {
+	w     io.Writer
+	pace  func(bytes int, read time.Duration) error
+	wrote bool
+}
+
+func (c *copier) Write(b []byte) (int, error) {
+	c.wrote = true
+	return c.w.Write(b)
+}
 
 // ReadFrom is used by bbolt's io.Copy. All reads but the last begin and end at a multiple of the chunk, behind the meta pages, and the
 // last one ends at a page: whole blocks into aligned memory, as direct reads need.

@@ -184,7 +184,7 @@ func (db *DB) open(path string) (*bbolt.DB, error) {
 		Timeout:         lockTimeout,
 		FreelistType:    bbolt.FreelistMapType,
 		InitialMmapSize: db.opts.MapBytes,
-		OpenFile:        db.opts.OpenFile,
+		OpenFile:        db.openFile,
 		ReadOnly:        db.opts.ReadOnly,
 	})
 	switch {
