@@ -12,6 +12,11 @@ type CheckpointPolicy struct {
 	// WALBytes since the last checkpoint, from which on one is due. More saves
 	// writes and makes the start after a crash longer.
 	WALBytes int64
+	// PatientBytes take the place of WALBytes while most of what a checkpoint
+	// would write is superseded, and the log grows so slowly that compactions
+	// come before it is reached. More saves writes of heartbeats and makes the
+	// start after a crash longer. Default WALBytes if those are set.
+	PatientBytes int64
 	// BurstBytes since the last checkpoint, from which on one is due if the
 	// log grows so fast that it would reach WALBytes within a minute. Less
 	// makes checkpoints smaller, so that a write waits less for the disk beside
@@ -20,8 +25,9 @@ type CheckpointPolicy struct {
 	// Entries applied since the last checkpoint, from which on one is due
 	// (--snapshot-count). More saves writes and makes the start longer.
 	Entries uint64
-	// Age of the last checkpoint, from which on one is due if anything was
-	// applied since. More saves writes and keeps WAL segments longer.
+	// Age of the last checkpoint, from which on one is due behind the next
+	// compaction, when the least is alive, and half of it later in any case, if
+	// anything was applied since. More saves writes and keeps WAL segments longer.
 	Age time.Duration
 	// DeadRows is how many rows that a compaction has made dead one transaction
 	// deletes. More saves writes and makes a removal shorter; fewer keep a write
@@ -31,6 +37,12 @@ type CheckpointPolicy struct {
 
 // EnsureDefaults fills in what is zero.
 func (p *CheckpointPolicy) EnsureDefaults() {
+	if p.PatientBytes == 0 {
+		p.PatientBytes = p.WALBytes
+		if p.WALBytes == 0 {
+			p.PatientBytes = DefaultCheckpointPatientBytes
+		}
+	}
 	if p.WALBytes == 0 {
 		p.WALBytes = DefaultCheckpointWALBytes
 	}
@@ -54,6 +66,9 @@ func (p *CheckpointPolicy) Validate() error {
 	if p.WALBytes < 0 {
 		errs = append(errs, fmt.Errorf("checkpoint after %d bytes of wal", p.WALBytes))
 	}
+	if p.PatientBytes < 0 {
+		errs = append(errs, fmt.Errorf("patient checkpoint after %d bytes of wal", p.PatientBytes))
+	}
 	if p.BurstBytes < 0 {
 		errs = append(errs, fmt.Errorf("checkpoint after %d bytes of wal in a burst", p.BurstBytes))
 	}
@@ -69,9 +84,11 @@ func (p *CheckpointPolicy) Validate() error {
 // CheckpointStats is what a decision is made from.
 type CheckpointStats struct {
 	Entries      uint64        // applied since the last checkpoint
+	Rows, Stale  int           // versions it would write; of these, superseded ones and tombstones
 	WALBytes     int64         // written to the WAL since then
 	WALRate      int64         // bytes a second that the WAL has grown by lately
 	Age          time.Duration // since then
+	Behind       time.Duration // since the last compaction
 	Failures     int           // in a row
 	SinceFailure time.Duration // since the last of them
 }
@@ -84,6 +101,7 @@ const (
 	CheckpointWAL     CheckpointReason = "log size"
 	CheckpointBurst   CheckpointReason = "log growth"
 	CheckpointEntries CheckpointReason = "log entries"
+	CheckpointBehind  CheckpointReason = "behind a compaction"
 	CheckpointAge     CheckpointReason = "age"
 	CheckpointClean   CheckpointReason = "nothing was applied since the last one"
 	CheckpointPause   CheckpointReason = "pause after a failure"
@@ -107,21 +125,38 @@ func (d CheckpointDecision) String() string {
 // Decide says whether a checkpoint is due. Zero bounds are defaults.
 func (p CheckpointPolicy) Decide(s CheckpointStats) CheckpointDecision {
 	p.EnsureDefaults()
+	patient := p.patient(s)
+	bytes := p.WALBytes
+	if patient {
+		bytes = p.PatientBytes
+	}
+	behind := s.Behind >= compactionSettles && s.Behind < compactionFresh
 	switch {
 	case s.Entries == 0:
 		return CheckpointDecision{false, CheckpointClean}
 	case s.Failures > 0 && s.SinceFailure < checkpointPause(s.Failures):
 		return CheckpointDecision{false, CheckpointPause}
-	case s.WALBytes >= p.WALBytes:
+	case s.WALBytes >= bytes:
 		return CheckpointDecision{true, CheckpointWAL}
-	case s.WALBytes >= p.BurstBytes && s.WALRate*int64(burstAhead/time.Second) >= p.WALBytes-s.WALBytes:
+	case !patient && s.WALBytes >= p.BurstBytes && s.WALRate*int64(burstAhead/time.Second) >= p.WALBytes-s.WALBytes:
 		return CheckpointDecision{true, CheckpointBurst}
 	case s.Entries >= p.Entries:
 		return CheckpointDecision{true, CheckpointEntries}
-	case s.Age >= p.Age:
+	case behind && (s.Age >= p.Age || s.WALBytes >= bytes/2 || s.Entries >= p.Entries/2):
+		return CheckpointDecision{true, CheckpointBehind}
+	case s.Age >= p.Age+p.Age/2:
 		return CheckpointDecision{true, CheckpointAge}
 	}
 	return CheckpointDecision{false, CheckpointNotDue}
+}
+
+// patient tells whether waiting saves writes: half of what would be written now
+// is superseded, and neither now nor since the last checkpoint has the log grown
+// so fast that no compaction would come in time.
+func (p CheckpointPolicy) patient(s CheckpointStats) bool {
+	return 2*s.Stale >= s.Rows &&
+		s.WALRate*int64(burstAhead/time.Second) < p.PatientBytes/4 &&
+		(s.WALBytes < p.WALBytes || s.WALBytes*int64(patientAhead/time.Second) <= p.PatientBytes*int64(s.Age/time.Second))
 }
 
 // RemovalPause answers how long to leave disk and processors to the writes

@@ -22,8 +22,14 @@ func TestCheckpointPolicy(t *testing.T) {
 		{"burst that ended", CheckpointStats{Entries: 1, WALBytes: 900}, CheckpointDecision{false, CheckpointNotDue}},
 		{"entries below", CheckpointStats{Entries: 499}, CheckpointDecision{false, CheckpointNotDue}},
 		{"entries at", CheckpointStats{Entries: 500}, CheckpointDecision{true, CheckpointEntries}},
-		{"age below", CheckpointStats{Entries: 1, Age: time.Minute - 1}, CheckpointDecision{false, CheckpointNotDue}},
-		{"age at", CheckpointStats{Entries: 1, Age: time.Minute}, CheckpointDecision{true, CheckpointAge}},
+		{"age below", CheckpointStats{Entries: 1, Age: 90*time.Second - 1}, CheckpointDecision{false, CheckpointNotDue}},
+		{"age at", CheckpointStats{Entries: 1, Age: 90 * time.Second}, CheckpointDecision{true, CheckpointAge}},
+		{"age below, behind a compaction", CheckpointStats{Entries: 1, Age: time.Minute - 1, Behind: 2 * time.Second}, CheckpointDecision{false, CheckpointNotDue}},
+		{"age at, behind a compaction", CheckpointStats{Entries: 1, Age: time.Minute, Behind: 2 * time.Second}, CheckpointDecision{true, CheckpointBehind}},
+		{"in a compaction", CheckpointStats{Entries: 1, Age: time.Minute, Behind: time.Second}, CheckpointDecision{false, CheckpointNotDue}},
+		{"long behind a compaction", CheckpointStats{Entries: 1, Age: time.Minute, Behind: time.Minute}, CheckpointDecision{false, CheckpointNotDue}},
+		{"half a log, behind a compaction", CheckpointStats{Entries: 1, WALBytes: 500, Behind: 2 * time.Second}, CheckpointDecision{true, CheckpointBehind}},
+		{"half of the entries, behind a compaction", CheckpointStats{Entries: 250, Behind: 2 * time.Second}, CheckpointDecision{true, CheckpointBehind}},
 		{"old and clean", CheckpointStats{Age: time.Hour, WALBytes: 5000}, CheckpointDecision{false, CheckpointClean}},
 		{"wal before the others", CheckpointStats{WALBytes: 1000, Entries: 500, Age: time.Hour}, CheckpointDecision{true, CheckpointWAL}},
 		{"failed just now", CheckpointStats{Entries: 1, WALBytes: 1000, Failures: 1}, CheckpointDecision{false, CheckpointPause}},
@@ -32,6 +38,33 @@ func TestCheckpointPolicy(t *testing.T) {
 		{"failed for ever", CheckpointStats{Entries: 1, WALBytes: 1000, Failures: 1 << 30, SinceFailure: time.Minute}, CheckpointDecision{true, CheckpointWAL}},
 	} {
 		if got := p.Decide(c.stats); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// TestPatientCheckpoint: what compactions will make dead is waited for, where they come in time.
+func TestPatientCheckpoint(t *testing.T) {
+	p := CheckpointPolicy{WALBytes: 1000, PatientBytes: 8000, BurstBytes: 100, Entries: 5000, Age: time.Hour}
+	heartbeats := CheckpointStats{Entries: 1, Rows: 100, Stale: 50, WALBytes: 4000, Age: 5 * time.Minute}
+	for _, c := range []struct {
+		name   string
+		change func(*CheckpointStats)
+		want   CheckpointDecision
+	}{
+		{"heartbeats", func(*CheckpointStats) {}, CheckpointDecision{false, CheckpointNotDue}},
+		{"mostly new objects", func(s *CheckpointStats) { s.Stale-- }, CheckpointDecision{true, CheckpointWAL}},
+		{"a full log", func(s *CheckpointStats) { s.WALBytes, s.Age = 8000, 10*time.Minute }, CheckpointDecision{true, CheckpointWAL}},
+		{"full before two compactions", func(s *CheckpointStats) { s.WALBytes++ }, CheckpointDecision{true, CheckpointWAL}},
+		{"a burst", func(s *CheckpointStats) { s.WALRate = 34 }, CheckpointDecision{true, CheckpointWAL}},
+		{"a burst that begins", func(s *CheckpointStats) { s.WALBytes, s.WALRate = 900, 34 }, CheckpointDecision{true, CheckpointBurst}},
+		{"no burst", func(s *CheckpointStats) { s.WALRate = 33 }, CheckpointDecision{false, CheckpointNotDue}},
+		{"the first compaction", func(s *CheckpointStats) { s.WALBytes, s.Behind = 3999, 10*time.Second }, CheckpointDecision{false, CheckpointNotDue}},
+		{"the second", func(s *CheckpointStats) { s.Age, s.Behind = 10*time.Minute, 10*time.Second }, CheckpointDecision{true, CheckpointBehind}},
+	} {
+		s := heartbeats
+		c.change(&s)
+		if got := p.Decide(s); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
 		}
 	}

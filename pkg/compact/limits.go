@@ -13,19 +13,30 @@ const (
 const periodMin = 10 * time.Millisecond
 
 // Defaults of the checkpoint policy. Replaying 64 MiB of WAL takes about a
-// tenth of a second; ten minutes let two compactions of an apiserver go by, so
-// that most versions of a heartbeat die in memory.
+// tenth of a second. An apiserver compacts each five minutes what is older than
+// five: a checkpoint writes the versions of five minutes at least, so its share
+// of them becomes smaller the longer it waits.
 const (
-	DefaultCheckpointWALBytes   = 64 << 20
-	DefaultCheckpointBurstBytes = 16 << 20
-	DefaultCheckpointEntries    = 100_000
-	DefaultCheckpointAge        = 10 * time.Minute
-	DefaultCheckpointDeadRows   = 2500
+	DefaultCheckpointWALBytes     = 64 << 20
+	DefaultCheckpointPatientBytes = 512 << 20
+	DefaultCheckpointBurstBytes   = 16 << 20
+	DefaultCheckpointEntries      = 500_000
+	DefaultCheckpointAge          = 30 * time.Minute
+	DefaultCheckpointDeadRows     = 2500
 
 	// burstAhead is how far the growth of the log is looked ahead: what would
 	// be written within it anyway, before the compaction of an apiserver can
 	// make any of it dead, is better written in parts.
 	burstAhead = time.Minute
+
+	// patientAhead is two compactions of an apiserver: of a log that is full
+	// before, nothing dies by waiting.
+	patientAhead = 10 * time.Minute
+
+	// A compaction is over when it settles; a checkpoint that comes while it is
+	// fresh has nearly nothing to write that died since.
+	compactionSettles = 2 * time.Second
+	compactionFresh   = time.Minute
 
 	// A removal takes a twentieth of the time, so that few writes meet one of
 	// its parts, unless the disk is so slow that nobody would wait for its end.

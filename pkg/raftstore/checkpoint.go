@@ -32,6 +32,7 @@ type checkpointer struct {
 	walSize  int64 // after the last checkpoint
 	removal  removal
 	growth   growth
+	behind   compacted
 	failures int // in a row
 	failedAt time.Time
 }
@@ -97,14 +98,32 @@ func (c *checkpointer) call(ctx context.Context, do func() error) error {
 
 // due asks the policy.
 func (c *checkpointer) due() compact.CheckpointDecision {
-	now, size := c.s.cfg.Now(), c.s.log.wal.Size()
+	now, size, view := c.s.cfg.Now(), c.s.log.wal.Size(), c.s.View()
+	pending := view.Pending()
 	return c.s.cfg.Checkpoints.Decide(compact.CheckpointStats{
-		Entries:  c.s.View().Index() - c.last.index,
+		Entries:  view.Index() - c.last.index,
+		Rows:     pending.Rows,
+		Stale:    pending.Stale,
 		WALBytes: size - c.walSize,
 		WALRate:  c.growth.look(size, now),
 		Age:      now.Sub(c.lastAt),
+		Behind:   c.behind.look(view.Compacted(), now),
 		Failures: c.failures, SinceFailure: now.Sub(c.failedAt),
 	})
+}
+
+// compacted is the last compaction that was seen, and when.
+type compacted struct {
+	revision mvcc.Revision
+	at       time.Time
+}
+
+// look takes the compacted revision of now and answers how long ago it came to be.
+func (c *compacted) look(revision mvcc.Revision, now time.Time) time.Duration {
+	if revision != c.revision {
+		*c = compacted{revision, now}
+	}
+	return now.Sub(c.at)
 }
 
 // growth is how fast the WAL grows.

@@ -181,6 +181,6 @@ func (s *State) write(v, prev *Version) {
 	}
 	s.keys.Set(v)
 	s.history.append(v)
-	s.pending.puts.append(v)
+	s.pending.add(v, prev)
 	s.changes = append(s.changes, Event{Version: v, Prev: prevOf(v)})
 }

@@ -111,6 +111,9 @@ func (s *State) kill(v *Version) {
 	}
 	v.flags |= flagDead
 	s.size -= v.RowSize()
+	if v.mod > s.pending.begun {
+		s.pending.stale--
+	}
 	if v.mod <= s.pending.begun || v.stays() {
 		s.pending.dead.append(v.RowKey())
 	} else {

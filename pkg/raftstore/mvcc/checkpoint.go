@@ -16,6 +16,25 @@ type pending struct {
 	again  bool // puts holds rows of a checkpoint that failed
 
 	begun Revision // rows up to here may be in a checkpoint
+	stale int      // versions above begun that the next compaction beyond them makes dead
+}
+
+// PendingRows is how many versions the next checkpoint would write, or a few
+// more, and how many of those are superseded or tombstones, and so need not be
+// written once they are compacted.
+type PendingRows struct{ Rows, Stale int }
+
+func (p *pending) rows() PendingRows { return PendingRows{p.puts.n, min(max(p.stale, 0), p.puts.n)} }
+
+// add notes a version and the one it supersedes, or nil.
+func (p *pending) add(v, prev *Version) {
+	p.puts.append(v)
+	if v.Tombstone() {
+		p.stale++
+	}
+	if prev != nil && prev.mod > p.begun && !prev.Tombstone() {
+		p.stale++
+	}
 }
 
 // Checkpoint is what a store that holds the last finished checkpoint has to
@@ -54,7 +73,7 @@ func (s *State) BeginCheckpoint() *Checkpoint {
 	// What is dead in puts is written now and deleted by the next one.
 	p.puts, p.dead, p.unput = versionList{}, p.unput, rowList{}
 	p.leases, p.meta = make(map[LeaseID]struct{}), false
-	p.begun = s.revision
+	p.begun, p.stale = s.revision, 0
 	// A sweep under way was of the list that has just been taken.
 	s.compact.sweep = 0
 	return c

@@ -140,5 +140,6 @@ func (s *State) Publish() *View {
 		meta:     s.meta,
 		size:     s.size,
 		liveSize: s.liveSize,
+		pending:  s.pending.rows(),
 	}
 }

@@ -20,6 +20,7 @@ type View struct {
 	meta        meta
 	size        int64
 	liveSize    int64
+	pending     PendingRows
 }
 
 // Index is the index of the last entry applied.
@@ -34,6 +35,9 @@ func (v *View) Revision() Revision { return v.revision }
 // Compacted is the highest compacted revision, -1 if there never was one. It
 // is the oldest revision that can be read.
 func (v *View) Compacted() Revision { return v.compacted }
+
+// Pending is what the next checkpoint would have to write.
+func (v *View) Pending() PendingRows { return v.pending }
 
 // Hash is the rolling hash of all that was applied.
 func (v *View) Hash() uint64 { return v.hash }

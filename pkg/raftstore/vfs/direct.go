@@ -20,14 +20,20 @@ func AlignedBuffer(size int) []byte {
 	return b[skip : skip : skip+size]
 }
 
-// aligned tells whether a file from OpenDirect takes p at an offset.
-func aligned(p []byte, off int64) bool {
-	address := uintptr(unsafe.Pointer(unsafe.SliceData(p)))
-	return off%DirectBytes == 0 && len(p)%DirectBytes == 0 && address%DirectBytes == 0
+// aligned tells whether a file from OpenDirect with such blocks takes p at an offset.
+func aligned(p []byte, off, block int64) bool {
+	address := int64(uintptr(unsafe.Pointer(unsafe.SliceData(p))) % DirectBytes)
+	return (off|int64(len(p))|address)%block == 0
 }
 
 // directFile is a file of OS from OpenDirect.
-type directFile struct{ osFile }
+type directFile struct {
+	osFile
+	block int64
+}
+
+// Block is what the file system said when the file was opened.
+func (f directFile) Block() int64 { return f.block }
 
 func (osFS) OpenDirect(name string) (File, error) {
 	f, err := os.OpenFile(name, os.O_RDWR|openDirectFlag, fileMode)
@@ -37,11 +43,15 @@ func (osFS) OpenDirect(name string) (File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return directFile{osFile{f}}, nil
+	block := directBlock(f)
+	if block < SectorBytes || DirectBytes%block != 0 { // it does not say, or says something odd
+		block = DirectBytes
+	}
+	return directFile{osFile{f}, block}, nil
 }
 
 func (f directFile) ReadAt(p []byte, off int64) (int, error) {
-	if !aligned(p, off) {
+	if !aligned(p, off, f.block) {
 		return 0, &os.PathError{Op: "read", Path: f.Name(), Err: syscall.EINVAL}
 	}
 	n, err := f.osFile.ReadAt(p, off)
@@ -54,7 +64,7 @@ func (f directFile) ReadAt(p []byte, off int64) (int, error) {
 // WriteAt goes on through the page cache from the first write that is refused although it is aligned: a file system may take
 // the flag and not the write, and one that ends short may leave a rest that is not aligned.
 func (f directFile) WriteAt(p []byte, off int64) (int, error) {
-	if !aligned(p, off) {
+	if !aligned(p, off, f.block) {
 		return 0, &os.PathError{Op: "write", Path: f.Name(), Err: syscall.EINVAL}
 	}
 	n, err := f.osFile.WriteAt(p, off)

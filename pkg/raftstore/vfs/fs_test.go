@@ -121,7 +121,7 @@ func testDirect(t *testing.T, check checker, fsys FS, name string) {
 	for _, c := range []struct {
 		p   []byte
 		off int64
-	}{{block, 512}, {block[:512], 0}, {append(AlignedBuffer(2*DirectBytes), make([]byte, DirectBytes+8)...)[8:], 0}} {
+	}{{block, 8}, {block[:8], 0}, {append(AlignedBuffer(2*DirectBytes), make([]byte, DirectBytes+8)...)[8:], 0}} {
 		_, err := f.WriteAt(c.p, c.off)
 		check("write what is not aligned", err, syscall.EINVAL)
 		_, err = f.ReadAt(c.p, c.off)

@@ -216,10 +216,7 @@ func (f *hookedFile) WriteAt(p []byte, off int64) (n int, err error) {
 	})
 	var short *ShortWrite
 	if errors.As(err, &short) && n == 0 {
-		unit := int64(SectorBytes)
-		if f.direct {
-			unit = DirectBytes
-		}
+		unit := max(f.inner.Block(), SectorBytes)
 		end := (off + min(short.Bytes, int64(len(p)))) / unit * unit
 		if n, _ = f.inner.WriteAt(p[:max(end-off, 0)], off); f.direct {
 			n = 0
@@ -249,6 +246,8 @@ func (f *hookedFile) Size() (size int64, err error) {
 	})
 	return size, err
 }
+
+func (f *hookedFile) Block() int64 { return f.inner.Block() }
 
 func (f *hookedFile) Close() error {
 	err := f.fs.do(Op{Kind: OpClose, Path: f.name()}, f.inner.Close)

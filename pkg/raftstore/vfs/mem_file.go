@@ -21,7 +21,7 @@ func (f *memFile) ReadAt(p []byte, off int64) (int, error) {
 	if f.closed {
 		return 0, f.fail("read", fs.ErrClosed)
 	}
-	if f.direct && !aligned(p, off) {
+	if f.direct && !aligned(p, off, SectorBytes) {
 		return 0, f.fail("read", syscall.EINVAL)
 	}
 	if off >= int64(len(f.node.data)) {
@@ -40,7 +40,7 @@ func (f *memFile) WriteAt(p []byte, off int64) (int, error) {
 	if err := f.writable("write"); err != nil {
 		return 0, err
 	}
-	if f.direct && !aligned(p, off) {
+	if f.direct && !aligned(p, off, SectorBytes) {
 		return 0, f.fail("write", syscall.EINVAL)
 	}
 	if end := off + int64(len(p)); end > int64(len(f.node.data)) {
@@ -92,6 +92,14 @@ func (f *memFile) Size() (int64, error) {
 		return 0, f.fail("stat", fs.ErrClosed)
 	}
 	return int64(len(f.node.data)), nil
+}
+
+// Block is the smallest that a disk has.
+func (f *memFile) Block() int64 {
+	if f.direct {
+		return SectorBytes
+	}
+	return 1
 }
 
 func (f *memFile) Close() error {

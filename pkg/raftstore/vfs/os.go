@@ -20,6 +20,8 @@ type osFS struct{}
 
 type osFile struct{ *os.File }
 
+func (osFile) Block() int64 { return 1 }
+
 func (osFS) Create(name string) (File, error) {
 	return openOS(name, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 }

@@ -25,6 +25,19 @@ func fallocate(f *os.File, size int64) (bool, error) {
 // openDirectFlag makes reads and writes of the file pass the page cache.
 const openDirectFlag = unix.O_DIRECT
 
+// directBlock is what offsets and addresses have to be multiples of, 0 if the kernel (before 6.1) or the file system does not say.
+func directBlock(f *os.File) (block int64) {
+	_ = ignoringEINTR(f, "statx", func(fd int) error {
+		var st unix.Statx_t
+		err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_DIOALIGN, &st)
+		if err == nil && st.Mask&unix.STATX_DIOALIGN != 0 && st.Dio_offset_align > 0 {
+			block = max(int64(st.Dio_offset_align), int64(st.Dio_mem_align), SectorBytes)
+		}
+		return err
+	})
+	return block
+}
+
 // setBuffered takes openDirectFlag back.
 func setBuffered(f *os.File) error {
 	return ignoringEINTR(f, "fcntl", func(fd int) error {

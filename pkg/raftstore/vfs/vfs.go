@@ -15,7 +15,7 @@ type FS interface {
 	Open(name string) (File, error)
 	// OpenDirect opens an existing file for reading and writing past the page cache, where the file system can; where it
 	// cannot, the file is an ordinary one. In both cases reads and writes are of whole blocks from aligned memory: offset,
-	// length and address are multiples of DirectBytes (AlignedBuffer), else they fail with EINVAL. A written block still
+	// length and address are multiples of File.Block (AlignedBuffer), else they fail with EINVAL. A written block still
 	// needs Sync to be durable. Of a write that fails any blocks may be written, whatever number it answers. Who reads the file otherwise sees what is written.
 	OpenDirect(name string) (File, error)
 	// OpenReadOnly opens an existing file; writing to it fails.
@@ -51,6 +51,9 @@ type File interface {
 	Truncate(size int64) error
 	// Size is the size in bytes.
 	Size() (int64, error)
+	// Block is the unit in which a file from OpenDirect is read and written: SectorBytes where the disk takes sectors of that size, at
+	// most DirectBytes. 1 for other files.
+	Block() int64
 }
 
 // Info is what Stat knows about a name.

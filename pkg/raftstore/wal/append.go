@@ -71,7 +71,7 @@ func (w *WAL) append(size int64, encode func(*encoder)) (Position, error) {
 	if got := int64(len(e.buf) - len(w.enc.buf)); got != size {
 		panic(fmt.Sprintf("wal: records of %d bytes were encoded to %d", size, got))
 	}
-	if err := w.write(e.pages()); err != nil {
+	if err := w.write(e.pages(), size); err != nil {
 		return Position{}, err
 	}
 	e.written()
@@ -82,24 +82,31 @@ func (w *WAL) append(size int64, encode func(*encoder)) (Position, error) {
 	return pos, nil
 }
 
-// write puts pages, the first of which is the one of the tail, into the file. If the disk is full in the middle of it, zeros
-// take the place of what is behind the tail, durably, so that it cannot be taken for records later.
-func (w *WAL) write(pages []byte) error {
+// write puts records of so many bytes into the file: pages begins with the page of the tail. Of a page that was begun before only the
+// blocks are written that the records touch; what follows is zero already. If the disk is full in the middle of it, zeros take the place of what is behind the tail, durably, so that it cannot
+// be taken for records later.
+func (w *WAL) write(pages []byte, size int64) error {
 	began := time.Now()
-	begun := int64(len(w.enc.buf))
-	n, err := w.file.WriteAt(pages, w.tail-begun)
+	block, page := max(w.file.Block(), sectorBytes), w.tail-int64(len(w.enc.buf))
+	from, to := w.tail/block*block, page+int64(len(pages))
+	if w.tail > page && len(pages) == pageBytes {
+		to = roundUp(w.tail+size, block)
+	}
+	pages = pages[from-page : to-page]
+	begun := w.tail - from
+	n, err := w.file.WriteAt(pages, from)
 	if err == nil {
 		w.o.OnWrite(n, time.Since(began))
 		return nil
 	}
 	name := segmentName(w.dir, w.header.number)
-	err = noSpaceOr(fmt.Sprintf("write %d bytes to %s at offset %d", len(pages), name, w.tail-begun), err)
+	err = noSpaceOr(fmt.Sprintf("write %d bytes to %s at offset %d", len(pages), name, from), err)
 	if !isNoSpace(err) {
 		return w.fail(err)
 	}
 	// All of it, as nobody says how far the write came. Where there is no room for the zeros, there was none for the records.
 	clear(pages[begun:])
-	if _, zerr := w.file.WriteAt(pages, w.tail-begun); zerr != nil && !vfs.IsNoSpace(zerr) {
+	if _, zerr := w.file.WriteAt(pages, from); zerr != nil && !vfs.IsNoSpace(zerr) {
 		return w.fail(fmt.Errorf("undo a write that found the disk full: %w", zerr))
 	}
 	if serr := w.syncFile(); serr != nil {

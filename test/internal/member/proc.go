@@ -122,7 +122,10 @@ func parseField(b []byte, name string) (int64, error) {
 func (m *Member) PID() int { return m.cmd.Process.Pid }
 
 // Written is how many bytes the member has caused to be written to disk.
-func (m *Member) Written() (int64, error) { return procField(m.PID(), "io", "write_bytes") }
+func (m *Member) Written() (int64, error) { return Written(m.PID()) }
+
+// Written is how many bytes a process has caused to be written to disk.
+func Written(pid int) (int64, error) { return procField(pid, "io", "write_bytes") }
 
 // RSS is the resident memory in bytes.
 func (m *Member) RSS() (int64, error) {

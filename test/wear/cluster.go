@@ -1,0 +1,100 @@
+package main
+
+import (
+	"container/heap"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// What a quiet cluster is made of. Sizes are of values, in bytes.
+const (
+	podsPerNode = 10
+	podBytes    = 3000
+	leaseBytes  = 400
+	nodeBytes   = 8000
+	eventBytes  = 900
+	masterBytes = 150
+
+	leaseEvery   = 10 * time.Second // a kubelet, an API server's identity
+	leaderEvery  = 2 * time.Second  // kube-controller-manager, kube-scheduler
+	masterEvery  = 10 * time.Second // the API server's address
+	masterTTL    = 15 * time.Second
+	statusEvery  = 5 * time.Minute
+	eventEvery   = 10 * time.Minute // of each node
+	eventTTL     = 3660 * time.Second
+	grantEvery   = time.Minute // an event's lease is shared
+	compactEvery = 5 * time.Minute
+)
+
+// writer writes something every so often.
+type writer struct {
+	next  time.Duration // in the hour
+	every time.Duration
+	write func(p *player) error
+}
+
+// writers are ordered by their next write.
+type writers []*writer
+
+func (w writers) Len() int           { return len(w) }
+func (w writers) Less(i, j int) bool { return w[i].next < w[j].next }
+func (w writers) Swap(i, j int)      { w[i], w[j] = w[j], w[i] }
+func (w *writers) Push(x any)        { *w = append(*w, x.(*writer)) }
+func (w *writers) Pop() any {
+	last := (*w)[len(*w)-1]
+	*w = (*w)[:len(*w)-1]
+	return last
+}
+
+// cluster answers all writers of a cluster of so many nodes, each with a phase of its own.
+func cluster(nodes int) *writers {
+	random := rand.New(rand.NewPCG(1, uint64(nodes)))
+	var all writers
+	add := func(every time.Duration, write func(p *player) error) {
+		all = append(all, &writer{time.Duration(random.Int64N(int64(every))), every, write})
+	}
+	update := func(key string, bytes int) func(*player) error {
+		return func(p *player) error { return p.update(key, bytes, 0) }
+	}
+	for i := range nodes {
+		add(leaseEvery, update(nodeLease(i), leaseBytes))
+		add(statusEvery, update(nodeKey(i), nodeBytes))
+		event := 0
+		add(eventEvery, func(p *player) error {
+			event++
+			return p.update(fmt.Sprintf("/registry/events/default/node-%05d.%016x", i, event), eventBytes, p.eventLease)
+		})
+	}
+	for _, name := range []string{"kube-controller-manager", "kube-scheduler"} {
+		add(leaderEvery, update("/registry/leases/kube-system/"+name, leaseBytes))
+	}
+	add(leaseEvery, update("/registry/leases/kube-system/apiserver-6xnmtjtqmqqlzlnjsdqkpkjnxm", leaseBytes))
+	add(masterEvery, (*player).renewMaster)
+	all = append(all, &writer{0, grantEvery, (*player).grantForEvents})
+	add(compactEvery, (*player).compact)
+	heap.Init(&all)
+	return &all
+}
+
+// perSecond is how many rows a cluster writes in a second.
+func perSecond(nodes int) float64 {
+	rate := func(every time.Duration) float64 { return 1 / every.Seconds() }
+	each := rate(leaseEvery) + rate(statusEvery) + rate(eventEvery)
+	return float64(nodes)*each + 2*rate(leaderEvery) + rate(leaseEvery) + 3*rate(masterEvery) + rate(grantEvery) + rate(compactEvery)
+}
+
+func nodeLease(i int) string { return fmt.Sprintf("/registry/leases/kube-node-lease/node-%05d", i) }
+func nodeKey(i int) string   { return fmt.Sprintf("/registry/minions/node-%05d", i) }
+func podKey(i int) string    { return fmt.Sprintf("/registry/pods/default/pod-%06d-7c5ddbdf54-x2x2x", i) }
+
+// value answers bytes that are not zeros, and differ with each write.
+func value(bytes int, n uint64) []byte {
+	v := make([]byte, bytes)
+	for i := range v {
+		v[i] = byte(' ' + (uint64(i)*7+n)%90)
+	}
+	binary.BigEndian.PutUint64(v, n)
+	return v
+}
