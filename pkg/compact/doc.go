@@ -1,6 +1,6 @@
 // Package compact decides when: when history is compacted without a client
-// asking for it, when a checkpoint is due, and when a write is refused because
-// the store is full.
+// asking for it, when a checkpoint is due, when the database file is written anew
+// without its free pages, and when a write is refused because the store is full.
 //
 // # Purpose
 //
@@ -15,6 +15,7 @@
 //	Options --New--> Auto.Run --Env.Compact--> a compaction is proposed
 //
 //	CheckpointStats --CheckpointPolicy.Decide--> CheckpointDecision{Do, Reason}
+//	free pages over time --FreeLow.Look--> DefragStats --DefragPolicy.Decide--> DefragDecision{Do, Reason}
 //	bytes used, Cost(request) --Quota.Admit--> QuotaDecision{OK, Cost, Remaining}
 //	bytes used, alarm --QuotaAlarm.Look--> QuotaLook{Raise, Lower, Near}
 //
@@ -51,6 +52,20 @@
 // Rows that a compaction has made dead are deleted in parts behind a checkpoint,
 // with a pause after each that is twenty times as long as the part took, from 30
 // to 200 ms: writes wait behind the fsync of one, and share the processors.
+//
+// # Defragmentation
+//
+// A database file is written anew without being asked when 64 MiB of it, and half
+// as much as it holds, were not needed for a while. What is free counts by its
+// low over five minutes and three checkpoints, as most pages that a compaction
+// frees are used by the next checkpoints. There is an hour between two; dead rows
+// have to be gone, no snapshot may be on its way, the disk needs room for the
+// copy and a segment of the log, and of several members each has ten minutes of
+// its own to begin in. The leader is no exception: a copy holds up nothing.
+//
+// The copy goes in steps that are synced in 4 ms each, as a write that meets one
+// waits for that. Between two it pauses nine times as long as the step took, or
+// twice if somebody waits for the end.
 //
 // # Quota
 //

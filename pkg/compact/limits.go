@@ -48,6 +48,32 @@ const (
 	checkpointRetryMax = time.Minute
 )
 
+// Defaults of the defragmentation policy. An apiserver compacts every five
+// minutes; what is free through that and three checkpoints is not needed.
+const (
+	DefaultDefragFreeBytes = 64 << 20
+	DefaultDefragWindow    = 5 * time.Minute
+	DefaultDefragInterval  = time.Hour
+
+	defragCheckpoints  = 3
+	defragGainDivisor  = 2                // of what is in use has to be free
+	defragReserveBytes = 64 << 20         // stay free beside the copy: a segment of the log
+	defragTurn         = 10 * time.Minute // of a member
+	defragRetryMin     = time.Minute
+	defragRetryMax     = time.Hour
+
+	// CopyStepBytes is the first step of a copy.
+	CopyStepBytes    = 256 << 10
+	copyStepBytesMin = 64 << 10
+	copyStepBytesMax = 1 << 20
+	copyStepTime     = 4 * time.Millisecond
+
+	// A copy takes a tenth of the time, or a third if somebody waits for it.
+	copyPauseFactor        = 9
+	copyPauseFactorAwaited = 2
+	copyPauseMax           = 200 * time.Millisecond
+)
+
 // Quota, as in etcd's server/storage.
 const (
 	// DefaultQuotaBytes is the quota when none is given.
@@ -73,5 +99,8 @@ const (
 	_ = uint64(periodMin/retryDivisor - 1)
 	_ = uint64(removalPauseMax - removalPauseMin)
 	_ = uint64(checkpointRetryMax - checkpointRetryMin)
+	_ = uint64(defragRetryMax - defragRetryMin)
+	_ = uint64(CopyStepBytes - copyStepBytesMin)
+	_ = uint64(copyStepBytesMax - CopyStepBytes)
 	_ = uint64(SuggestedQuotaBytesMax - DefaultQuotaBytes)
 )

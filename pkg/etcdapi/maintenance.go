@@ -70,7 +70,8 @@ func alarmsOf(v *mvcc.View, t pb.AlarmType) []*pb.AlarmMember {
 	return out
 }
 
-// Defragment rewrites the database file. Reads and writes go on meanwhile.
+// Defragment rewrites the database file and answers when that is done. Reads and writes go on meanwhile. A call that ends before leaves it
+// to go on, as in etcd.
 func (s maintenanceServer) Defragment(ctx context.Context, _ *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
 	if err := s.store.Defragment(ctx); err != nil {
 		return nil, toGRPC(err)

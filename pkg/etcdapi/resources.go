@@ -4,12 +4,19 @@ import (
 	"sync"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 	"github.com/kubeshim/shim/pkg/registry"
 )
 
-// resourceWait is how long a scrape waits for the beginning to be counted.
-const resourceWait = 5 * time.Second
+const (
+	// resourcePageBytes is how much of the state is looked at in one piece when the
+	// counting begins.
+	resourcePageBytes = 1 << 20
+	// resourceWait is how long a scrape waits for the beginning to be counted.
+	resourceWait = 5 * time.Second
+)
 
 // Resources counts the live objects of each /registry resource, their bytes and
 // the writes to them. The events of each batch come in at the cost of
@@ -21,11 +28,8 @@ const resourceWait = 5 * time.Second
 // The number of resources is bounded by pkg/registry, which gives what is beyond
 // its bound one common name; keys outside of /registry are counted under "".
 //
-// Namespaces are not counted write by write, as there may be any number of
-// them: see growth.
-//
 // Ownership: everything is under mu, for which only a scrape competes with
-// who applies. growth has a lock of its own.
+// who applies.
 type Resources struct {
 	mu      sync.Mutex
 	begun   bool          // base was set
@@ -38,25 +42,20 @@ type Resources struct {
 	byName  map[string]*resourceCounts
 	putSize uint64        // keys and values put since the start
 	counted chan struct{} // closed when base is in the counts
-	growth  growth
 }
 
 // resourceCounts are those of one resource.
 type resourceCounts struct {
 	Objects int64
-	Bytes   int64 // of the rows, as the quota counts them
+	Bytes   int64 // of the encoded key-values, keys and metadata included
 	Creates uint64
 	Updates uint64
 	Deletes uint64
 }
 
-// NewResources has counted nothing yet. The quota, in bytes, says how much
-// growth is worth a look at where it is; 0: none.
-func NewResources(quota int64) *Resources {
-	r := &Resources{byName: make(map[string]*resourceCounts), counted: make(chan struct{})}
-	r.growth.quota = quota
-	r.growth.under.Store(true) // until what is there at first is counted
-	return r
+// NewResources has counted nothing yet.
+func NewResources() *Resources {
+	return &Resources{byName: make(map[string]*resourceCounts), counted: make(chan struct{})}
 }
 
 // Begin counts what is in v, or in the first View that Apply was shown if that
@@ -72,23 +71,13 @@ func (r *Resources) Begin(v *mvcc.View) error {
 
 // count adds what is in v, unless there is another base by then.
 func (r *Resources) count(v *mvcc.View, round int) error {
-	found, err := walkResources(v)
+	found, err := countResources(v)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if round != r.round {
 		return nil
 	}
-	if err == nil {
-		r.addAll(found)
-	}
-	r.base, r.broken = nil, err != nil
-	r.growth.under.Store(false)
-	close(r.counted)
-	return err
-}
-
-func (r *Resources) addAll(found *census) {
-	for name, c := range found.byName {
+	for name, c := range found {
 		sum := r.byName[name]
 		if sum == nil {
 			sum = &resourceCounts{}
@@ -97,7 +86,25 @@ func (r *Resources) addAll(found *census) {
 		sum.Objects += c.Objects
 		sum.Bytes += c.Bytes
 	}
-	r.growth.add(found)
+	r.base, r.broken = nil, err != nil
+	close(r.counted)
+	return err
+}
+
+func countResources(v *mvcc.View) (map[string]*resourceCounts, error) {
+	found := make(map[string]*resourceCounts)
+	all := &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}}
+	for page, err := range v.Pages(all, resourcePageBytes) {
+		if err != nil {
+			return nil, err
+		}
+		for _, ver := range page.Versions {
+			c := countsOf(found, ver.Key())
+			c.Objects++
+			c.Bytes += int64(len(ver.KV()))
+		}
+	}
+	return found, nil
 }
 
 // setBase keeps the first View.
@@ -141,21 +148,20 @@ func (r *Resources) Apply(v *mvcc.View, events []mvcc.Event) {
 	for i := range events {
 		r.add(&events[i])
 	}
-	r.growth.look(v)
 }
 
 func (r *Resources) add(e *mvcc.Event) {
-	c := countsOf(r.byName, registry.ResourceOf(e.Version.Key()))
+	c := countsOf(r.byName, e.Version.Key())
 	if e.Prev != nil {
 		c.Objects--
-		c.Bytes -= e.Prev.RowSize()
+		c.Bytes -= int64(len(e.Prev.KV()))
 	}
 	if e.Version.Tombstone() {
 		c.Deletes++
 		return
 	}
 	c.Objects++
-	c.Bytes += e.Version.RowSize()
+	c.Bytes += int64(len(e.Version.KV()))
 	r.putSize += uint64(len(e.Version.Key()) + len(e.Version.Value()))
 	if e.Prev == nil {
 		c.Creates++
@@ -164,7 +170,8 @@ func (r *Resources) add(e *mvcc.Event) {
 	}
 }
 
-func countsOf(byName map[string]*resourceCounts, name string) *resourceCounts {
+func countsOf(byName map[string]*resourceCounts, key []byte) *resourceCounts {
+	name := registry.ResourceOf(key)
 	c := byName[name]
 	if c == nil {
 		c = &resourceCounts{}

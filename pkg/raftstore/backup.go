@@ -47,7 +47,9 @@ func (s *Store) stream(ctx context.Context, reason string, p *pacer) (at mark, s
 	size = tx.Size()
 	r, w := io.Pipe()
 	start := time.Now()
+	s.streams.Add(1)
 	s.backups.Go(func() {
+		defer s.streams.Add(-1)
 		err := copyPaced(w, tx.Copy, p)
 		tx.Rollback()
 		w.CloseWithError(err) // io.EOF if nil

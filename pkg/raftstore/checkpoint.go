@@ -31,6 +31,7 @@ type checkpointer struct {
 	lastAt   time.Time
 	walSize  int64 // after the last checkpoint
 	removal  removal
+	defrag   defragmenter
 	growth   growth
 	behind   compacted
 	failures int // in a row
@@ -69,6 +70,7 @@ func (c *checkpointer) run() {
 			if d := c.due(); d.Do {
 				_ = c.write(string(d.Reason)) // reported as an event, and tried again
 			}
+			c.considerDefragment()
 			c.s.metrics.database(c.db.Size(), c.db.SizeInUse())
 		case <-c.removal.due:
 			c.remove()
@@ -271,22 +273,6 @@ func batchOf(got captured) (backend.Batch, error) {
 // Checkpoint writes the state to bbolt now.
 func (s *Store) Checkpoint(ctx context.Context) error {
 	return s.checkpoint.call(ctx, func() error { return s.checkpoint.write("request") })
-}
-
-// Defragment writes the bbolt file anew without its free pages. Reads and writes go on meanwhile; checkpoints wait.
-func (s *Store) Defragment(ctx context.Context) error {
-	c := s.checkpoint
-	return c.call(ctx, func() error {
-		defer s.metrics.defragmenting()()
-		start, before := time.Now(), c.db.Size()
-		if err := c.db.Defragment(); err != nil {
-			return fmt.Errorf("defragment: %w", err)
-		}
-		s.metrics.defragmented(time.Since(start))
-		s.metrics.database(c.db.Size(), c.db.SizeInUse())
-		s.cfg.OnEvent(DefragmentDone{Before: before, After: c.db.Size(), Took: time.Since(start)})
-		return nil
-	})
 }
 
 // Hash is Maintenance.Hash: a hash of the whole bbolt file's content after a checkpoint made now.

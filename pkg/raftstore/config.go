@@ -67,6 +67,8 @@ type Config struct {
 	NoTickAdvance bool
 	// Checkpoints says when one is due.
 	Checkpoints compact.CheckpointPolicy
+	// Defrag says when the database file is written anew.
+	Defrag compact.DefragPolicy
 	// LeaseCheckpointInterval is how often remaining times of long leases are written to the log. Default 1 min.
 	LeaseCheckpointInterval time.Duration
 	// WALSegmentBytes is the size of one WAL file. Default that of package wal.
@@ -89,6 +91,8 @@ type Config struct {
 	DBPath string
 	// dbFS is the file system around that file, always the real one; tests look at what is done to it. Default vfs.OS.
 	dbFS vfs.FS
+	// diskFree is backend's DiskFree; tests set it.
+	diskFree func(path string) int64
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 	// Ticks replaces the ticker of TickInterval. Default a real ticker.
@@ -115,6 +119,7 @@ func (c *Config) EnsureDefaults() {
 	setDefault(&c.MaxRequestBytes, requestBytesMaxDefault)
 	setDefault(&c.SnapshotCatchupEntries, uint64(snapshotCatchupEntriesDefault))
 	c.Checkpoints.EnsureDefaults()
+	c.Defrag.EnsureDefaults()
 	setDefault(&c.LeaseCheckpointInterval, leaseCheckpointIntervalDefault)
 	if c.OnApply == nil {
 		c.OnApply = func(*mvcc.View, []mvcc.Event) {}
@@ -166,6 +171,9 @@ func (c *Config) Validate() error {
 		errs = append(errs, fmt.Errorf("max request bytes %d is negative", c.MaxRequestBytes))
 	}
 	if err := c.Checkpoints.Validate(); err != nil {
+		errs = append(errs, err)
+	}
+	if err := c.Defrag.Validate(); err != nil {
 		errs = append(errs, err)
 	}
 	if c.CorruptCheckInterval < 0 || c.CompactCheckInterval < 0 {

@@ -35,6 +35,8 @@
 //	            of compaction, captures          the checkpoint                      applyLagMax: Propose answers ErrTooManyRequests
 //	checkpoint  backend.DB (bbolt)               calls, the policy's poke,           one at a time: callers wait
 //	                                             installs
+//	defragment  nothing: its steps run on         -                                   one at a time: callers wait for the same
+//	            checkpoint, between others
 //	publish     nothing; with several voters,    -                                   one proposal at a time; again each publishRetryInterval
 //	            until its name is known to all
 //	ticker      time: raft's clock, timeouts of  ticks                               leaseRevokeBatchMax per look; the rest at the next
@@ -97,6 +99,12 @@
 //
 // A failed fsync is another matter: nobody knows what is on disk then. The store stops acknowledging, closes Failed, and has to be
 // opened anew.
+//
+// # Defragmentation
+//
+// The database file is written anew while it is in use (defragment.go): in steps on the checkpoint goroutine of a few milliseconds each, with
+// pauses by what a step took, so checkpoints wait for one step and the log for what one has to sync. It begins with the removal of dead
+// rows, and is due when a call asks for it, or by compact.DefragPolicy. What checkpoints put meanwhile is copied faster than they put it.
 //
 // # Other members
 //

@@ -82,11 +82,35 @@ func (e RemovalDone) String() string {
 // DefragmentDone: the bbolt file was written anew.
 type DefragmentDone struct {
 	Before, After int64 // bytes
+	Copied        int64 // bytes of rows, those that changed meanwhile more than once
 	Took          time.Duration
+	Asked         bool // by a call
 }
 
 func (e DefragmentDone) String() string {
-	return fmt.Sprintf("defragmented from %d to %d bytes in %v", e.Before, e.After, e.Took.Round(time.Millisecond))
+	how := "automatically"
+	if e.Asked {
+		how = "on request"
+	}
+	return fmt.Sprintf("defragmented the database %s from %d to %d bytes in %v, %d bytes copied", how, e.Before, e.After,
+		e.Took.Round(time.Millisecond), e.Copied)
+}
+
+// DefragmentFailed: the database file is what it was, or the new one. One that nobody asked for is tried again.
+type DefragmentFailed struct{ Err error }
+
+func (e DefragmentFailed) String() string {
+	return fmt.Sprintf("defragmentation of the database failed: %v", e.Err)
+}
+
+// DefragmentPutOff: the database file has pages that are not needed, and cannot be written anew.
+type DefragmentPutOff struct {
+	Free   int64 // bytes
+	Reason string
+}
+
+func (e DefragmentPutOff) String() string {
+	return fmt.Sprintf("the database has free pages and is not defragmented: %s; %d bytes are free", e.Reason, e.Free)
 }
 
 // CompactionDone: the versions below Revision that nothing needs any more have left memory.

@@ -66,6 +66,11 @@ const (
 	// compactStepBudget is the number of versions one slice of physical compaction looks at.
 	compactStepBudget = 512
 
+	// removalAwaitMax is how long a defragmentation waits for dead rows to be removed.
+	removalAwaitMax = 30 * time.Second
+	// catchUpFactor is how much faster the copy of a defragmentation is than checkpoints at least.
+	catchUpFactor = 2
+
 	leaseCheckInterval             = 500 * time.Millisecond
 	leaseRevokeRate                = 1000 // per second
 	leaseRevokeBatchMax            = int(leaseRevokeRate * leaseCheckInterval / time.Second)

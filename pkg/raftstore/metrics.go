@@ -19,6 +19,7 @@ type metrics struct {
 	leaderChanges, failed, leaseExpired, leaseGrants, leaseRevokes prometheus.Counter
 	leaseRenews, ranges, puts, deletes, txns                       prometheus.Counter
 	slowApplies, readsFailed, readsSlow, heartbeatFailures         prometheus.Counter
+	defragFreed, defragCopied                                      prometheus.Counter
 	defragActive, walWritten, compactLast                          prometheus.Gauge
 	compactedRows                                                  prometheus.Counter
 	walWrite, hash, compactPause, compactTotal                     prometheus.Histogram
@@ -89,6 +90,8 @@ func newMetrics(r prometheus.Registerer, id identity, quotaBytes int64) (*metric
 		walBytes:          gauge("shim_wal_size_bytes", "Bytes of the log that are needed to start again."),
 		isLearner:         gauge("etcd_server_is_learner", "Whether or not this member is a learner. 1 if is, 0 otherwise."),
 		promoteSuccesses:  counter("etcd_server_learner_promote_successes", "The total number of successful learner promotions while this member is leader."),
+		defragFreed:       counter("shim_defrag_freed_bytes_total", "Bytes that defragmentations of the database gave back to the disk."),
+		defragCopied:      counter("shim_defrag_copied_bytes_total", "Bytes of rows that defragmentations of the database have copied."),
 		checkpoints:       counter("shim_checkpoints_total", "Checkpoints written to bbolt."),
 	}
 	m.quota.Set(float64(quotaBytes))
@@ -110,7 +113,7 @@ func (m *metrics) register(r prometheus.Registerer, id identity) error {
 		m.proposalsPending, m.failed, m.leaseExpired, m.leaseGrants, m.leaseRevokes, m.leaseRenews, m.leaseTTL, m.ranges, m.puts, m.deletes, m.txns,
 		m.fsync, m.commit, m.snapshot, m.defrag, m.backupDuration, m.dbSize, m.dbInUse, m.quota, m.revision, m.compacted, m.keys,
 		m.walBytes, m.quotaUsed, m.checkpoints, m.slowApplies, m.readsFailed, m.readsSlow, m.heartbeatFailures, m.defragActive, m.walWritten, m.walWrite,
-		m.hash, m.compactPause, m.compactTotal, m.compactLast, m.compactedRows} {
+		m.defragFreed, m.defragCopied, m.hash, m.compactPause, m.compactTotal, m.compactLast, m.compactedRows} {
 		if err := r.Register(c); err != nil {
 			return fmt.Errorf("register metrics: %w", err)
 		}
@@ -278,6 +281,12 @@ func (m *metrics) defragmenting() (ended func()) {
 	return func() { m.defragActive.Set(0) }
 }
 
+// defragmented is called when one has succeeded.
+func (m *metrics) defragmented(took time.Duration, freed int64) {
+	m.defrag.Observe(took.Seconds())
+	m.defragFreed.Add(float64(max(freed, 0)))
+}
+
 func (m *metrics) walWrote(bytes int, took time.Duration) {
 	m.walWritten.Add(float64(bytes))
 	m.walWrite.Observe(took.Seconds())
@@ -286,13 +295,13 @@ func (m *metrics) readFailed()               { m.readsFailed.Inc() }
 func (m *metrics) hashed(took time.Duration) { m.hash.Observe(took.Seconds()) }
 func (m *metrics) rowsCompacted(n int)       { m.compactedRows.Add(float64(n)) }
 
-func (m *metrics) proposalsFailed(n int)           { m.failed.Add(float64(n)) }
-func (m *metrics) leasesExpired(n int)             { m.leaseExpired.Add(float64(n)) }
-func (m *metrics) leaseRenewed()                   { m.leaseRenews.Inc() }
-func (m *metrics) fsynced(took time.Duration)      { m.fsync.Observe(took.Seconds()) }
-func (m *metrics) committed(took time.Duration)    { m.commit.Observe(took.Seconds()) }
-func (m *metrics) defragmented(took time.Duration) { m.defrag.Observe(took.Seconds()) }
-func (m *metrics) backedUp(took time.Duration)     { m.backupDuration.Observe(took.Seconds()) }
+func (m *metrics) proposalsFailed(n int)        { m.failed.Add(float64(n)) }
+func (m *metrics) leasesExpired(n int)          { m.leaseExpired.Add(float64(n)) }
+func (m *metrics) leaseRenewed()                { m.leaseRenews.Inc() }
+func (m *metrics) fsynced(took time.Duration)   { m.fsync.Observe(took.Seconds()) }
+func (m *metrics) committed(took time.Duration) { m.commit.Observe(took.Seconds()) }
+func (m *metrics) defragmentCopied(bytes int64) { m.defragCopied.Add(float64(bytes)) }
+func (m *metrics) backedUp(took time.Duration)  { m.backupDuration.Observe(took.Seconds()) }
 func (m *metrics) database(size, inUse int64) {
 	m.dbSize.Set(float64(size))
 	m.dbInUse.Set(float64(inUse))

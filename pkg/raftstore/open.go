@@ -168,7 +168,7 @@ func (o *opening) loadCheckpoint() (err error) {
 	if err := finishInstall(&s.cfg); err != nil {
 		return err
 	}
-	if o.db, err = backend.Open(s.cfg.DBPath, backend.Options{FS: s.cfg.dbFS}); err != nil {
+	if o.db, err = backend.Open(s.cfg.DBPath, backend.Options{FS: s.cfg.dbFS, DiskFree: s.cfg.diskFree}); err != nil {
 		return err
 	}
 	if o.content, s.apply.state, s.apply.cluster, err = loadState(&s.cfg, o.db); err == nil {

@@ -75,6 +75,7 @@ type Store struct {
 	cancel    context.CancelFunc // with stop
 	running   sync.WaitGroup
 	backups   sync.WaitGroup
+	streams   atomic.Int32 // of backups: how many are under way
 	closeOnce sync.Once
 	closeErr  error
 

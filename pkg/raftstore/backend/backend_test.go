@@ -144,7 +144,7 @@ func TestRandomCheckpoints(t *testing.T) {
 		m.deadMax = rng.IntN(20)
 		m.checkpoint()
 		if rng.IntN(10) == 0 {
-			if err := m.db.Defragment(); err != nil {
+			if err := m.defragment(); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -345,7 +345,7 @@ func TestPageSize(t *testing.T) {
 			}
 			m.open(path)
 			holds(size)
-			if err := m.db.Defragment(); err != nil {
+			if err := m.defragment(); err != nil {
 				t.Fatal(err)
 			}
 			holds(pageBytes)

@@ -39,7 +39,7 @@ func TestCopy(t *testing.T) {
 			m.checkpoint()
 		}
 		grow()
-		if err := db.Defragment(); err != nil { // bbolt knows the file by the name that it had before
+		if err := m.defragment(); err != nil { // bbolt knows the file by the name that it had before
 			t.Fatal(err)
 		}
 		tx, err := db.Begin()
@@ -62,7 +62,7 @@ func TestCopy(t *testing.T) {
 		if vfs.DirectFlag != 0 && opens != 1 {
 			t.Errorf("direct %v: the file was opened %d times for direct reads", direct, opens)
 		}
-		if err := db.Defragment(); err != nil {
+		if err := m.defragment(); err != nil {
 			t.Fatal(err)
 		}
 		have.Reset()

@@ -30,8 +30,11 @@ const (
 	tempSuffix  = ".tmp"
 	// pagesOfDeadMax bounds how many pages one transaction takes dead rows from, and so what it writes beside them: 2 MiB.
 	pagesOfDeadMax = 128
-	// copyTxBytes bounds the memory that a defragmentation takes.
-	copyTxBytes = 16 << 20
+	// retireBytes is how much of a file that was replaced is freed at a time; in between there are pauses of retirePauseFactor times what
+	// that took.
+	retireBytes       = 8 << 20
+	retirePauseFactor = 9
+	retirePauseMax    = 200 * time.Millisecond
 )
 
 // DB is an open checkpoint file.
@@ -40,10 +43,14 @@ type DB struct {
 	opts Options
 
 	mu      sync.RWMutex
-	current *file          // its owner changes it with mu held; others read it with mu held
-	closed  bool           // no reader may begin
-	renamed bool           // the name of current is not known to be durable
-	retired sync.WaitGroup // files that were replaced and are not closed yet
+	current *file // its owner changes it with mu held; others read it with mu held
+	closed  bool  // no reader may begin
+
+	replaced []*file        // in whose place current is, but maybe not after a crash
+	retired  sync.WaitGroup // the goroutines that close such files
+	closing  chan struct{}  // closed to hurry them
+
+	defragmentation *Defragmentation // nil: none is under way
 
 	size, inUse atomic.Int64 // bytes
 }
@@ -62,6 +69,8 @@ type Options struct {
 	// less room beside rows of a few kB and cost less CPU; smaller ones write less around a row that is changed. A file that is there
 	// keeps its size until it is defragmented.
 	PageBytes int
+	// DiskFree is how many bytes the disk of a file has left, or -1 if that is not known. Default: what the system says.
+	DiskFree func(path string) int64
 }
 
 // CorruptError is a file that does not hold what was written to it. Offset is -1 when no single place is at fault.
@@ -86,13 +95,16 @@ func Open(path string, o Options) (db *DB, err error) {
 	if o.OpenFile == nil {
 		o.OpenFile = os.OpenFile
 	}
+	if o.DiskFree == nil {
+		o.DiskFree = diskFree
+	}
 	if o.MapBytes == 0 {
 		o.MapBytes = mapBytes
 	}
 	if o.PageBytes == 0 {
 		o.PageBytes = pageBytes
 	}
-	db = &DB{path: path, opts: o}
+	db = &DB{path: path, opts: o, closing: make(chan struct{})}
 	if o.ReadOnly {
 		return db.openReadOnly()
 	}
@@ -116,7 +128,9 @@ func Open(path string, o Options) (db *DB, err error) {
 		h.Close()
 		return nil, err
 	}
-	db.current = &file{DB: h}
+	if db.current, err = newFile(h, path); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
 	db.measure()
 	return db, nil
 }
@@ -146,7 +160,9 @@ func (db *DB) openReadOnly() (_ *DB, err error) {
 	if err != nil {
 		return nil, err
 	}
-	db.current = &file{DB: h}
+	if db.current, err = newFile(h, db.path); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
 	db.measure()
 	return db, nil
 }
@@ -239,6 +255,9 @@ func (db *DB) Size() int64 { return db.size.Load() }
 
 // SizeInUse is the part of Size that is not free pages, in bytes.
 func (db *DB) SizeInUse() int64 { return db.inUse.Load() }
+
+// DiskFree is how many bytes the disk has left, or -1 if that is not known.
+func (db *DB) DiskFree() int64 { return db.opts.DiskFree(db.path) }
 
 func (db *DB) pageSize() int { return db.current.Info().PageSize }
 

@@ -36,9 +36,17 @@
 //
 // # Goroutines
 //
-// A DB starts none. Load hands out the rows in parts, which may be read by a goroutine each, at most as many as there are processors.
-// Write, Defragment and Close belong to one goroutine (the checkpoint goroutine of raftstore); Begin and the
-// readers it gives may be used from any.
+// Load hands out the rows in parts, which may be read by a goroutine each, at most as many as there are processors.
+// Write, a Defragmentation, Replace and Close belong to one goroutine (the checkpoint goroutine of raftstore); Begin and the
+// readers it gives may be used from any. A file that was replaced has a goroutine until its last reader has ended and its room was given
+// back, or the DB is closed.
+//
+// # Defragmentation
+//
+// The rows are copied into a new file in steps, from pages read past the mapping; between two steps the file may be written to. A Write
+// notes the rows that it changes and that were copied already, and the next step copies them again. The last step, after which nothing is
+// to be copied, renames the new file and goes on with it as it is open: nothing is read again. The old one is freed in parts, as the file
+// system would have all else wait for the whole.
 //
 // # Dead rows
 //
@@ -56,9 +64,11 @@
 //
 // A crash while Open makes the file leaves none, maybe with db.tmp, or an empty one with all buckets.
 // A crash in Write leaves the state before or the state after: bbolt writes new pages, syncs, and then switches with one meta page.
-// A crash in Defragment leaves the old file or the new one, which hold the same rows, and maybe db.tmp, which Open removes.
+// A crash in a defragmentation leaves the old file or the new one, which hold the same rows, and maybe db.tmp, which Open removes.
+// After Replace or the last step of one has renamed a file, nothing is written to it before its directory was synced.
 //
 // # Limits
 //
 // The file is mapped with room for 10 GiB at first; beyond that bbolt maps it anew, which waits for readers.
+// A defragmentation needs room on the disk for the rows once more, and readers of the old file keep its room until they end.
 package backend

@@ -26,7 +26,7 @@ func TestReadersKeepTheirFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.db.Defragment(); err != nil {
+	if err := m.defragment(); err != nil {
 		t.Fatal(err)
 	}
 	m.put(1)
@@ -90,7 +90,7 @@ func TestReadersBesideReplacements(t *testing.T) {
 	for i := range 50 {
 		m.put(i + 1)
 		m.checkpoint()
-		if err := m.db.Defragment(); err != nil {
+		if err := m.defragment(); err != nil {
 			t.Error(err)
 		}
 	}
@@ -117,7 +117,7 @@ func TestNameNotDurable(t *testing.T) {
 	}
 	m.checkpoint()
 	fails = true
-	if err := m.db.Defragment(); !errors.Is(err, failing) {
+	if err := m.defragment(); !errors.Is(err, failing) {
 		t.Errorf("defragment: %v", err)
 	}
 	if _, err := m.db.Write(Batch{Index: 1000, Members: map[string][]byte{}}); !errors.Is(err, failing) {

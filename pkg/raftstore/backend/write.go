@@ -36,6 +36,7 @@ type Batch struct {
 // writer is one Write under way.
 type writer struct {
 	tx     *bbolt.Tx
+	copy   *Defragmentation // has to know each row that is changed; nil: none is under way
 	facts  facts
 	groups map[uint64]sum
 }
@@ -50,6 +51,7 @@ func (db *DB) Write(b Batch) (dead int, err error) {
 		if err != nil {
 			return err
 		}
+		w.copy = db.defragmentation
 		if err := w.puts(b); err != nil {
 			return fmt.Errorf("write rows: %w", err)
 		}
@@ -113,6 +115,7 @@ func (w *writer) delete(db *DB, b Batch) (n int, err error) {
 	var key []byte
 	for _, dead := range there {
 		key = dead.Append(key[:0])
+		w.copy.touched(bucketKey, key, 0)
 		if err := bucket.Delete(key); err != nil {
 			return 0, err
 		}
@@ -181,6 +184,7 @@ func (w *writer) puts(b Batch) error {
 		}
 		s.add(key, v.RowValue())
 		w.groups[groupOf(key)] = s
+		w.copy.touched(bucketKey, key, len(v.RowValue()))
 		if err := bucket.Put(key, v.RowValue()); err != nil {
 			return err
 		}
@@ -198,6 +202,7 @@ func (w *writer) put(bucket, key, value []byte) error {
 		w.facts.small.remove(key, old)
 	}
 	w.facts.small.add(key, value)
+	w.copy.touched(bucket, key, len(value))
 	return b.Put(key, value)
 }
 
@@ -206,6 +211,7 @@ func (w *writer) drop(bucket, key []byte) error {
 	if old := b.Get(key); old != nil {
 		w.facts.small.remove(key, old)
 	}
+	w.copy.touched(bucket, key, 0)
 	return b.Delete(key)
 }
 
@@ -296,6 +302,7 @@ func (w *writer) meta(b Batch) error {
 func (w *writer) finish(b Batch) error {
 	shim := w.tx.Bucket(bucketShim)
 	for g, s := range w.groups {
+		w.copy.touched(bucketShim, groupKey(g), 0)
 		var err error
 		if s.count == 0 {
 			err = shim.Delete(groupKey(g))
@@ -307,5 +314,6 @@ func (w *writer) finish(b Batch) error {
 		}
 	}
 	w.facts.index, w.facts.hash = b.Index, b.Hash
+	w.copy.touched(bucketShim, shimFacts, 0)
 	return shim.Put(shimFacts, w.facts.encode())
 }

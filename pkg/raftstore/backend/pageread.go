@@ -1,0 +1,88 @@
+package backend
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"sort"
+)
+
+// pageReader reads rows by their pages from the file, not from its mapping. A page that is not in memory is waited for in a system call
+// then. A fault in the mapping would be the same wait, but one that the Go runtime does not know of: a collection that begins meanwhile
+// stops the world until the disk has answered. It needs an open Tx, so that the pages stay what they are.
+type pageReader struct {
+	file      *os.File
+	pageBytes int64
+	buffers   [][]byte
+	used      int // of buffers, since the last reset
+}
+
+// reset lets the buffers be used again: what walk gave before is not valid any more.
+func (r *pageReader) reset() { r.used = 0 }
+
+// page reads a page with its overflow.
+func (r *pageReader) page(id uint64) ([]byte, error) {
+	if r.used == len(r.buffers) {
+		r.buffers = append(r.buffers, make([]byte, r.pageBytes))
+	}
+	b := r.buffers[r.used]
+	r.used++
+	at := int64(id) * r.pageBytes
+	if _, err := r.file.ReadAt(b, at); err != nil {
+		return nil, fmt.Errorf("read page %d: %w", id, err)
+	}
+	if binary.LittleEndian.Uint64(b) != id {
+		return nil, &CorruptError{File: r.file.Name(), Offset: at, Reason: fmt.Sprintf("page %d says it is page %d", id, binary.LittleEndian.Uint64(b))}
+	}
+	if more := int64(binary.LittleEndian.Uint32(b[12:])); more > 0 {
+		long := make([]byte, (more+1)*r.pageBytes)
+		copy(long, b)
+		if _, err := r.file.ReadAt(long[r.pageBytes:], at+r.pageBytes); err != nil {
+			return nil, fmt.Errorf("read page %d: %w", id, err)
+		}
+		return long, nil
+	}
+	return b, nil
+}
+
+// walk gives the rows below a page whose keys are above a given one, in order, until visit answers false. What it gives is valid until
+// the next reset.
+func (r *pageReader) walk(id uint64, above []byte, visit func(k, v []byte) (more bool, err error)) (more bool, err error) {
+	b, err := r.page(id)
+	if err != nil {
+		return false, err
+	}
+	count := int(binary.LittleEndian.Uint16(b[10:]))
+	element := func(i int) []byte { return b[pageHeaderBytes+i*elementBytes:] }
+	if binary.LittleEndian.Uint16(b[8:])&flagBranch != 0 {
+		key := func(i int) []byte {
+			e := element(i)
+			return e[binary.LittleEndian.Uint32(e):][:binary.LittleEndian.Uint32(e[4:])]
+		}
+		first := sort.Search(count, func(i int) bool { return bytes.Compare(key(i), above) > 0 })
+		for i := max(first-1, 0); i < count; i++ {
+			if more, err = r.walk(binary.LittleEndian.Uint64(element(i)[8:]), above, visit); err != nil || !more {
+				return more, err
+			}
+		}
+		return true, nil
+	}
+	row := func(i int) (k, v []byte) {
+		e := element(i)
+		if binary.LittleEndian.Uint32(e)&flagBucketLeaf != 0 {
+			panic("a bucket within a bucket") // of etcd's nothing has one
+		}
+		kv := e[binary.LittleEndian.Uint32(e[4:]):]
+		ksize, vsize := binary.LittleEndian.Uint32(e[8:]), binary.LittleEndian.Uint32(e[12:])
+		return kv[:ksize:ksize], kv[ksize:][:vsize:vsize]
+	}
+	first := sort.Search(count, func(i int) bool { k, _ := row(i); return bytes.Compare(k, above) > 0 })
+	for i := first; i < count; i++ {
+		k, v := row(i)
+		if more, err = visit(k, v); err != nil || !more {
+			return more, err
+		}
+	}
+	return true, nil
+}
