@@ -97,6 +97,9 @@ type Config struct {
 	AutoCompactionMode      string `json:"auto-compaction-mode"`
 	AutoCompactionRetention string `json:"auto-compaction-retention"`
 
+	AutoDefrag                        bool `json:"auto-defrag"`
+	BootstrapDefragThresholdMegabytes uint `json:"bootstrap-defrag-threshold-megabytes"`
+
 	CORS          []string `json:"-"`
 	HostWhitelist []string `json:"-"`
 
@@ -153,6 +156,7 @@ func DefaultConfig() *Config {
 		CompactHashCheckTime:        compactHashCheckDefault,
 		AutoCompactionMode:          string(compact.ModePeriodic),
 		AutoCompactionRetention:     "0",
+		AutoDefrag:                  true,
 		CORS:                        []string{"*"},
 		HostWhitelist:               []string{"*"},
 		WarningApplyDuration:        100 * time.Millisecond,
@@ -290,6 +294,12 @@ func (c *Config) validateTLS() error {
 		}
 	}
 	return nil
+}
+
+// defrag says when the database file is written anew.
+func (c *Config) defrag() compact.DefragPolicy {
+	const megabyte = 1 << 20 // as etcd has it
+	return compact.DefragPolicy{Off: !c.AutoDefrag, StartBytes: int64(c.BootstrapDefragThresholdMegabytes) * megabyte}
 }
 
 // compaction is the automatic compaction asked for.

@@ -15,7 +15,7 @@ const (
 	ownCheckpoints = "checkpoints are paced by the size and age of the log"
 )
 
-// flagTable is every flag of etcd 3.7.3, in the order of --help.
+// flagTable is every flag of etcd 3.7.3, and our own, in the order of --help.
 func flagTable() []flagGroup {
 	return []flagGroup{
 		{"Member", memberFlags()},
@@ -27,6 +27,7 @@ func flagTable() []flagGroup {
 		{"Profiling and monitoring", monitoringFlags()},
 		{"Logging", loggingFlags()},
 		{"Features", featureFlags()},
+		{"Upkeep (not etcd's)", upkeepFlags()},
 		{"Unsafe features", unsafeFlags()},
 	}
 }
@@ -183,7 +184,14 @@ func featureFlags() []flagDef {
 		{"compaction-batch-limit", noInt(0), "The most revisions removed in one step of a compaction.", "compaction runs in small steps between writes"},
 		{"compaction-sleep-interval", noDuration(0), "The pause between two steps of a compaction.", "compaction runs in small steps between writes"},
 		{"downgrade-check-time", noDuration(5 * time.Second), "The time between two checks of a downgrade.", "there is nothing to check: members are of one version"},
-		{"bootstrap-defrag-threshold-megabytes", noUint(0), "Defragment at start when it frees that much.", "the database file is not defragmented at start"},
+		{"bootstrap-defrag-threshold-megabytes", unsigned(func(c *Config) *uint { return &c.BootstrapDefragThresholdMegabytes }), "Defragment behind a start if it frees that many MiB; 0: never for that reason.", ""},
+	}
+}
+
+// upkeepFlags are our own.
+func upkeepFlags() []flagDef {
+	return []flagDef{
+		{"auto-defrag", boolean(func(c *Config) *bool { return &c.AutoDefrag }), "Defragment the database file while serving, when it gives much back and pages have been free for a while.", ""},
 	}
 }
 
