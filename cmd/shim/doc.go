@@ -32,7 +32,8 @@
 //
 // main serves as the one that waits: for a signal, a failed listener, or the
 // end of the store. Beside it run the automatic compaction, if there is one, and
-// at the start, until it is done, the counting of the resources for the metrics.
+// at the start, until it is done, the counting of the resources for the metrics;
+// for moments, while the store grows, a walk that tells what has grown.
 // All others belong to the packages; those of the listeners are told at
 // etcdapi.Front.
 //

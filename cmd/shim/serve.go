@@ -44,6 +44,7 @@ type member struct {
 	hub       *watchcache.Hub
 	resources *etcdapi.Resources
 	counting  sync.WaitGroup
+	telling   atomic.Bool // tellGrowth is under way
 	api       *etcdapi.Server
 	drain     *etcdapi.Drain
 	front     *etcdapi.Front
@@ -66,7 +67,7 @@ func serve(c *Config, log *slog.Logger) error {
 	memory := newPolicy(log)
 	logStart(c, log)
 
-	m := &member{c: c, log: log, metrics: prometheus.NewRegistry(), resources: etcdapi.NewResources(), drain: etcdapi.NewDrain()}
+	m := &member{c: c, log: log, metrics: prometheus.NewRegistry(), resources: etcdapi.NewResources(compact.Quota(c.QuotaBackendBytes).Ceiling()), drain: etcdapi.NewDrain()}
 	m.health = etcdapi.NewHealthMetrics(m.metrics)
 	listeners, err := bind(stop, c, log)
 	if err != nil {
@@ -122,7 +123,10 @@ func (m *member) open(ctx context.Context, l *listeners) error {
 			late.append(v, events)
 			m.resources.Apply(v, events)
 		},
-		OnEvent:    func(e raftstore.Event) { logEvent(m.log, e) },
+		OnEvent: func(e raftstore.Event) {
+			logEvent(m.log, e)
+			m.tellGrowth(e)
+		},
 		Registerer: m.metrics,
 		Defrag:     c.defrag(),
 
@@ -281,7 +285,7 @@ func (m *member) startCompaction() (stop func(), err error) {
 		Now:      time.Now,
 		After:    time.After,
 		Paused:   func() bool { return m.store.Status().Leader != m.store.MemberID() },
-		Event:    func(e compact.Event) { m.log.Info(e.String()) },
+		Event:    m.logCompaction,
 	})
 	if err != nil {
 		return nil, err
@@ -380,21 +384,6 @@ func logStart(c *Config, log *slog.Logger) {
 		"quota-backend-bytes", quota.Ceiling(), "max-request-bytes", c.MaxRequestBytes, "max-concurrent-streams", c.MaxConcurrentStreams,
 		"feature-gates", c.Gates.String(), "auto-compaction-mode", c.AutoCompactionMode, "auto-compaction-retention", c.AutoCompactionRetention,
 		"auto-defrag", c.AutoDefrag)
-}
-
-// logQuota tells of the quota as etcd does.
-func logQuota(q compact.Quota, log *slog.Logger) {
-	if !q.Suggested() {
-		log.Warn("quota exceeds the maximum value", "quota-size-bytes", q.Ceiling(), "quota-maximum-size-bytes", int64(compact.SuggestedQuotaBytesMax))
-	}
-	switch n, ok := q.Bytes(); {
-	case !ok:
-		log.Info("disabled backend quota", "quota-size-bytes", int64(q))
-	case q == 0:
-		log.Info("enabled backend quota with default value", "quota-size-bytes", n)
-	default:
-		log.Info("enabled backend quota", "quota-size-bytes", n)
-	}
 }
 
 // logServing has a line for each address that clients use.

@@ -7,6 +7,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/kubeshim/shim/pkg/compact"
 	"github.com/kubeshim/shim/pkg/etcdapi"
 	"github.com/kubeshim/shim/pkg/raftstore"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
@@ -63,11 +64,20 @@ func (m *member) compact(ctx context.Context, rev mvcc.Revision) error {
 	return errors.Join(err, res.Err)
 }
 
+// logCompaction brings an automatic compaction into the log.
+func (m *member) logCompaction(e compact.Event) {
+	level := slog.LevelInfo
+	if e.Err != nil {
+		level = slog.LevelWarn
+	}
+	m.log.Log(bg, level, e.String())
+}
+
 // logEvent brings the store's events into the log.
 func logEvent(log *slog.Logger, e raftstore.Event) {
 	level := slog.LevelInfo
 	switch x := e.(type) {
-	case raftstore.CheckpointFailed, raftstore.DefragmentFailed, raftstore.DefragmentPutOff, raftstore.RaftWarning, raftstore.AlarmChanged:
+	case raftstore.CheckpointFailed, raftstore.DefragmentFailed, raftstore.DefragmentPutOff, raftstore.RaftWarning, raftstore.AlarmChanged, raftstore.QuotaNear:
 		level = slog.LevelWarn
 	case raftstore.SpaceChanged:
 		if x.Low {

@@ -4,19 +4,12 @@ import (
 	"sync"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 	"github.com/kubeshim/shim/pkg/registry"
 )
 
-const (
-	// resourcePageBytes is how much of the state is looked at in one piece when the
-	// counting begins.
-	resourcePageBytes = 1 << 20
-	// resourceWait is how long a scrape waits for the beginning to be counted.
-	resourceWait = 5 * time.Second
-)
+// resourceWait is how long a scrape waits for the beginning to be counted.
+const resourceWait = 5 * time.Second
 
 // Resources counts the live objects of each /registry resource, their bytes and
 // the writes to them. The events of each batch come in at the cost of
@@ -28,8 +21,11 @@ const (
 // The number of resources is bounded by pkg/registry, which gives what is beyond
 // its bound one common name; keys outside of /registry are counted under "".
 //
+// Namespaces are not counted write by write, as there may be any number of
+// them: see growth.
+//
 // Ownership: everything is under mu, for which only a scrape competes with
-// who applies.
+// who applies. growth has a lock of its own.
 type Resources struct {
 	mu      sync.Mutex
 	begun   bool          // base was set
@@ -42,20 +38,25 @@ type Resources struct {
 	byName  map[string]*resourceCounts
 	putSize uint64        // keys and values put since the start
 	counted chan struct{} // closed when base is in the counts
+	growth  growth
 }
 
 // resourceCounts are those of one resource.
 type resourceCounts struct {
 	Objects int64
-	Bytes   int64 // of the encoded key-values, keys and metadata included
+	Bytes   int64 // of the rows, as the quota counts them
 	Creates uint64
 	Updates uint64
 	Deletes uint64
 }
 
-// NewResources has counted nothing yet.
-func NewResources() *Resources {
-	return &Resources{byName: make(map[string]*resourceCounts), counted: make(chan struct{})}
+// NewResources has counted nothing yet. The quota, in bytes, says how much
+// growth is worth a look at where it is; 0: none.
+func NewResources(quota int64) *Resources {
+	r := &Resources{byName: make(map[string]*resourceCounts), counted: make(chan struct{})}
+	r.growth.quota = quota
+	r.growth.under.Store(true) // until what is there at first is counted
+	return r
 }
 
 // Begin counts what is in v, or in the first View that Apply was shown if that
@@ -71,13 +72,23 @@ func (r *Resources) Begin(v *mvcc.View) error {
 
 // count adds what is in v, unless there is another base by then.
 func (r *Resources) count(v *mvcc.View, round int) error {
-	found, err := countResources(v)
+	found, err := walkResources(v)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if round != r.round {
 		return nil
 	}
-	for name, c := range found {
+	if err == nil {
+		r.addAll(found)
+	}
+	r.base, r.broken = nil, err != nil
+	r.growth.under.Store(false)
+	close(r.counted)
+	return err
+}
+
+func (r *Resources) addAll(found *census) {
+	for name, c := range found.byName {
 		sum := r.byName[name]
 		if sum == nil {
 			sum = &resourceCounts{}
@@ -86,25 +97,7 @@ func (r *Resources) count(v *mvcc.View, round int) error {
 		sum.Objects += c.Objects
 		sum.Bytes += c.Bytes
 	}
-	r.base, r.broken = nil, err != nil
-	close(r.counted)
-	return err
-}
-
-func countResources(v *mvcc.View) (map[string]*resourceCounts, error) {
-	found := make(map[string]*resourceCounts)
-	all := &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}}
-	for page, err := range v.Pages(all, resourcePageBytes) {
-		if err != nil {
-			return nil, err
-		}
-		for _, ver := range page.Versions {
-			c := countsOf(found, ver.Key())
-			c.Objects++
-			c.Bytes += int64(len(ver.KV()))
-		}
-	}
-	return found, nil
+	r.growth.add(found)
 }
 
 // setBase keeps the first View.
@@ -148,20 +141,21 @@ func (r *Resources) Apply(v *mvcc.View, events []mvcc.Event) {
 	for i := range events {
 		r.add(&events[i])
 	}
+	r.growth.look(v)
 }
 
 func (r *Resources) add(e *mvcc.Event) {
-	c := countsOf(r.byName, e.Version.Key())
+	c := countsOf(r.byName, registry.ResourceOf(e.Version.Key()))
 	if e.Prev != nil {
 		c.Objects--
-		c.Bytes -= int64(len(e.Prev.KV()))
+		c.Bytes -= e.Prev.RowSize()
 	}
 	if e.Version.Tombstone() {
 		c.Deletes++
 		return
 	}
 	c.Objects++
-	c.Bytes += int64(len(e.Version.KV()))
+	c.Bytes += e.Version.RowSize()
 	r.putSize += uint64(len(e.Version.Key()) + len(e.Version.Value()))
 	if e.Prev == nil {
 		c.Creates++
@@ -170,8 +164,7 @@ func (r *Resources) add(e *mvcc.Event) {
 	}
 }
 
-func countsOf(byName map[string]*resourceCounts, key []byte) *resourceCounts {
-	name := registry.ResourceOf(key)
+func countsOf(byName map[string]*resourceCounts, name string) *resourceCounts {
 	c := byName[name]
 	if c == nil {
 		c = &resourceCounts{}

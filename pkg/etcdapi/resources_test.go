@@ -37,7 +37,7 @@ func TestResourcesAgainstCounting(t *testing.T) {
 			case r == nil && i < uint64(begin*20):
 				continue
 			case r == nil:
-				r = NewResources()
+				r = NewResources(0)
 				if begin%2 == 0 { // begun by hand, and told of the same state again
 					mustBegin(t, r, v)
 				}
@@ -70,7 +70,7 @@ func TestResourcesBehindAGap(t *testing.T) {
 		res := state.Apply(mvcc.Entry{Index: index, Term: 1, Request: &pb.InternalRaftRequest{Put: &pb.PutRequest{Key: []byte("/registry/pods/ns/" + key)}}})
 		return state.Publish(), res.Events
 	}
-	r := NewResources()
+	r := NewResources(0)
 	for i := range 30 {
 		v, events := write(fmt.Sprint(i % 20))
 		if i%7 == 3 {
@@ -94,7 +94,7 @@ func TestResourcesBehindAGap(t *testing.T) {
 // to.
 func TestResourcesFromNothing(t *testing.T) {
 	state := mvcc.New(mvcc.Options{})
-	r := NewResources()
+	r := NewResources(0)
 	mustBegin(t, r, state.Publish())
 	req := &pb.InternalRaftRequest{Put: &pb.PutRequest{Key: []byte("/registry/pods/a/b")}}
 	res := state.Apply(mvcc.Entry{Index: 1, Term: 1, Request: req})
@@ -121,13 +121,18 @@ func checkResources(t *testing.T, r *Resources, v *mvcc.View) {
 	for _, ver := range all.Versions {
 		name := registry.ResourceOf(ver.Key())
 		c := want[name]
-		want[name] = count{c.objects + 1, c.bytes + int64(len(ver.KV()))}
+		want[name] = count{c.objects + 1, c.bytes + ver.RowSize()}
 	}
 	counts, _, _ := r.snapshot()
+	sum := int64(0)
 	for name, c := range counts {
 		if c.Objects != 0 || c.Bytes != 0 {
 			got[name] = count{c.Objects, c.Bytes}
 		}
+		sum += c.Bytes
+	}
+	if sum != v.LiveSize() {
+		t.Fatalf("at index %d: %d bytes in all, want %d", v.Index(), sum, v.LiveSize())
 	}
 	if !maps.Equal(got, want) {
 		t.Fatalf("at index %d: %v, want %v", v.Index(), got, want)

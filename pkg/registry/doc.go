@@ -32,6 +32,9 @@
 // the prefix of every LIST, and "/registry/pods", which no apiserver ever
 // writes and all of them read to learn the current revision.
 //
+// The namespace of an object is what stands between its resource and its name.
+// There may be any number of namespaces, so they get no names of their own.
+//
 // # Names
 //
 // ResourceOf and RangeResource answer names such as "pods" and

@@ -88,6 +88,9 @@ func RangeResource(from, end []byte) string { return std.RangeResource(from, end
 // KindOf is Grammar.KindOf below DefaultPrefix.
 func KindOf(key []byte) Kind { return std.KindOf(key) }
 
+// NamespaceOf is Grammar.NamespaceOf below DefaultPrefix.
+func NamespaceOf(key []byte) []byte { return std.NamespaceOf(key) }
+
 // Prefix answers the prefix with a slash at both ends. Not to be changed.
 func (g *Grammar) Prefix() []byte { return g.prefix }
 

@@ -136,6 +136,7 @@ func TestNoAllocation(t *testing.T) {
 		for _, k := range keys {
 			g.ResourceOf(k)
 			g.KindOf(k)
+			g.NamespaceOf(k)
 			g.RangeResource(k, end)
 		}
 	}
@@ -205,6 +206,9 @@ func FuzzParse(f *testing.F) {
 		}
 		if r != "" && !bytes.HasPrefix(key, g.Prefix()) {
 			t.Fatalf("%q outside the prefix has resource %q", key, r)
+		}
+		if got, want := string(g.NamespaceOf(key)), k.Namespace; got != want && k.Name != "" {
+			t.Fatalf("%q: namespace %q, want %q", key, got, want)
 		}
 		switch g.KindOf(key) {
 		case KindObject:

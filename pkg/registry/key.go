@@ -1,6 +1,9 @@
 package registry
 
-import "strings"
+import (
+	"bytes"
+	"strings"
+)
 
 // Key is what a key below the prefix says.
 type Key struct {
@@ -36,6 +39,20 @@ func (g *Grammar) Parse(key []byte) (k Key, ok bool) {
 		k.Name = first
 	}
 	return k, true
+}
+
+// NamespaceOf answers the namespace of an object's key, aliasing it; nil for
+// cluster-wide objects, and for all that is no object. No allocation.
+func (g *Grammar) NamespaceOf(key []byte) []byte {
+	if g.KindOf(key) != KindObject {
+		return nil
+	}
+	_, rest, _ := g.cut(key)
+	namespace, _, ok := bytes.Cut(rest[1:], []byte{'/'})
+	if !ok {
+		return nil
+	}
+	return namespace
 }
 
 // Kind sorts keys by what a client can want with them.
