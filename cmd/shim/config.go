@@ -46,6 +46,7 @@ type Config struct {
 	ElectionMs           uint   `json:"election-timeout"`   // milliseconds
 
 	QuotaBackendBytes    int64  `json:"quota-backend-bytes"` // 0: 2 GiB, below 0: none
+	HistoryBytes         int64  `json:"history-bytes"`       // 0: no bound
 	MaxTxnOps            uint   `json:"max-txn-ops"`
 	MaxRequestBytes      uint   `json:"max-request-bytes"`
 	MaxConcurrentStreams uint32 `json:"max-concurrent-streams"`
@@ -391,4 +392,13 @@ func defaultHost() (string, error) {
 		}
 	}
 	return "", errors.New("could not find default route")
+}
+
+// checkpoints is the pace of checkpoints that the settings ask for.
+func (c *Config) checkpoints() compact.CheckpointPolicy {
+	var p compact.CheckpointPolicy
+	if c.SnapshotCount != snapshotCountDefault {
+		p.Entries = c.SnapshotCount
+	}
+	return p
 }

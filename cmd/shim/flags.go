@@ -53,6 +53,10 @@ func signed64(f func(*Config) *int64) binder {
 	return func(fs *flag.FlagSet, c *Config, n, u string) { fs.Int64Var(f(c), n, *f(c), u) }
 }
 
+func size(f func(*Config) *int64) binder {
+	return func(fs *flag.FlagSet, c *Config, n, u string) { fs.Var(bytesValue{f(c)}, n, u) }
+}
+
 func duration(f func(*Config) *time.Duration) binder {
 	return func(fs *flag.FlagSet, c *Config, n, u string) { fs.DurationVar(f(c), n, *f(c), u) }
 }

@@ -192,6 +192,7 @@ func featureFlags() []flagDef {
 func upkeepFlags() []flagDef {
 	return []flagDef{
 		{"auto-defrag", boolean(func(c *Config) *bool { return &c.AutoDefrag }), "Defragment the database file while serving, when it gives much back and pages have been free for a while.", ""},
+		{"history-bytes", size(func(c *Config) *int64 { return &c.HistoryBytes }), "Bytes of superseded versions in memory, as 64MiB; more are written to the database before the next compaction and read from there. 0: no bound.", ""},
 	}
 }
 

@@ -90,12 +90,22 @@ func TestUsageErrors(t *testing.T) {
 		"--feature-gates=LeaseCheckpoint":           `invalid value "LeaseCheckpoint" for flag -feature-gates: missing bool value for LeaseCheckpoint`,
 		"--max-concurrent-streams=-1":               `invalid value "-1" for flag -max-concurrent-streams: strconv.ParseUint: parsing "-1": invalid syntax`,
 		"--v2-deprecation=never":                    `invalid value "never" for flag -v2-deprecation: invalid value "never"`,
+		"--history-bytes=64 cows":                   `invalid value "64 cows" for flag -history-bytes: "64 cows" is not a number of bytes, as 64MiB`,
+		"--history-bytes=-1":                        `invalid value "-1" for flag -history-bytes: "-1" is not a number of bytes, as 64MiB`,
 		"--enable-pprof=maybe":                      `invalid boolean value "maybe" for -enable-pprof: parse error`,
 	} {
 		_, _, err := parse([]string{args}, nil)
 		var bad errUsage
 		if !errors.As(err, &bad) || err.Error() != want {
 			t.Errorf("%s: %v, want %s", args, err, want)
+		}
+	}
+}
+
+func TestBytes(t *testing.T) {
+	for arg, want := range map[string]int64{"0": 0, "1048576": 1 << 20, "64MiB": 64 << 20, "1.5 GiB": 3 << 29, "10kB": 10000, "7B": 7} {
+		if c, _, err := parse([]string{"--history-bytes=" + arg}, nil); err != nil || c.HistoryBytes != want {
+			t.Errorf("%s: %d bytes, %v", arg, c.HistoryBytes, err)
 		}
 	}
 }

@@ -111,6 +111,8 @@ func (m *member) open(ctx context.Context, l *listeners) error {
 		TickInterval:           time.Duration(c.TickMs) * time.Millisecond,
 		ElectionTicks:          int(c.ElectionMs / c.TickMs),
 		Quota:                  compact.Quota(c.QuotaBackendBytes),
+		Memory:                 compact.Memory{HistoryBytes: c.HistoryBytes},
+		Checkpoints:            c.checkpoints(),
 		MaxRequestBytes:        int(c.MaxRequestBytes),
 		SnapshotCatchupEntries: c.SnapshotCatchUpCount,
 		LaxReconfiguration:     !c.StrictReconfigCheck,
@@ -136,9 +138,6 @@ func (m *member) open(ctx context.Context, l *listeners) error {
 	}
 	if c.Gates.enabled(*lookupFeature("CompactHashCheck")) {
 		cfg.CompactCheckInterval = c.CompactHashCheckTime
-	}
-	if c.SnapshotCount != snapshotCountDefault {
-		cfg.Checkpoints.Entries = c.SnapshotCount
 	}
 	store, err := raftstore.Open(cfg)
 	if err != nil {

@@ -50,6 +50,41 @@ func joinURLs(urls []url.URL) string { return strings.Join(urlStrings(urls), ","
 
 func urlStrings(urls []url.URL) []string { return types.URLs(urls).StringSlice() }
 
+// bytesValue is a number of bytes, plain or with a unit: 64MiB, 1.5GB.
+type bytesValue struct{ bytes *int64 }
+
+// byteUnits are in the order in which they are looked for.
+var byteUnits = []struct {
+	suffix string
+	bytes  float64
+}{
+	{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40},
+	{"kB", 1e3}, {"MB", 1e6}, {"GB", 1e9}, {"TB", 1e12}, {"B", 1}, {"", 1},
+}
+
+func (v bytesValue) String() string {
+	if v.bytes == nil {
+		return ""
+	}
+	return strconv.FormatInt(*v.bytes, 10)
+}
+
+func (v bytesValue) Set(s string) error {
+	for _, u := range byteUnits {
+		number, ok := strings.CutSuffix(s, u.suffix)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseFloat(strings.TrimSpace(number), 64)
+		if n *= u.bytes; err != nil || n < 0 || !(n < 1<<62) {
+			return fmt.Errorf("%q is not a number of bytes, as 64MiB", s)
+		}
+		*v.bytes = int64(n)
+		return nil
+	}
+	return nil // the empty suffix fits all
+}
+
 // originsValue is a comma-separated set of URLs, or "*".
 type originsValue struct{ origins *[]string }
 

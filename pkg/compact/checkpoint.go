@@ -91,6 +91,7 @@ type CheckpointStats struct {
 	Behind       time.Duration // since the last compaction
 	Failures     int           // in a row
 	SinceFailure time.Duration // since the last of them
+	Crowded      bool          // versions that no checkpoint holds are too many for the memory
 }
 
 // CheckpointReason says why a checkpoint is due, or why it is not.
@@ -103,6 +104,7 @@ const (
 	CheckpointEntries CheckpointReason = "log entries"
 	CheckpointBehind  CheckpointReason = "behind a compaction"
 	CheckpointAge     CheckpointReason = "age"
+	CheckpointMemory  CheckpointReason = "memory"
 	CheckpointClean   CheckpointReason = "nothing was applied since the last one"
 	CheckpointPause   CheckpointReason = "pause after a failure"
 	CheckpointNotDue  CheckpointReason = "no bound is reached"
@@ -146,6 +148,8 @@ func (p CheckpointPolicy) Decide(s CheckpointStats) CheckpointDecision {
 		return CheckpointDecision{true, CheckpointBehind}
 	case s.Age >= p.Age+p.Age/2:
 		return CheckpointDecision{true, CheckpointAge}
+	case s.Crowded:
+		return CheckpointDecision{true, CheckpointMemory}
 	}
 	return CheckpointDecision{false, CheckpointNotDue}
 }

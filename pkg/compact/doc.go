@@ -16,6 +16,7 @@
 //
 //	CheckpointStats --CheckpointPolicy.Decide--> CheckpointDecision{Do, Reason}
 //	free pages over time --FreeLow.Look--> DefragStats --DefragPolicy.Decide--> DefragDecision{Do, Reason}
+//	MemoryStats --Memory.Room--> mvcc.Room
 //	bytes used, Cost(request) --Quota.Admit--> QuotaDecision{OK, Cost, Remaining}
 //	bytes used, alarm --QuotaAlarm.Look--> QuotaLook{Raise, Lower, Near}
 //
@@ -47,7 +48,8 @@
 // behind the last one, the number of its entries, or its age reaches its bound,
 // and at a quarter of the first of these when the log grows so fast that waiting
 // would leave nothing out: the fsync of a large checkpoint holds up the log's;
-// a failed one is followed by a pause that doubles up to a minute.
+// a failed one is followed by a pause that doubles up to a minute. One is due as
+// well when versions have to leave memory that no checkpoint holds yet.
 //
 // Rows that a compaction has made dead are deleted in parts behind a checkpoint,
 // with a pause after each that is twenty times as long as the part took, from 30
@@ -66,6 +68,15 @@
 // The copy goes in steps that are synced in 4 ms each, as a write that meets one
 // waits for that. Between two it pauses nine times as long as the step took, or
 // twice if somebody waits for the end.
+//
+// # Memory
+//
+// Keys, index and buffers are in memory always. Values get what they leave of
+// seven tenths of the limit, as measured after each collection: what is alive less
+// the values is what the rest takes, whoever it belongs to. The other three tenths
+// are for garbage. History leaves first; it may have what live values do not need,
+// and never more than its own budget. Values leave down to a sixteenth below the
+// room, so that not every write makes another one leave.
 //
 // # Quota
 //

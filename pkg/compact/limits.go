@@ -74,6 +74,19 @@ const (
 	copyPauseMax           = 200 * time.Millisecond
 )
 
+// Memory.
+const (
+	// MemoryLimitMin is the smallest limit taken: less would not hold the program.
+	MemoryLimitMin = 32 << 20
+
+	historyShare   = 8  // of the limit: its default budget
+	valuesShareMin = 16 // of the limit: what values get however much the rest takes
+	lowWaterShare  = 16
+	// heapPercent of the limit, less what the runtime takes, may be alive. The rest
+	// is for garbage, which needs room or is collected all the time.
+	heapPercent = 70
+)
+
 // Quota, as in etcd's server/storage.
 const (
 	// DefaultQuotaBytes is the quota when none is given.

@@ -33,7 +33,7 @@ func BenchmarkEncodeList(b *testing.B) {
 			b.SetBytes(int64(sizeRange(h, res)))
 			b.ReportAllocs()
 			for b.Loop() {
-				bufs := encodeRange(h, res).bufs
+				bufs := encoded(b)(encodeRange(h, res, nil)).bufs
 				r := bufs.Reader()
 				bufs.Free()
 				for {

@@ -67,7 +67,10 @@
 //     Nobody modifies either, and nothing that outlives the call aliases them:
 //     the log and the versions have copies.
 //  3. Bytes of a version are never modified, so a response may share them after
-//     the View it was read from is gone.
+//     the View it was read from is gone. Versions that have left memory are read
+//     from the database when they are encoded (coldrows.go): a read whose View is
+//     overtaken by a compaction is answered from a newer one, and a list that is
+//     encoded as it is sent keeps its rows frozen.
 //  4. An encoded response equals the encoding of the message it stands for,
 //     field by field in the order of their numbers.
 //  5. Header and content of a read come from one View; the header tells that
@@ -82,7 +85,9 @@
 // --max-request-bytes by the store ("request is too large"). Responses have no
 // limit. The Views kept for lists by pages are bounded in number and age; when
 // there are more lists the least recently used one reads old versions instead.
-// A slow reader of a large list holds the versions of that list and one chunk.
+// A slow reader of a large list holds the encodings of that list and one chunk, and
+// of those that have left memory the rows in the database, for a minute: after that
+// a compaction may remove them, and the connection is closed when one is missing.
 //
 // Not there yet: users and roles (Auth), changing the members (Cluster), and the
 // Lock and Election services, which are not registered.

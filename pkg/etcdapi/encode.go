@@ -24,7 +24,9 @@ type encoder struct {
 	start    int        // first byte of chunk that is not in bufs yet
 	cut      bool       // pieces of the chunk are in bufs
 	shareMin int
-	whole    bool // the response fits into one chunk
+	whole    bool      // the response fits into one chunk
+	rows     *coldRows // nil: nothing may be read
+	err      error
 
 	// The answer to a write is one allocation: these are its bytes, the buffer
 	// they are in, the list of that one buffer, and the reply.
@@ -37,17 +39,18 @@ type encoder struct {
 // newListEncoder starts a response that is mostly a list, of size bytes or of
 // unknown size if it is negative: what is around the list of a large one takes a
 // small chunk.
-func newListEncoder(size int) *encoder {
-	e := newEncoder(size)
+func newListEncoder(size int, rows *coldRows) *encoder {
+	e := newEncoder(size, rows)
 	if !e.whole {
 		e.newChunk(encodeListHeadBytes)
 	}
 	return e
 }
 
-// newEncoder starts a response of size bytes, or of unknown size if it is negative.
-func newEncoder(size int) *encoder {
-	e := &encoder{shareMin: encodeShareBytesMin}
+// newEncoder starts a response of size bytes, or of unknown size if it is
+// negative. Without rows it fails if something has left memory (errEvicted).
+func newEncoder(size int, rows *coldRows) *encoder {
+	e := &encoder{shareMin: encodeShareBytesMin, rows: rows}
 	e.bufs = e.one[:0]
 	if size >= 0 && size <= encodeWholeBytesMax {
 		e.whole, e.shareMin = true, size+1
@@ -110,10 +113,14 @@ func (e *encoder) closeChunk() {
 	e.root, e.chunk = nil, nil
 }
 
-func (e *encoder) finish() *reply {
+func (e *encoder) finish() (*reply, error) {
 	e.closeChunk()
+	if e.err != nil {
+		e.bufs.Free()
+		return nil, e.err
+	}
 	e.reply.bufs = e.bufs
-	return &e.reply
+	return &e.reply, nil
 }
 
 // openField writes tag and length of a length-delimited field of n bytes.
@@ -146,15 +153,40 @@ func (e *encoder) header(num protowire.Number, h wireHeader) {
 
 // keyValue writes one mvccpb.KeyValue field.
 func (e *encoder) keyValue(num protowire.Number, v *mvcc.Version, s kvShape) {
-	n := s.size(v)
-	if s == kvWhole && n >= e.shareMin {
-		e.openField(num, n)
-		e.cutChunk()
-		e.share(v.KV())
+	if s != kvWhole {
+		n := s.size(v)
+		e.reserve(sizeBytesField(num, n))
+		e.chunk = protowire.AppendTag(e.chunk, num, protowire.BytesType)
+		e.chunk = s.append(protowire.AppendVarint(e.chunk, uint64(n)), v)
 		return
 	}
-	e.reserve(sizeBytesField(num, n))
-	e.chunk = appendKeyValue(e.chunk, num, v, s)
+	enc := v.Encoding()
+	kv := enc.Bytes()
+	if kv != nil && len(kv) >= e.shareMin {
+		e.openField(num, len(kv))
+		e.cutChunk()
+		e.share(kv)
+		return
+	}
+	e.reserve(sizeBytesField(num, enc.Len()))
+	e.chunk = protowire.AppendTag(e.chunk, num, protowire.BytesType)
+	e.chunk = protowire.AppendVarint(e.chunk, uint64(enc.Len()))
+	if kv != nil {
+		e.chunk = append(e.chunk, kv...)
+		return
+	}
+	e.readChunk(enc)
+}
+
+// readChunk appends to the chunk what has left memory.
+func (e *encoder) readChunk(enc mvcc.Encoding) {
+	switch {
+	case e.err != nil:
+	case e.rows == nil:
+		e.err = errEvicted
+	default:
+		e.chunk, e.err = e.rows.append(e.chunk, enc)
+	}
 }
 
 // kvShape says which fields of a key-value a response carries.
@@ -177,7 +209,7 @@ const (
 
 func (s kvShape) size(v *mvcc.Version) int {
 	if s == kvWhole {
-		return len(v.KV())
+		return v.Size()
 	}
 	n := sizeUintField(kvCreateRevision, uint64(v.Create())) +
 		sizeUintField(kvModRevision, uint64(v.Mod())) +
@@ -191,10 +223,8 @@ func (s kvShape) size(v *mvcc.Version) int {
 	return n
 }
 
+// append appends the key-value in a shape without its value.
 func (s kvShape) append(b []byte, v *mvcc.Version) []byte {
-	if s == kvWhole {
-		return append(b, v.KV()...)
-	}
 	if k := v.Key(); len(k) > 0 {
 		b = protowire.AppendTag(b, kvKey, protowire.BytesType)
 		b = protowire.AppendBytes(b, k)

@@ -42,13 +42,14 @@ func rangeShape(res *mvcc.RangeResult) kvShape {
 	}
 }
 
-// encodeRange encodes a RangeResponse.
-func encodeRange(h wireHeader, res *mvcc.RangeResult) *reply {
+// encodeRange encodes a RangeResponse. rows, here and below, is where to read what
+// has left memory; without it that is errEvicted.
+func encodeRange(h wireHeader, res *mvcc.RangeResult, rows *coldRows) (*reply, error) {
 	size := -1
 	if len(res.Versions) <= encodeSizePassKeysMax {
 		size = sizeRange(h, res)
 	}
-	e := newListEncoder(size)
+	e := newListEncoder(size, rows)
 	e.rangeFields(h, res)
 	return e.finish()
 }
@@ -72,13 +73,13 @@ func (e *encoder) rangeFields(h wireHeader, res *mvcc.RangeResult) {
 
 // encodeStreamChunk encodes one RangeStreamResponse. Only the last chunk carries
 // header, more and count.
-func encodeStreamChunk(h wireHeader, page *mvcc.Page) *reply {
+func encodeStreamChunk(h wireHeader, page *mvcc.Page, rows *coldRows) (*reply, error) {
 	res, shape := &page.RangeResult, rangeShape(&page.RangeResult)
 	inner := sizeKeyValues(rangeKVs, res.Versions, shape)
 	if page.Last {
 		inner = sizeRange(h, res)
 	}
-	e := newListEncoder(sizeBytesField(streamRangeResponse, inner))
+	e := newListEncoder(sizeBytesField(streamRangeResponse, inner), rows)
 	e.openField(streamRangeResponse, inner)
 	if page.Last {
 		e.rangeFields(h, res)
@@ -89,8 +90,8 @@ func encodeStreamChunk(h wireHeader, page *mvcc.Page) *reply {
 }
 
 // encodePut encodes a PutResponse.
-func encodePut(h wireHeader, res *mvcc.PutResult) *reply {
-	e := newEncoder(sizePut(h, res))
+func encodePut(h wireHeader, res *mvcc.PutResult, rows *coldRows) (*reply, error) {
+	e := newEncoder(sizePut(h, res), rows)
 	e.putFields(h, res)
 	return e.finish()
 }
@@ -111,8 +112,8 @@ func (e *encoder) putFields(h wireHeader, res *mvcc.PutResult) {
 }
 
 // encodeDelete encodes a DeleteRangeResponse.
-func encodeDelete(h wireHeader, res *mvcc.DeleteResult) *reply {
-	e := newEncoder(sizeDelete(h, res))
+func encodeDelete(h wireHeader, res *mvcc.DeleteResult, rows *coldRows) (*reply, error) {
+	e := newEncoder(sizeDelete(h, res), rows)
 	e.deleteFields(h, res)
 	return e.finish()
 }
@@ -130,8 +131,8 @@ func (e *encoder) deleteFields(h wireHeader, res *mvcc.DeleteResult) {
 }
 
 // encodeTxn encodes a TxnResponse.
-func encodeTxn(h wireHeader, res *mvcc.TxnResult) *reply {
-	e := newEncoder(sizeTxn(h, res))
+func encodeTxn(h wireHeader, res *mvcc.TxnResult, rows *coldRows) (*reply, error) {
+	e := newEncoder(sizeTxn(h, res), rows)
 	e.txnFields(h, res)
 	return e.finish()
 }

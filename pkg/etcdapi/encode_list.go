@@ -18,7 +18,8 @@ import (
 // write buffer, which then reads what is in the cache.
 //
 // Its last user may be in the transport, after the handler and its View are
-// gone: it holds versions, which never change.
+// gone: it holds encodings, which never change, and where to read those that have
+// left memory (coldRows).
 type listChunk struct {
 	// Never set: it gives the type the methods which only package mem can
 	// write, for reading a received message. Nothing calls them here.
@@ -26,8 +27,10 @@ type listChunk struct {
 
 	num   protowire.Number
 	shape kvShape
-	vs    []*mvcc.Version
-	size  int // of the encoding, at most encodeChunkBytes
+	vs    []*mvcc.Version // of a shape without values
+	kvs   []mvcc.Encoding // of the whole shape
+	size  int             // of the encoding, at most encodeChunkBytes
+	rows  *coldRows       // where some of kvs are read; nil: all are in memory
 
 	refs   atomic.Int32
 	encode sync.Once
@@ -42,15 +45,34 @@ var listChunkPool = sync.Pool{New: func() any { return new([encodeChunkBytes]byt
 func (c *listChunk) ReadOnlyData() []byte {
 	c.encode.Do(func() {
 		c.data = listChunkPool.Get().(*[encodeChunkBytes]byte)
-		b := c.data[:0]
-		for _, v := range c.vs {
-			b = appendKeyValue(b, c.num, v, c.shape)
-		}
-		if len(b) != c.size {
+		if b := c.fill(c.data[:0]); len(b) != c.size {
 			panic("etcdapi: a chunk of a list has another size than was told")
 		}
 	})
 	return c.data[:c.size:c.size]
+}
+
+// fill appends the encoding.
+func (c *listChunk) fill(b []byte) []byte {
+	for _, v := range c.vs {
+		b = protowire.AppendTag(b, c.num, protowire.BytesType)
+		b = protowire.AppendVarint(b, uint64(c.shape.size(v)))
+		b = c.shape.append(b, v)
+	}
+	for _, e := range c.kvs {
+		b = protowire.AppendTag(b, c.num, protowire.BytesType)
+		b = protowire.AppendVarint(b, uint64(e.Len()))
+		if kv := e.Bytes(); kv != nil {
+			b = append(b, kv...)
+			continue
+		}
+		var err error
+		if b, err = c.rows.append(b, e); err != nil {
+			c.rows.drop() // nothing of this is sent any more
+			return b[:c.size]
+		}
+	}
+	return b
 }
 
 // Len is the size of the encoding; it does not need to be made.
@@ -61,9 +83,16 @@ func (c *listChunk) Ref() { c.refs.Add(1) }
 
 // Free takes a user away. With the last one goes the encoding.
 func (c *listChunk) Free() {
-	if c.refs.Add(-1) == 0 && c.data != nil {
+	if c.refs.Add(-1) != 0 {
+		return
+	}
+	if c.data != nil {
 		listChunkPool.Put(c.data)
 		c.data = nil
+	}
+	if c.rows != nil {
+		c.rows.free()
+		c.rows = nil
 	}
 }
 
@@ -85,9 +114,7 @@ func (e *encoder) keyValues(num protowire.Number, vs []*mvcc.Version, s kvShape)
 	flush := func(end int) {
 		if size > 0 {
 			e.cutChunk()
-			c := &listChunk{num: num, shape: s, vs: vs[first:end], size: size}
-			c.refs.Store(1)
-			e.bufs = append(e.bufs, c)
+			e.bufs = append(e.bufs, e.newListChunk(num, vs[first:end], s, size))
 		}
 		first, size = end, 0
 	}
@@ -106,9 +133,28 @@ func (e *encoder) keyValues(num protowire.Number, vs []*mvcc.Version, s kvShape)
 	flush(len(vs))
 }
 
-// appendKeyValue appends one mvccpb.KeyValue field.
-func appendKeyValue(b []byte, num protowire.Number, v *mvcc.Version, s kvShape) []byte {
-	b = protowire.AppendTag(b, num, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(s.size(v)))
-	return s.append(b, v)
+// newListChunk is a part of a list. It holds the encodings as they are now: what
+// is in memory does not leave it under way.
+func (e *encoder) newListChunk(num protowire.Number, vs []*mvcc.Version, s kvShape, size int) *listChunk {
+	c := &listChunk{num: num, shape: s, size: size}
+	c.refs.Store(1)
+	if s != kvWhole {
+		c.vs = vs
+		return c
+	}
+	cold := false
+	c.kvs = make([]mvcc.Encoding, len(vs))
+	for i, v := range vs {
+		c.kvs[i] = v.Encoding()
+		cold = cold || !c.kvs[i].Resident()
+	}
+	switch {
+	case !cold:
+	case e.rows == nil:
+		e.err = errEvicted
+	default:
+		c.rows = e.rows
+		c.rows.ref()
+	}
+	return c
 }

@@ -90,6 +90,9 @@ func (w *world) ops(depth int) []*pb.RequestOp {
 	return ops
 }
 
+// encoded takes the two results of an encoder that has to succeed.
+func encoded(t testing.TB) func(*reply, error) *reply { return mustOf[*reply](t) }
+
 // The messages that results stand for, built the plain way.
 
 func kvMessage(t testing.TB, v *mvcc.Version, keysOnly, lease bool) *mvccpb.KeyValue {
@@ -188,13 +191,13 @@ func TestEncodeEqualsProto(t *testing.T) {
 		case 0:
 			res := w.apply(&pb.InternalRaftRequest{Put: w.putRequest()})
 			h := wireHeader{prefix: info.prefix, rev: res.Revision, term: 2}
-			wantEncoding(t, encodePut(h, res.Response.(*mvcc.PutResult)),
+			wantEncoding(t, encoded(t)(encodePut(h, res.Response.(*mvcc.PutResult), nil)),
 				putMessage(t, info.message(res.Revision, 2), res.Response.(*mvcc.PutResult)))
 		case 1:
 			r := &pb.DeleteRangeRequest{Key: w.key(), RangeEnd: w.key(), PrevKv: w.rand.IntN(2) == 0}
 			res := w.apply(&pb.InternalRaftRequest{DeleteRange: r})
 			h := wireHeader{prefix: info.prefix, rev: res.Revision, term: 2}
-			wantEncoding(t, encodeDelete(h, res.Response.(*mvcc.DeleteResult)),
+			wantEncoding(t, encoded(t)(encodeDelete(h, res.Response.(*mvcc.DeleteResult), nil)),
 				deleteMessage(t, info.message(res.Revision, 2), res.Response.(*mvcc.DeleteResult)))
 		case 2:
 			r := w.txnRequest(2)
@@ -209,7 +212,7 @@ func TestEncodeEqualsProto(t *testing.T) {
 				}
 			}
 			h := wireHeader{prefix: info.prefix, rev: res.Revision, term: 2}
-			wantEncoding(t, encodeTxn(h, txn), txnMessage(t, info.message(res.Revision, 2), txn))
+			wantEncoding(t, encoded(t)(encodeTxn(h, txn, nil)), txnMessage(t, info.message(res.Revision, 2), txn))
 		case 3:
 			w.checkReads(info)
 		}
@@ -226,7 +229,7 @@ func (w *world) checkReads(info headerInfo) {
 		w.t.Fatal(err)
 	}
 	h := wireHeader{prefix: info.prefix, rev: v.Revision(), term: 2}
-	wantEncoding(w.t, encodeRange(h, res), rangeMessage(w.t, info.message(v.Revision(), 2), res))
+	wantEncoding(w.t, encoded(w.t)(encodeRange(h, res, nil)), rangeMessage(w.t, info.message(v.Revision(), 2), res))
 	if r.SortTarget != pb.RangeRequest_KEY || !mvcc.DefaultOrder(r) {
 		return // etcd sorts within each chunk if only a target is given
 	}
@@ -239,7 +242,7 @@ func (w *world) checkReads(info headerInfo) {
 		if page.Last {
 			want = rangeMessage(w.t, info.message(v.Revision(), 2), &page.RangeResult)
 		}
-		wantEncoding(w.t, encodeStreamChunk(h, page), &pb.RangeStreamResponse{RangeResponse: want})
+		wantEncoding(w.t, encoded(w.t)(encodeStreamChunk(h, page, nil)), &pb.RangeStreamResponse{RangeResponse: want})
 		proto.Merge(merged, want)
 	}
 	if want := rangeMessage(w.t, info.message(v.Revision(), 2), res); !proto.Equal(merged, want) {
@@ -266,7 +269,7 @@ func largeList(t *testing.T, keys, valueBytes int) (wireHeader, *mvcc.RangeResul
 // that it is right when it is not sized first.
 func TestEncodeLargeListAsItIsSent(t *testing.T) {
 	h, res := largeList(t, encodeSizePassKeysMax+100, 3000)
-	r := encodeRange(h, res)
+	r := encoded(t)(encodeRange(h, res, nil))
 	if got, want := r.bufs.Len(), sizeRange(h, res); got != want {
 		t.Fatalf("encoded %d bytes, sized %d", got, want)
 	}
@@ -289,7 +292,7 @@ func TestEncodeLargeValuesInList(t *testing.T) {
 	h, res := largeList(t, 5, encodeChunkBytes)
 	_, few := largeList(t, 5, 10)
 	res.Versions = []*mvcc.Version{few.Versions[0], few.Versions[1], res.Versions[2], few.Versions[3], res.Versions[4]}
-	r := encodeRange(h, res)
+	r := encoded(t)(encodeRange(h, res, nil))
 	shared := 0
 	for _, b := range r.bufs {
 		if p := &b.ReadOnlyData()[0]; p == &res.Versions[2].KV()[0] || p == &res.Versions[4].KV()[0] {
@@ -306,7 +309,7 @@ func TestEncodeLargeValuesInList(t *testing.T) {
 // not before.
 func TestListChunkIsGivenBack(t *testing.T) {
 	h, res := largeList(t, 100, 3000)
-	r := encodeRange(h, res)
+	r := encoded(t)(encodeRange(h, res, nil))
 	var c *listChunk
 	for _, b := range r.bufs {
 		if l, ok := b.(*listChunk); ok {
@@ -338,7 +341,7 @@ func TestEncodeSmallIsOneBuffer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := encodeRange(wireHeader{rev: v.Revision(), term: 1}, res)
+	r := encoded(t)(encodeRange(wireHeader{rev: v.Revision(), term: 1}, res, nil))
 	if len(r.bufs) != 1 {
 		t.Fatalf("%d buffers for one key", len(r.bufs))
 	}

@@ -32,6 +32,7 @@ var errorTable = []struct{ sentinel, grpc error }{
 	{mvcc.ErrNoSpace, rpctypes.ErrGRPCNoSpace},
 	{mvcc.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
 	{mvcc.ErrUnsupported, errUnsupportedCommand},
+	{mvcc.ErrOvertaken, rpctypes.ErrGRPCCompacted}, // in the middle of a stream
 
 	{membership.ErrIDRemoved, rpctypes.ErrGRPCMemberNotFound},
 	{membership.ErrIDNotFound, rpctypes.ErrGRPCMemberNotFound},

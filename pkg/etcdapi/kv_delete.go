@@ -2,6 +2,7 @@ package etcdapi
 
 import (
 	"context"
+	"errors"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
@@ -15,5 +16,10 @@ func (s *Server) kvDeleteRange(ctx context.Context, r *deleteRequest) (any, erro
 	if err := s.propose(ctx, mvcc.KindDeleteRange, &r.write, r.body()); err != nil {
 		return nil, err
 	}
-	return encodeDelete(s.wireHeader(r.res.Revision), r.res.Response.(*mvcc.DeleteResult)), nil
+	h, res := s.wireHeader(r.res.Revision), r.res.Response.(*mvcc.DeleteResult)
+	a, err := encodeDelete(h, res, nil)
+	if errors.Is(err, errEvicted) {
+		a, err = s.answerApplied(ctx, func(rows *coldRows) (*reply, error) { return encodeDelete(h, res, rows) })
+	}
+	return a, toGRPC(err)
 }

@@ -2,6 +2,8 @@ package etcdapi
 
 import (
 	"context"
+	"errors"
+	"runtime"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -19,20 +21,35 @@ func (s *Server) kvRange(ctx context.Context, req *rangeRequest) (any, error) {
 	if err := mvcc.CheckRange(r); err != nil {
 		return nil, toGRPC(err)
 	}
-	now, err := s.keysView(ctx, r.GetSerializable())
-	if err != nil {
-		return nil, err
-	}
-	at := s.viewAt(now, mvcc.Revision(r.GetRevision()))
 	s.store.CountRanges(1)
-	res, err := at.Range(r)
-	if err != nil {
-		return nil, toGRPC(err)
+	for {
+		now, err := s.keysView(ctx, r.GetSerializable())
+		if err != nil {
+			return nil, err
+		}
+		at := s.viewAt(now, mvcc.Revision(r.GetRevision()))
+		res, err := at.Range(r)
+		if err == nil && res.More && pagedList(r) && (r.GetRevision() <= 0 || at.Revision() == mvcc.Revision(r.GetRevision())) {
+			s.pins.put(at)
+		}
+		var a *reply
+		if err == nil {
+			a, err = encodeRange(s.wireHeader(now.Revision()), res, nil)
+		}
+		if errors.Is(err, errEvicted) {
+			a, err = s.answerRange(ctx, now, at, r, res)
+		}
+		if !errors.Is(err, mvcc.ErrOvertaken) {
+			return a, toGRPC(err)
+		}
+		runtime.Gosched() // the compaction is applied and may not be published yet
 	}
-	if res.More && pagedList(r) && (r.GetRevision() <= 0 || at.Revision() == mvcc.Revision(r.GetRevision())) {
-		s.pins.put(at)
-	}
-	return encodeRange(s.wireHeader(now.Revision()), res), nil
+}
+
+// answerRange answers a range of which some has left memory.
+func (s *Server) answerRange(ctx context.Context, now, at *mvcc.View, r *pb.RangeRequest, res *mvcc.RangeResult) (*reply, error) {
+	h := s.wireHeader(now.Revision())
+	return s.answerFrom(ctx, at, mvcc.Revision(r.GetRevision()), func(rows *coldRows) (*reply, error) { return encodeRange(h, res, rows) })
 }
 
 // pagedList reports whether r looks like a page of a list: a limited range in

@@ -1,6 +1,8 @@
 package etcdapi
 
 import (
+	"errors"
+
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -15,9 +17,9 @@ var (
 )
 
 // kvRangeStream is KV.RangeStream: a range in chunks of about MaxRequestBytes,
-// all from one View, so writes and compactions that come meanwhile are not seen.
-// (etcd reads each chunk anew and fails the stream when a compaction overtakes
-// it.) Only the last chunk carries header, more and count.
+// all from one View, so writes and compactions that come meanwhile are not seen,
+// unless what the compaction has removed has left memory: then the stream fails,
+// as etcd's does, which reads each chunk anew. Only the last chunk carries header, more and count.
 func (s *Server) kvRangeStream(_ any, stream grpc.ServerStream) error {
 	r := new(pb.RangeRequest)
 	if err := stream.RecvMsg(r); err != nil {
@@ -38,11 +40,21 @@ func (s *Server) kvRangeStream(_ any, stream grpc.ServerStream) error {
 	}
 	s.store.CountRanges(1)
 	h := s.wireHeader(now.Revision())
-	for page, err := range s.viewAt(now, mvcc.Revision(r.GetRevision())).Pages(r, s.opts.MaxRequestBytes) {
+	at := s.viewAt(now, mvcc.Revision(r.GetRevision()))
+	for page, err := range at.Pages(r, s.opts.MaxRequestBytes) {
 		if err != nil {
 			return toGRPC(err)
 		}
-		if err := stream.SendMsg(encodeStreamChunk(h, page)); err != nil {
+		a, err := encodeStreamChunk(h, page, nil)
+		if errors.Is(err, errEvicted) {
+			a, err = s.answerFrom(stream.Context(), at, mvcc.Revision(r.GetRevision()), func(rows *coldRows) (*reply, error) {
+				return encodeStreamChunk(h, page, rows)
+			})
+		}
+		if err != nil {
+			return toGRPC(err)
+		}
+		if err := stream.SendMsg(a); err != nil {
 			return err
 		}
 	}

@@ -2,6 +2,8 @@ package etcdapi
 
 import (
 	"context"
+	"errors"
+	"runtime"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -22,20 +24,55 @@ func (s *Server) kvTxn(ctx context.Context, req *txnRequest) (any, error) {
 	if err := s.propose(ctx, mvcc.KindTxn, &req.write, req.body()); err != nil {
 		return nil, err
 	}
-	return encodeTxn(s.wireHeader(req.res.Revision), req.res.Response.(*mvcc.TxnResult)), nil
+	h, res := s.wireHeader(req.res.Revision), req.res.Response.(*mvcc.TxnResult)
+	a, err := encodeTxn(h, res, nil)
+	if errors.Is(err, errEvicted) {
+		a, err = s.answerApplied(ctx, func(rows *coldRows) (*reply, error) { return encodeTxn(h, res, rows) })
+	}
+	return a, toGRPC(err)
 }
 
 func (s *Server) readTxn(ctx context.Context, r *pb.TxnRequest) (any, error) {
-	v, err := s.keysView(ctx, serializableTxn(r))
+	for {
+		v, err := s.keysView(ctx, serializableTxn(r))
+		if err != nil {
+			return nil, err
+		}
+		a, err := s.answerTxn(ctx, v, r)
+		if !errors.Is(err, mvcc.ErrOvertaken) {
+			return a, toGRPC(err)
+		}
+		runtime.Gosched() // the compaction is applied and may not be published yet
+	}
+}
+
+// answerTxn answers a txn that only reads. mvcc.ErrOvertaken: it is to be
+// answered from a newer View.
+func (s *Server) answerTxn(ctx context.Context, v *mvcc.View, r *pb.TxnRequest) (*reply, error) {
+	res, err := v.Txn(r)
 	if err != nil {
 		return nil, err
 	}
-	res, err := v.Txn(r)
-	if err != nil {
-		return nil, toGRPC(err)
-	}
 	s.store.CountRanges(len(r.GetCompare()) + len(res.Ops))
-	return encodeTxn(s.wireHeader(v.Revision()), res), nil
+	h := s.wireHeader(v.Revision())
+	a, err := encodeTxn(h, res, nil)
+	if errors.Is(err, errEvicted) {
+		a, err = s.answerFrom(ctx, v, oldestRead(v, r), func(rows *coldRows) (*reply, error) { return encodeTxn(h, res, rows) })
+	}
+	return a, err
+}
+
+// oldestRead is the oldest revision that one of the ranges of a txn is of.
+func oldestRead(v *mvcc.View, r *pb.TxnRequest) mvcc.Revision {
+	oldest := v.Revision()
+	for _, ops := range [][]*pb.RequestOp{r.GetSuccess(), r.GetFailure()} {
+		for _, op := range ops {
+			if rev := mvcc.Revision(op.GetRequestRange().GetRevision()); rev > 0 {
+				oldest = min(oldest, rev)
+			}
+		}
+	}
+	return oldest
 }
 
 // serializableTxn reports whether every range of both branches may be stale. It

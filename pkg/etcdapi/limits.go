@@ -47,6 +47,10 @@ const (
 	// asks for its next page later than that still gets it, walking old versions.
 	pinnedViewAgeMax = 30 * time.Second
 
+	// coldRowsAgeMax is how long a list may freeze the rows that it reads from the
+	// database. Longer lets slower clients have theirs, and the file grow meanwhile.
+	coldRowsAgeMax = time.Minute
+
 	// snapshotChunkBytes is the payload of one Snapshot message.
 	snapshotChunkBytes = 32 * 1024
 

@@ -180,7 +180,7 @@ func TestFrontOnePort(t *testing.T) {
 		}
 		checkHealth(t, dialGRPC(t, addr, c))
 		info := <-ft.authInfo
-		if tlsInfo, ok := info.(credentials.TLSInfo); ok != (c != nil) {
+		if tlsInfo, ok := info.(tlsInfo); ok != (c != nil) {
 			t.Errorf("%v: gRPC sees %T", addr, info)
 		} else if ok && tlsInfo.State.PeerCertificates[0].Subject.CommonName != "client" {
 			t.Errorf("%v: gRPC sees the certificate of %v", addr, tlsInfo.State.PeerCertificates[0].Subject)

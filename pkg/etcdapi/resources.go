@@ -156,7 +156,7 @@ func (r *Resources) add(e *mvcc.Event) {
 	}
 	c.Objects++
 	c.Bytes += e.Version.RowSize()
-	r.putSize += uint64(len(e.Version.Key()) + len(e.Version.Value()))
+	r.putSize += uint64(len(e.Version.Key()) + e.Version.ValueLen())
 	if e.Prev == nil {
 		c.Creates++
 	} else {

@@ -358,11 +358,21 @@ func sameFiles(a, b []fileStamp) bool {
 type frontCredentials struct{}
 
 // FrontCredentials are the credentials of a grpc.Server behind a Front, plain
-// and TLS endpoints alike. peer.AuthInfo is a credentials.TLSInfo on TLS.
+// and TLS endpoints alike. peer.AuthInfo is a tlsInfo on TLS, else a plainInfo;
+// of a call that came by way of net/http a credentials.TLSInfo.
 func FrontCredentials() credentials.TransportCredentials { return frontCredentials{} }
 
 // plainInfo is the AuthInfo of a connection without TLS.
-type plainInfo struct{ credentials.CommonAuthInfo }
+type plainInfo struct {
+	credentials.CommonAuthInfo
+	conn net.Conn
+}
+
+// tlsInfo is the AuthInfo of a connection with TLS.
+type tlsInfo struct {
+	credentials.TLSInfo
+	conn net.Conn
+}
 
 // AuthType implements credentials.AuthInfo.
 func (plainInfo) AuthType() string { return "insecure" }
@@ -370,12 +380,12 @@ func (plainInfo) AuthType() string { return "insecure" }
 func (frontCredentials) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	t, ok := c.(*tls.Conn)
 	if !ok {
-		return c, plainInfo{credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity}}, nil
+		return c, plainInfo{credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity}, c}, nil
 	}
-	return c, credentials.TLSInfo{
+	return c, tlsInfo{credentials.TLSInfo{
 		State:          t.ConnectionState(),
 		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
-	}, nil
+	}, c}, nil
 }
 
 func (frontCredentials) ClientHandshake(context.Context, string, net.Conn) (net.Conn, credentials.AuthInfo, error) {

@@ -35,6 +35,9 @@ type applier struct {
 	state          *mvcc.State
 	cluster        *membership.Cluster
 	compacting     bool
+	evicting       bool          // versions are leaving memory
+	blocked        bool          // they were, and those that are left have to be in a checkpoint first
+	lost           bool          // an entry could not be applied: nothing is any more
 	compacted      mvcc.Revision // removal up to here is complete
 	compactWaiters []compactWaiter
 	alarmed        bool            // alarms have changed since the last publish
@@ -100,7 +103,8 @@ func (a *applier) work() (more bool) {
 	}
 	a.inbox.recycle(tasks)
 	a.compactStep()
-	return a.compacting
+	a.evictStep()
+	return a.compacting || a.evicting
 }
 
 // inPlace applies on the goroutine of the turn, and answers what raft is to be told.
@@ -137,12 +141,17 @@ func (a *applier) batch(entries []*raftpb.Entry) {
 	a.waiting = a.s.waiters.take(a.waiting, a.ids)
 	var events []mvcc.Event
 	var led bool
+	defer func() { clear(a.results) }()
 	for i, e := range entries {
 		var req *pb.InternalRaftRequest
 		if w := a.waiting[i]; w != nil {
 			req = w.request
 		}
 		res := a.entry(e, req)
+		if a.lost = a.lost || a.unreadable(res); a.lost {
+			a.abandon()
+			return
+		}
 		a.results = append(a.results, res)
 		if i == 0 {
 			events = res.Events
@@ -163,9 +172,18 @@ func (a *applier) batch(entries []*raftpb.Entry) {
 		}
 		a.waiting[i] = nil
 	}
-	clear(a.results)
 	if led {
 		a.s.readyOnce.Do(func() { close(a.s.ready) })
+	}
+}
+
+// abandon answers the calls of a batch that is not applied to its end. They may have taken effect.
+func (a *applier) abandon() {
+	for i, w := range a.waiting {
+		if w != nil {
+			w.finish(outcome{err: ErrStopped})
+		}
+		a.waiting[i] = nil
 	}
 }
 
@@ -179,6 +197,7 @@ func (a *applier) publish(events []mvcc.Event) {
 	a.s.applied.Store(view.Index())
 	a.s.reads.applied(view.Index())
 	a.s.metrics.published(view)
+	a.crowded()
 	if a.alarmed {
 		a.alarmed = false
 		a.s.lookAtAlarms(view)

@@ -24,6 +24,7 @@ type checkpointer struct {
 	tasks    chan checkpointTask   // callers wait for room
 	poke     chan struct{}         // capacity 1: look at the policy
 	installs *mailbox[installTask] // wakes with poke; one at a time
+	crowded  atomic.Bool           // a checkpoint lets versions leave memory
 	burst    atomic.Int64          // the size of the WAL from which on it is poked with each tick
 
 	// All below belongs to the goroutine.
@@ -111,6 +112,7 @@ func (c *checkpointer) due() compact.CheckpointDecision {
 		Age:      now.Sub(c.lastAt),
 		Behind:   c.behind.look(view.Compacted(), now),
 		Failures: c.failures, SinceFailure: now.Sub(c.failedAt),
+		Crowded: c.crowded.Load(),
 	})
 }
 
@@ -218,7 +220,15 @@ func (c *checkpointer) capture() (got captured, err error) {
 }
 
 func (c *checkpointer) release(got captured, ok bool) error {
-	return c.onApply(func() { c.s.apply.state.EndCheckpoint(got.state, ok) })
+	if ok {
+		c.crowded.Store(false)
+	}
+	return c.onApply(func() {
+		c.s.apply.state.EndCheckpoint(got.state, ok)
+		if ok {
+			c.s.apply.unblock()
+		}
+	})
 }
 
 // markLog tells the WAL what bbolt holds, so that it gives back what is not needed any more.

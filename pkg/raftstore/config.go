@@ -65,6 +65,8 @@ type Config struct {
 	NoPreVote bool
 	// NoTickAdvance lets the first election of a start wait for a whole election timeout (etcd's --initial-election-tick-advance=false).
 	NoTickAdvance bool
+	// Memory bounds what of the versions stays in memory. What does not is read from DBPath.
+	Memory compact.Memory
 	// Checkpoints says when one is due.
 	Checkpoints compact.CheckpointPolicy
 	// Defrag says when the database file is written anew.
@@ -118,6 +120,7 @@ func (c *Config) EnsureDefaults() {
 	setDefault(&c.LearnersMax, membership.LearnersMaxDefault)
 	setDefault(&c.MaxRequestBytes, requestBytesMaxDefault)
 	setDefault(&c.SnapshotCatchupEntries, uint64(snapshotCatchupEntriesDefault))
+	c.Memory.EnsureDefaults()
 	c.Checkpoints.EnsureDefaults()
 	c.Defrag.EnsureDefaults()
 	setDefault(&c.LeaseCheckpointInterval, leaseCheckpointIntervalDefault)
@@ -169,6 +172,9 @@ func (c *Config) Validate() error {
 	}
 	if c.MaxRequestBytes < 0 {
 		errs = append(errs, fmt.Errorf("max request bytes %d is negative", c.MaxRequestBytes))
+	}
+	if err := c.Memory.Validate(); err != nil {
+		errs = append(errs, err)
 	}
 	if err := c.Checkpoints.Validate(); err != nil {
 		errs = append(errs, err)

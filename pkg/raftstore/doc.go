@@ -106,6 +106,14 @@
 // pauses by what a step took, so checkpoints wait for one step and the log for what one has to sync. It begins with the removal of dead
 // rows, and is due when a call asks for it, or by compact.DefragPolicy. What checkpoints put meanwhile is copied faster than they put it.
 //
+// # Memory
+//
+// Values leave memory in slices on the apply goroutine, as compacted versions do (evict.go), until what stays fits into the room that
+// compact.Memory gives: superseded versions within Memory.HistoryBytes, and all together within what Memory.Limit leaves beside the heap as
+// the last collection has found it (FitMemory). What is in no checkpoint cannot leave: an eviction that has come to that asks for one, with
+// the reason "memory". Rows gives readers of what has left; they outlive a file that is replaced, and end with the store. An entry that
+// needs a value which cannot be read fails the store: it must neither be refused nor applied.
+//
 // # Other members
 //
 // Peers is the way to them (package transport); peerHandler takes what comes in, on goroutines of the transport. A turn sends raft's

@@ -70,7 +70,7 @@ func (s *Store) receiveSnapshot(ctx context.Context, m *raftpb.Message, size int
 		return s.offer(in)
 	}
 	in.path = installPath(s.cfg.DBPath, in.at.index)
-	if err := in.store(&s.cfg, size, r); err != nil {
+	if err := in.store(&s.cfg, size, r, s.checkpoint.db.Rows()); err != nil {
 		return fmt.Errorf("receive snapshot at index %d: %w", in.at.index, err)
 	}
 	in.cluster = membership.NewCluster(types.ID(s.id.cluster), in.cluster.Members(), in.cluster.Removed())
@@ -97,7 +97,7 @@ func (s *Store) offer(in *install) error {
 }
 
 // store does steps 1 and 2.
-func (in *install) store(cfg *Config, size int64, r io.Reader) (err error) {
+func (in *install) store(cfg *Config, size int64, r io.Reader, rows mvcc.Rows) (err error) {
 	temp := cfg.DBPath + installTemp
 	defer func() {
 		if err != nil { // one of them is there, at most
@@ -112,7 +112,7 @@ func (in *install) store(cfg *Config, size int64, r io.Reader) (err error) {
 	if err != nil {
 		return err
 	}
-	content, err := in.load(cfg, db)
+	content, err := in.load(cfg, db, rows)
 	if err = errors.Join(err, db.Close()); err != nil {
 		return err
 	}
@@ -125,8 +125,8 @@ func (in *install) store(cfg *Config, size int64, r io.Reader) (err error) {
 	return cfg.dbFS.SyncDir(filepath.Dir(in.path))
 }
 
-func (in *install) load(cfg *Config, db *backend.DB) (content backend.Content, err error) {
-	if content, in.state, in.cluster, err = loadState(cfg, db); err != nil {
+func (in *install) load(cfg *Config, db *backend.DB, rows mvcc.Rows) (content backend.Content, err error) {
+	if content, in.state, in.cluster, err = loadState(cfg, db, rows); err != nil {
 		return content, err
 	}
 	for !in.state.CompactStep(math.MaxInt32) {
@@ -195,6 +195,10 @@ type installTask struct {
 // install is the rest of the steps.
 func (c *checkpointer) install(t installTask) {
 	s := c.s
+	if err := c.onApply(func() { s.apply.state.Overtaken(t.state) }); err != nil {
+		t.done <- err
+		return
+	}
 	if err := c.db.Replace(t.path); err != nil {
 		s.fail(fmt.Errorf("install snapshot: %w", err)) // the log goes on from it already
 		t.done <- err
@@ -222,6 +226,7 @@ func (c *checkpointer) install(t installTask) {
 // install is step 6. What waits for an entry that the snapshot may hold cannot be answered from here: it may have taken effect.
 func (a *applier) install(in *install) {
 	a.state, a.cluster, a.compacting, a.alarmed = in.state, in.cluster, false, true
+	a.evicting, a.blocked = false, false
 	view := a.state.Publish()
 	a.compacted = view.Compacted()
 	a.ended = append(a.ended, a.s.leases.replace(view.Leases(), a.s.cfg.Now())...)

@@ -70,6 +70,8 @@ const (
 	removalAwaitMax = 30 * time.Second
 	// catchUpFactor is how much faster the copy of a defragmentation is than checkpoints at least.
 	catchUpFactor = 2
+	// evictStepBudget is the number of versions that one slice of an eviction looks at.
+	evictStepBudget = 512
 
 	leaseCheckInterval             = 500 * time.Millisecond
 	leaseRevokeRate                = 1000 // per second

@@ -19,6 +19,7 @@ type history struct {
 	revision  mvcc.Revision
 	compacted mvcc.Revision
 	leases    string
+	contents  string
 }
 
 func randomCommand(rng *rand.Rand, rev mvcc.Revision) Command {
@@ -71,11 +72,12 @@ func play(t *testing.T, seed uint64, pace func(h *harness, s *Store) *Store) his
 	for _, l := range v.Leases() {
 		got.leases += fmt.Sprintf("%d:%q ", l.ID, v.LeaseKeys(l.ID))
 	}
+	got.contents = contents(t, v)
 	closeStore(t, s)
 	return got
 }
 
-// TestPaceDoesNotMatter: checkpoints, restarts, defragmentations and compaction steps may come at any time, and clients see the same.
+// TestPaceDoesNotMatter: checkpoints, restarts, defragmentations, evictions and compaction steps may come at any time, and clients see the same.
 func TestPaceDoesNotMatter(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -96,6 +98,10 @@ func TestPaceDoesNotMatter(t *testing.T) {
 				if err := s.Checkpoint(context.Background()); err != nil {
 					t.Fatal(err)
 				}
+			case 5, 6, 7:
+				evictAll(t, s)
+			case 8:
+				s.versionRoom.set(mvcc.Room{Live: 1 + rng.Int64N(2000), History: 1 + rng.Int64N(2000)})
 			case 4:
 				if err := s.Defragment(context.Background()); err != nil {
 					t.Fatal(err)
@@ -108,7 +114,7 @@ func TestPaceDoesNotMatter(t *testing.T) {
 				t.Fatalf("round %d: answer %d is %s, at an even pace it is %s", round, i, got.answers[i], want.answers[i])
 			}
 		}
-		if got.hash != want.hash || got.revision != want.revision || got.compacted != want.compacted || got.leases != want.leases {
+		if got.hash != want.hash || got.revision != want.revision || got.compacted != want.compacted || got.leases != want.leases || got.contents != want.contents {
 			t.Errorf("round %d: %+v differs from %+v", round, got, want)
 		}
 	}

@@ -33,6 +33,9 @@ type metrics struct {
 	isLearner                                                      prometheus.Gauge
 	promoteSuccesses                                               prometheus.Counter
 	promoteFailures                                                *prometheus.CounterVec
+	historyResident, historySpilled, valuesResident, valuesEvicted prometheus.Gauge
+	evictions                                                      prometheus.Counter
+	evicted                                                        uint64 // what evictions counts; owned by who applies
 }
 
 func newMetrics(r prometheus.Registerer, id identity, quotaBytes int64) (*metrics, error) {
@@ -94,6 +97,7 @@ func newMetrics(r prometheus.Registerer, id identity, quotaBytes int64) (*metric
 		defragCopied:      counter("shim_defrag_copied_bytes_total", "Bytes of rows that defragmentations of the database have copied."),
 		checkpoints:       counter("shim_checkpoints_total", "Checkpoints written to bbolt."),
 	}
+	m.memory(gauge, counter)
 	m.quota.Set(float64(quotaBytes))
 	m.clusterVersion = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "etcd_cluster_version",
 		Help: "Which version is running. 1 for 'cluster_version' label with current cluster version"}, []string{"cluster_version"})
@@ -105,6 +109,15 @@ func newMetrics(r prometheus.Registerer, id identity, quotaBytes int64) (*metric
 	return m, m.register(r, id)
 }
 
+// memory makes the metrics of what is in memory.
+func (m *metrics) memory(gauge func(name, help string) prometheus.Gauge, counter func(name, help string) prometheus.Counter) {
+	m.historyResident = gauge("shim_history_resident_bytes", "Bytes of superseded versions in memory.")
+	m.historySpilled = gauge("shim_history_spilled_bytes", "Bytes of superseded versions in the database only, as there were more than --history-bytes or --memory-limit leave room for.")
+	m.valuesResident = gauge("shim_values_resident_bytes", "Bytes of the newest versions of the live keys in memory.")
+	m.valuesEvicted = gauge("shim_values_evicted_bytes", "Bytes of the newest versions of the live keys in the database only.")
+	m.evictions = counter("shim_evictions_total", "Versions whose values have left memory.")
+}
+
 func (m *metrics) register(r prometheus.Registerer, id identity) error {
 	serverID := prometheus.NewGauge(prometheus.GaugeOpts{Name: "etcd_server_id", Help: "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.",
 		ConstLabels: prometheus.Labels{"server_id": fmt.Sprintf("%x", id.member)}})
@@ -113,7 +126,8 @@ func (m *metrics) register(r prometheus.Registerer, id identity) error {
 		m.proposalsPending, m.failed, m.leaseExpired, m.leaseGrants, m.leaseRevokes, m.leaseRenews, m.leaseTTL, m.ranges, m.puts, m.deletes, m.txns,
 		m.fsync, m.commit, m.snapshot, m.defrag, m.backupDuration, m.dbSize, m.dbInUse, m.quota, m.revision, m.compacted, m.keys,
 		m.walBytes, m.quotaUsed, m.checkpoints, m.slowApplies, m.readsFailed, m.readsSlow, m.heartbeatFailures, m.defragActive, m.walWritten, m.walWrite,
-		m.defragFreed, m.defragCopied, m.hash, m.compactPause, m.compactTotal, m.compactLast, m.compactedRows} {
+		m.defragFreed, m.defragCopied, m.hash, m.compactPause, m.compactTotal, m.compactLast, m.compactedRows,
+		m.historyResident, m.historySpilled, m.valuesResident, m.valuesEvicted, m.evictions} {
 		if err := r.Register(c); err != nil {
 			return fmt.Errorf("register metrics: %w", err)
 		}
@@ -161,6 +175,15 @@ func (m *metrics) published(v *mvcc.View) {
 	m.compacted.Set(float64(v.Compacted()))
 	m.keys.Set(float64(v.KeyCount()))
 	m.quotaUsed.Set(float64(v.QuotaSize()))
+	r := v.Residency()
+	m.historyResident.Set(float64(r.History))
+	m.historySpilled.Set(float64(r.HistoryEvicted))
+	m.valuesResident.Set(float64(r.Live))
+	m.valuesEvicted.Set(float64(r.LiveEvicted))
+	if r.Evictions > m.evicted {
+		m.evictions.Add(float64(r.Evictions - m.evicted))
+	}
+	m.evicted = r.Evictions
 }
 
 // housekept is what is set every so often.

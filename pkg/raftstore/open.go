@@ -17,6 +17,7 @@ import (
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/kubeshim/shim/pkg/compact"
 	"github.com/kubeshim/shim/pkg/raftstore/backend"
 	"github.com/kubeshim/shim/pkg/raftstore/membership"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
@@ -171,15 +172,16 @@ func (o *opening) loadCheckpoint() (err error) {
 	if o.db, err = backend.Open(s.cfg.DBPath, backend.Options{FS: s.cfg.dbFS, DiskFree: s.cfg.diskFree}); err != nil {
 		return err
 	}
-	if o.content, s.apply.state, s.apply.cluster, err = loadState(&s.cfg, o.db); err == nil {
+	s.versionRoom.set(s.cfg.Memory.Room(compact.MemoryStats{}))
+	if o.content, s.apply.state, s.apply.cluster, err = loadState(&s.cfg, o.db, o.db.Rows()); err == nil {
 		o.conf = s.apply.cluster.ConfState()
 	}
 	return err
 }
 
-// loadState rebuilds state and membership from a file.
-func loadState(cfg *Config, db *backend.DB) (content backend.Content, state *mvcc.State, cluster *membership.Cluster, err error) {
-	err = db.Load(func(c backend.Content, rows []iter.Seq2[mvcc.Row, error]) error {
+// loadState rebuilds state and membership from a file. rows are where its rows will be read when the state is in use.
+func loadState(cfg *Config, db *backend.DB, rows mvcc.Rows) (content backend.Content, state *mvcc.State, cluster *membership.Cluster, err error) {
+	err = db.Load(func(c backend.Content, parts []iter.Seq2[mvcc.Row, error]) error {
 		content = c
 		if !backend.Readable(c.StorageVersion) {
 			return nil
@@ -188,7 +190,7 @@ func loadState(cfg *Config, db *backend.DB) (content backend.Content, state *mvc
 			return errUntrusted
 		}
 		l := mvcc.Loader{Index: c.Index, Term: c.Term, Hash: c.Hash, CompactScheduled: c.CompactScheduled, CompactFinished: c.CompactFinished,
-			Rows: rows, RowsHint: c.Rows, Leases: c.Leases, Alarms: c.Alarms, ClusterVersion: c.ClusterVersion}
+			Rows: parts, RowsHint: c.Rows, Leases: c.Leases, Alarms: c.Alarms, ClusterVersion: c.ClusterVersion}
 		if c.Downgrade != nil {
 			var d DowngradeInfo
 			if err := json.Unmarshal(c.Downgrade, &d); err != nil {
@@ -196,7 +198,7 @@ func loadState(cfg *Config, db *backend.DB) (content backend.Content, state *mvc
 			}
 			l.Downgrade = mvcc.Downgrade{Enabled: d.Enabled, Target: d.TargetVersion}
 		}
-		if state, err = mvcc.Load(l, mvcc.Options{LeaseTTLMin: leaseTTLMin(cfg)}); err != nil {
+		if state, err = mvcc.Load(l, mvcc.Options{LeaseTTLMin: leaseTTLMin(cfg), Rows: rows}); err != nil {
 			return err
 		}
 		cluster, err = clusterOf(c)
@@ -351,7 +353,9 @@ func (o *opening) catchUp() (*raftLog, uint64, error) {
 	}
 	committed := r.entries[: commit-r.base.index : commit-r.base.index]
 	for _, e := range committed {
-		a.entry(e, nil)
+		if res := a.entry(e, nil); a.unreadable(res) {
+			return nil, 0, res.Err
+		}
 	}
 	for !a.state.CompactStep(math.MaxInt32) {
 	}

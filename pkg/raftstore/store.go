@@ -44,6 +44,8 @@ type Store struct {
 	clock              atomic.Int64                       // ticker: unix nanoseconds at the last tick
 	elected            atomic.Int64                       // node: unix nanoseconds, when the leader became known
 
+	versionRoom room // how much of the versions may stay in memory
+
 	room sync.Mutex // held by who takes room on a disk that may be full: a checkpoint, or the log for its spare segment
 
 	idPrefix      uint64

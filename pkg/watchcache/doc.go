@@ -53,8 +53,11 @@
 //     answered however fast writes come.
 //  5. A batch is whole revisions. BatchCreated comes before any event of a watch,
 //     and nothing of a watch comes after its BatchCancelled.
-//  6. An event in the log holds encoded bytes, never a *mvcc.Version: the window
-//     keeps one previous version per event alive, not the chain behind it.
+//  6. An event in the log holds encodings, never a *mvcc.Version: the window keeps
+//     one previous version per event alive, not the chain behind it. A previous
+//     version, or one in the history, that has left memory is read from the
+//     database by the stream that sends it; where a compaction has removed it, the
+//     event has no previous version, as in etcd. A stream ends if it cannot be read.
 //
 // # Limits
 //

@@ -13,10 +13,10 @@ import (
 type event struct {
 	mod       mvcc.Revision
 	tombstone bool
-	key       []byte // aliases kv
-	kv        []byte // encoded mvccpb.KeyValue
-	prev      []byte // the one before it, nil on create
-	topic     *topic // whose sub-log it is in, nil if none; guarded by Hub.logMu
+	key       []byte        // aliases kv
+	kv        []byte        // encoded mvccpb.KeyValue
+	prev      mvcc.Encoding // the one before it, none on create
+	topic     *topic        // whose sub-log it is in, nil if none; guarded by Hub.logMu
 
 	// frames are the two wire forms, made when first asked for: [0] without the
 	// previous version, [1] with it. All watchers share them.
@@ -28,31 +28,39 @@ func (e *event) set(ev mvcc.Event) {
 	v := ev.Version
 	e.mod, e.tombstone, e.key, e.kv = v.Mod(), v.Tombstone(), v.Key(), v.KV()
 	if ev.Prev != nil {
-		e.prev = ev.Prev.KV()
+		e.prev = ev.Prev.Encoding()
 	}
 }
 
 // charge is what e counts against the window's bytes: the versions, and the frame
 // with the previous version, which most watchers ask for.
 func (e *event) charge() int64 {
-	return eventOverhead + 2*int64(len(e.kv)+len(e.prev))
+	return eventOverhead + 2*int64(len(e.kv)+e.prev.Len())
 }
 
 // frame returns e as a field of a WatchResponse: tag, length, mvccpb.Event. It is
-// shared and never modified.
-func (e *event) frame(prev bool) []byte {
+// shared and never modified. Only if the previous version has left memory is it
+// read from rows, and the frame is the caller's own.
+func (e *event) frame(prev bool, rows mvcc.RowReader) ([]byte, error) {
 	i := 0
-	if prev && e.prev != nil {
+	if prev && !e.prev.IsZero() {
 		i = 1
+		if !e.prev.Resident() {
+			p, err := e.prev.Read(rows)
+			if err != nil {
+				return nil, err
+			}
+			return appendFrame(nil, e.tombstone, e.kv, p), nil
+		}
 	}
 	e.once[i].Do(func() {
 		var p []byte
 		if i == 1 {
-			p = e.prev
+			p = e.prev.Bytes()
 		}
 		e.frames[i] = appendFrame(nil, e.tombstone, e.kv, p)
 	})
-	return e.frames[i]
+	return e.frames[i], nil
 }
 
 // Tags of the messages an event is framed with.

@@ -1,6 +1,7 @@
 package watchcache
 
 import (
+	"errors"
 	"runtime"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
@@ -19,6 +20,7 @@ type readout struct {
 	next        mvcc.Revision // where the cursor stands afterwards
 	end         bool          // there was nothing after it
 	history     bool          // read outside the window
+	err         error         // the store cannot read what it holds: the stream ends
 	compactedAt mvcc.Revision // the cursor is below it: the watch is over
 }
 
@@ -64,10 +66,38 @@ func (h *Hub) read(w *watcher, next, limit mvcc.Revision, r *readout) {
 	h.readLog(w, log, next, limit, r)
 	h.logMu.RUnlock()
 
-	for _, e := range r.events {
-		r.frames = append(r.frames, e.frame(w.prevKV && e.mod >= w.prevFrom))
-	}
+	h.frame(w, r)
 	clear(r.events)
+}
+
+// frame makes the frames of the events found in the window. A previous version
+// that has left memory, and that compaction has removed since, is left out, as
+// etcd does.
+func (h *Hub) frame(w *watcher, r *readout) {
+	rows := &mvcc.LazyReader{Begin: h.rows}
+	defer rows.Close()
+	for _, e := range r.events {
+		f, err := e.frame(w.prevKV && e.mod >= w.prevFrom, rows)
+		if errors.Is(err, mvcc.ErrRowGone) && e.mod <= h.env.View().Compacted() {
+			f, err = e.frame(false, rows)
+		}
+		if err != nil {
+			r.err = err
+			return
+		}
+		r.frames = append(r.frames, f)
+	}
+}
+
+// rows begins to read what has left memory, as of now.
+func (h *Hub) rows() (mvcc.RowReader, error) {
+	for {
+		r, err := h.env.View().Rows(0)
+		if !errors.Is(err, mvcc.ErrOvertaken) {
+			return r, err
+		}
+		runtime.Gosched() // a compaction is applied and not published yet
+	}
 }
 
 // readLog collects from a log that has every event of w from next on. Caller holds
@@ -89,7 +119,7 @@ func (h *Hub) readLog(w *watcher, log *eventLog, next, limit mvcc.Revision, r *r
 		}
 		size := len(e.kv)
 		if w.prevKV {
-			size += len(e.prev)
+			size += e.prev.Len()
 		}
 		r.took(e.mod, size)
 		r.events = append(r.events, e)
@@ -107,6 +137,8 @@ func (h *Hub) readHistory(w *watcher, next, to mvcc.Revision, r *readout) {
 		return
 	}
 	r.next = to
+	rows := &mvcc.LazyReader{Begin: func() (mvcc.RowReader, error) { return v.Rows(next) }}
+	defer rows.Close()
 	err := v.History(next, to, func(ev mvcc.Event) bool {
 		mod := ev.Version.Mod()
 		if r.full(mod, h.opts.BatchBytes) {
@@ -117,18 +149,22 @@ func (h *Hub) readHistory(w *watcher, next, to mvcc.Revision, r *readout) {
 		if !w.wants(ev.Version.Key(), ev.Version.Tombstone()) {
 			return true
 		}
-		var prev []byte
-		if w.prevKV && ev.Prev != nil {
-			prev = ev.Prev.KV()
+		var kv, prev []byte
+		if kv, r.err = ev.Version.Encoding().Read(rows); r.err == nil && w.prevKV && ev.Prev != nil {
+			prev, r.err = ev.Prev.Encoding().Read(rows)
 		}
-		f := appendFrame(nil, ev.Version.Tombstone(), ev.Version.KV(), prev)
+		if r.err != nil {
+			return false
+		}
+		f := appendFrame(nil, ev.Version.Tombstone(), kv, prev)
 		r.took(mod, len(f))
 		r.frames = append(r.frames, f)
 		return true
 	})
-	if err == nil {
+	if err == nil && !errors.Is(r.err, mvcc.ErrOvertaken) {
 		return
 	}
+	r.err = nil
 	r.frames, r.next = r.frames[:0], next
 	if c := h.env.View().Compacted(); next < c {
 		r.compactedAt = c

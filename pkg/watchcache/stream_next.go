@@ -122,6 +122,12 @@ func (s *Stream) deliver(w *watcher, limit mvcc.Revision) (Batch, bool) {
 	if w.state != stateReading { // cancelled or closed meanwhile
 		return Batch{}, false
 	}
+	if r.err != nil {
+		s.mu.Unlock()
+		s.close(r.err)
+		s.mu.Lock()
+		return Batch{}, false
+	}
 	if r.compactedAt > 0 {
 		return s.expire(w, r.compactedAt), true
 	}

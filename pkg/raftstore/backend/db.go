@@ -53,6 +53,8 @@ type DB struct {
 	defragmentation *Defragmentation // nil: none is under way
 
 	size, inUse atomic.Int64 // bytes
+	rows        openRows
+	mapped      atomic.Int64 // bytes that reading single rows has mapped since they were forgotten last
 }
 
 // Options of a DB. The zero value is the default.

@@ -142,7 +142,7 @@ func (db *DB) Replace(name string) (err error) {
 	return err
 }
 
-// Close waits for the readers. It is idempotent.
+// Close waits for the readers, and ends those of single rows. It is idempotent.
 func (db *DB) Close() error {
 	if db.closed {
 		return nil
@@ -152,6 +152,7 @@ func (db *DB) Close() error {
 	db.closed = true
 	db.mu.Unlock()
 	close(db.closing)
+	db.rows.closeAll()
 	db.current.readers.Wait()
 	err := db.current.Close()
 	db.retired.Wait()

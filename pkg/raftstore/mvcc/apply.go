@@ -1,6 +1,8 @@
 package mvcc
 
 import (
+	"cmp"
+	"errors"
 	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -63,7 +65,9 @@ type OpResult struct {
 type CompactResult struct{ Revision Revision }
 
 // Apply applies one entry. The entry's index must follow the last one's. It
-// never fails half-way: an error leaves all but index and hash as it was.
+// never fails half-way: an error leaves all but index and hash as it was. Only
+// a *ReadError is another matter: a version that has left memory cannot be read,
+// and the state must not be used any more.
 func (s *State) Apply(e Entry) Result {
 	if e.Index <= s.index {
 		panic(fmt.Sprintf("mvcc: apply index %d after %d", e.Index, s.index))
@@ -73,6 +77,9 @@ func (s *State) Apply(e Entry) Result {
 	var res Result
 	if e.Request != nil {
 		res.Response, res.Err = s.dispatch(e)
+	}
+	if lost := unreadable(cmp.Or(s.lost, res.Err)); lost != nil {
+		s.lost, res.Err = lost, lost
 	}
 	if len(s.changes) > 0 {
 		s.revision++
@@ -85,6 +92,21 @@ func (s *State) Apply(e Entry) Result {
 	res.Revision = s.revision
 	s.fold(e, res)
 	return res
+}
+
+// unreadable is a *ReadError if err is about a version that cannot be read. What
+// the state holds is never dead, so none of its rows is gone by rights.
+func unreadable(err error) error {
+	var lost *ReadError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &lost):
+		return lost
+	case errors.Is(err, ErrRowGone):
+		return &ReadError{Err: err}
+	}
+	return nil
 }
 
 // dispatch does what the request says. It is etcd's order of the cases.
@@ -144,7 +166,7 @@ func (s *State) applyCluster(r *pb.InternalRaftRequest) {
 
 // reader reads the state as it is, changes of the entry under way included.
 func (s *State) reader() reader {
-	return reader{keys: s.keys, revision: s.headRevision(), compacted: s.compacted}
+	return reader{keys: s.keys, revision: s.headRevision(), compacted: s.compacted, latest: s.latest}
 }
 
 // headRevision is the revision a read sees: one more than the current one as
@@ -179,6 +201,7 @@ func (s *State) write(v, prev *Version) {
 			s.attached.Set(v)
 		}
 	}
+	s.resident.wrote(v, prev)
 	s.keys.Set(v)
 	s.history.append(v)
 	s.pending.add(v, prev)

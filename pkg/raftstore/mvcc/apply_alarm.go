@@ -24,8 +24,10 @@ func (s *State) refuse(r *pb.InternalRaftRequest) error {
 			return ErrCorrupt
 		}
 	}
-	if s.meta.raised(pb.AlarmType_NOSPACE) && s.reader().growth(r) > 0 {
-		return ErrNoSpace
+	if s.meta.raised(pb.AlarmType_NOSPACE) {
+		if n, err := s.reader().growth(r); n > 0 || err != nil {
+			return cmp.Or(err, ErrNoSpace)
+		}
 	}
 	return nil
 }

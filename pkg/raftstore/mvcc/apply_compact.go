@@ -110,6 +110,7 @@ func (s *State) kill(v *Version) {
 		return
 	}
 	v.flags |= flagDead
+	s.resident.removed(v)
 	s.size -= v.RowSize()
 	if v.mod > s.pending.begun {
 		s.pending.stale--
@@ -125,6 +126,7 @@ func (s *State) kill(v *Version) {
 type versionQueue struct {
 	chunks [][]*Version
 	at     int // in the first chunk
+	popped int // in total
 }
 
 func (q *versionQueue) push(v *Version) {
@@ -144,8 +146,19 @@ func (q *versionQueue) front() *Version {
 	return q.chunks[0][q.at]
 }
 
+// look answers the version that was pushed as the nth, counted from 0, or nil.
+// It must not be popped yet.
+func (q *versionQueue) look(n int) *Version {
+	i := q.at + n - q.popped
+	if chunk := i / pendingChunk; chunk < len(q.chunks) && i%pendingChunk < len(q.chunks[chunk]) {
+		return q.chunks[chunk][i%pendingChunk]
+	}
+	return nil
+}
+
 func (q *versionQueue) pop() {
 	q.chunks[0][q.at] = nil
+	q.popped++
 	q.at++
 	if q.at == cap(q.chunks[0]) {
 		q.chunks[0] = nil

@@ -35,7 +35,10 @@ func (s *State) put(r *pb.PutRequest) *PutResult {
 	if prev != nil && !prev.Tombstone() {
 		create, num = prev.create, prev.num+1
 		if r.IgnoreValue {
-			value = prev.Value()
+			var err error
+			if value, err = s.reader().value(prev); err != nil {
+				s.lost = err
+			}
 		}
 		if r.IgnoreLease {
 			lease = prev.lease

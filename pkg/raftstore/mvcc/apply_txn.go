@@ -25,7 +25,10 @@ func IsReadOnlyTxn(r *pb.TxnRequest) bool {
 // txns too, against the state before it; then all checks of the branches that
 // will run; then the operations, which cannot fail any more.
 func (s *State) applyTxn(r *pb.TxnRequest) (*TxnResult, error) {
-	s.path = s.reader().choose(s.path[:0], r)
+	var err error
+	if s.path, err = s.reader().choose(s.path[:0], r); err != nil {
+		return nil, err
+	}
 	if _, err := s.checkTxnState(r, s.path); err != nil {
 		return nil, err
 	}
@@ -35,15 +38,15 @@ func (s *State) applyTxn(r *pb.TxnRequest) (*TxnResult, error) {
 
 // choose appends the outcome of the txn's compares and, in the order of the
 // operations of the branch taken, those of the txns in it.
-func (r reader) choose(path []bool, t *pb.TxnRequest) []bool {
-	ok := r.compareAll(t.Compare)
+func (r reader) choose(path []bool, t *pb.TxnRequest) ([]bool, error) {
+	ok, err := r.compareAll(t.Compare)
 	path = append(path, ok)
 	for _, op := range branch(t, ok) {
-		if nested := op.GetRequestTxn(); nested != nil {
-			path = r.choose(path, nested)
+		if nested := op.GetRequestTxn(); nested != nil && err == nil {
+			path, err = r.choose(path, nested)
 		}
 	}
-	return path
+	return path, err
 }
 
 func branch(t *pb.TxnRequest, ok bool) []*pb.RequestOp {
@@ -85,7 +88,10 @@ func (s *State) runTxn(t *pb.TxnRequest, path []bool) (res *TxnResult, rest []bo
 		case *pb.RequestOp_RequestRange:
 			// Checked before; an entry may have moved the head revision by
 			// one since, which only makes more revisions readable.
-			out.Range, _ = s.reader().rangeKeys(o.RequestRange)
+			var err error
+			if out.Range, err = s.reader().rangeKeys(o.RequestRange); err != nil {
+				s.lost = err
+			}
 		case *pb.RequestOp_RequestPut:
 			out.Put = s.put(o.RequestPut)
 		case *pb.RequestOp_RequestDeleteRange:
@@ -113,38 +119,46 @@ func newTxnResult(succeeded bool, ops int) *TxnResult {
 	return &r.TxnResult
 }
 
-func (r reader) compareAll(cs []*pb.Compare) bool {
+func (r reader) compareAll(cs []*pb.Compare) (bool, error) {
 	for _, c := range cs {
-		if !r.compare(c) {
-			return false
+		if ok, err := r.compare(c); !ok || err != nil {
+			return false, err
 		}
 	}
-	return true
+	return true, nil
 }
 
 // compare evaluates one compare. Every live key of its range must match; where
 // there is none, all is zero, except that a value never matches.
-func (r reader) compare(c *pb.Compare) bool {
-	ok, some := true, false
+func (r reader) compare(c *pb.Compare) (ok bool, err error) {
+	ok = true
+	some := false
 	r.visitLive(spanOf(c.Key, c.RangeEnd), func(v *Version) bool {
 		some = true
-		ok = compareVersion(c, v)
+		var value []byte
+		if c.Target == pb.Compare_VALUE {
+			if value, err = r.value(v); err != nil {
+				ok = false
+				return false
+			}
+		}
+		ok = compareVersion(c, v, value)
 		return ok
 	})
 	if some {
-		return ok
+		return ok, err
 	}
 	if c.Target == pb.Compare_VALUE {
-		return false
+		return false, nil
 	}
-	return compareVersion(c, &Version{})
+	return compareVersion(c, &Version{}, nil), nil
 }
 
-func compareVersion(c *pb.Compare, v *Version) bool {
+func compareVersion(c *pb.Compare, v *Version, value []byte) bool {
 	var d int
 	switch c.Target {
 	case pb.Compare_VALUE:
-		d = bytes.Compare(v.Value(), c.GetValue())
+		d = bytes.Compare(value, c.GetValue())
 	case pb.Compare_CREATE:
 		d = cmp.Compare(int64(v.create), c.GetCreateRevision())
 	case pb.Compare_MOD:

@@ -83,6 +83,7 @@ func (s *State) BeginCheckpoint() *Checkpoint {
 // covers what it covered.
 func (s *State) EndCheckpoint(c *Checkpoint, ok bool) {
 	if ok {
+		s.resident.persisted = c.View.revision
 		return
 	}
 	p := &s.pending

@@ -38,8 +38,36 @@
 //
 //	key | create | mod | version | value | lease
 //
-// (absent if zero), so that a prefix of it is what keys_only answers, and for a
-// tombstone, whose event has key and mod, a prefix is what etcd's file holds.
+// (absent if zero); for a tombstone, whose event has key and mod, a prefix is what
+// etcd's file holds.
+//
+// # Values that leave memory
+//
+// What a finished checkpoint holds need not be in memory as well. EvictStep puts
+// a stub in the place of an encoding: the key, which row it is, and a hash of what
+// has left. Everything else of a version stays, so the index, counts, keys-only
+// answers, sizes and the rolling hash never ask for more. The walks that choose
+// what leaves, superseded versions before live ones, are in evict.go; how much may
+// stay is the caller's to say (Room).
+//
+// Who needs bytes takes an Encoding of the version: the bytes, which it keeps in
+// memory, or the stub, whose row it reads from Options.Rows. A row never changes
+// and is named by its revision, so it does not matter which file, or which state of
+// it, it is read from. It may be gone, though: compaction removes what is dead, and
+// an older View may still show it. Hence:
+//
+//  1. Rows are frozen before they are read (RowReader), and a row that is there
+//     then can be read until the reader is closed.
+//  2. A row leaves the file only after the compacted revision that makes it dead
+//     was stored where all views look. So if that is not beyond the revision that
+//     is read once the rows are frozen, all rows visible at it are there. Otherwise
+//     View.Rows answers ErrOvertaken, and the read is done again on a newer View.
+//  3. A row whose hash is another one, or that is not there in spite of 2, is a
+//     *ReadError. Apply answers that, too, when a compare by value or a put that
+//     keeps the value needs such a row: the state is of no use then.
+//
+// A value comes back only with the next write of its key: apply has no disk to wait
+// for, and the kernel's cache has what is read often.
 //
 // # Reading the past
 //
@@ -138,7 +166,9 @@
 //
 // Memory holds every version until it is compacted: about 80 bytes plus the
 // encoded key and value each, 8 to 16 more for lists and the tree, and up to
-// two short-lived copies of the tree's nodes per published batch. A read of the
+// two short-lived copies of the tree's nodes per published batch. Of a version that
+// was evicted 80 bytes, the key and 22 more stay; values below 64 bytes are not
+// evicted. A read of the
 // past costs one step for each version of a key that is newer. Keys and values
 // are below 4 GiB, changes in one revision below 1<<32.
 package mvcc

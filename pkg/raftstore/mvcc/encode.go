@@ -67,10 +67,12 @@ func newPut(key, value []byte, create, mod Revision, sub uint32, num int64, leas
 	kv = appendBytes(kv, tagValue, value)
 	valueOff := len(kv) - len(value)
 	kv = appendInt(kv, tagLease, int64(lease))
-	return &Version{
-		kv: kv, mod: mod, create: create, num: num, lease: lease,
+	v := &Version{
+		mod: mod, create: create, num: num, lease: lease,
 		sub: sub, keyLen: uint32(len(key)), valueOff: uint32(valueOff),
 	}
+	v.setKV(kv)
+	return v
 }
 
 // newTombstone makes the version of a key that is deleted.
@@ -78,16 +80,23 @@ func newTombstone(key []byte, mod Revision, sub uint32) *Version {
 	kv := make([]byte, 0, bytesFieldLen(len(key))+intFieldLen(int64(mod)))
 	kv = appendBytes(kv, tagKey, key)
 	kv = appendInt(kv, tagMod, int64(mod))
-	return &Version{kv: kv, mod: mod, sub: sub, keyLen: uint32(len(key)), valueOff: uint32(len(kv))}
+	v := &Version{mod: mod, sub: sub, keyLen: uint32(len(key)), valueOff: uint32(len(kv))}
+	v.setKV(kv)
+	return v
 }
 
-// parsePut makes a version of a row of the key bucket. The value is copied.
+// parsePut makes a version of a row of the key bucket. The value is copied, or
+// with evicted, if it is worth it, left where it is.
 // What etcd wrote is in the canonical form already; anything else is decoded
 // and encoded again.
-func parsePut(row RowKey, value []byte) (*Version, error) {
+func parsePut(row RowKey, value []byte, evicted bool) (*Version, error) {
 	v := &Version{mod: row.Main, sub: uint32(row.Sub)}
 	if parseCanonical(v, value) {
-		v.kv = append(make([]byte, 0, len(value)), value...)
+		if v.size = uint32(len(value)); evicted && v.evictable() {
+			v.setStub(value)
+			return v, nil
+		}
+		v.setKV(append(make([]byte, 0, len(value)), value...))
 		return v, nil
 	}
 	var kv mvccpb.KeyValue
@@ -97,7 +106,9 @@ func parsePut(row RowKey, value []byte) (*Version, error) {
 	if err := checkRow(row, len(kv.Key), Revision(kv.CreateRevision), Revision(kv.ModRevision)); err != nil {
 		return nil, err
 	}
-	return newPut(kv.Key, kv.Value, Revision(kv.CreateRevision), row.Main, uint32(row.Sub), kv.Version, LeaseID(kv.Lease)), nil
+	v = newPut(kv.Key, kv.Value, Revision(kv.CreateRevision), row.Main, uint32(row.Sub), kv.Version, LeaseID(kv.Lease))
+	v.flags |= flagRowDiffers
+	return v, nil
 }
 
 // parseTombstone makes a version of a tombstone row, whose value holds the key
@@ -189,18 +200,26 @@ func (v *Version) RowKey() RowKey {
 }
 
 // RowValue is what etcd keeps in the row of the version: KV, or for a
-// tombstone the key alone. Aliases KV.
+// tombstone the key alone. Aliases KV; nil if that has left memory.
 func (v *Version) RowValue() []byte {
-	if !v.Tombstone() {
-		return v.kv
+	kv := v.KV()
+	if n := v.rowValueLen(); n < len(kv) {
+		return kv[:n:n]
 	}
-	n := bytesFieldLen(int(v.keyLen))
-	return v.kv[:n:n]
+	return kv
+}
+
+// rowValueLen is the length of RowValue, in memory or not.
+func (v *Version) rowValueLen() int {
+	if v.Tombstone() {
+		return bytesFieldLen(int(v.keyLen))
+	}
+	return int(v.size)
 }
 
 // RowSize is the number of bytes the row takes in bbolt.
 func (v *Version) RowSize() int64 {
-	n := rowOverhead + rowKeyLen + len(v.RowValue())
+	n := rowOverhead + rowKeyLen + v.rowValueLen()
 	if v.Tombstone() {
 		n++
 	}

@@ -38,7 +38,7 @@ func TestEncode(t *testing.T) {
 		// The lease first is legal, but not how etcd writes it.
 		leaseFirst := append(protowire.AppendVarint([]byte{tagLease}, uint64(kv.Lease)), want...)
 		for _, in := range [][]byte{want, leaseFirst} {
-			p, err := parsePut(row, in)
+			p, err := parsePut(row, in, false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -101,7 +101,7 @@ func TestParseRefuses(t *testing.T) {
 		"tombstone empty": {RowKey{Main: 5, Tombstone: true}, nil},
 		"tombstone cut":   {RowKey{Main: 5, Tombstone: true}, []byte{tagKey, 9, 'k'}},
 	} {
-		if v, err := parseRow(c.row, c.value); err == nil {
+		if v, err := parseRow(c.row, c.value, false); err == nil {
 			t.Errorf("%s: parsed as %s", name, renderVersion(v))
 		}
 	}

@@ -52,7 +52,7 @@ func TestGolden(t *testing.T) {
 				var from, to int64
 				d.ScanArgs(t, "from", &from)
 				d.ScanArgs(t, "to", &to)
-				text, err := historyText(s.Publish(), from, to)
+				text, err := historyText(&renderer{}, s.Publish(), from, to)
 				if err != nil {
 					return err.Error() + "\n"
 				}

@@ -11,20 +11,27 @@ import pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 // the sum over the branch it takes. Everything else, a lease too, does not.
 //
 // The cost is a search for a put, and a walk over what it deletes for a txn with
-// a put.
-func (v *View) Growth(r *pb.InternalRaftRequest) int64 { return v.growth(r) }
+// a put. If a txn compares values that cannot be read, it is 0: applying it tells.
+func (v *View) Growth(r *pb.InternalRaftRequest) int64 {
+	n, _ := v.growth(r)
+	return n
+}
 
-func (r reader) growth(req *pb.InternalRaftRequest) int64 {
+func (r reader) growth(req *pb.InternalRaftRequest) (int64, error) {
 	switch {
 	case req.Put != nil:
 		old := r.charge(req.Put.Key)
-		return chargePut(req.Put, old) - old
+		return chargePut(req.Put, old) - old, nil
 	case req.Txn != nil && txnPuts(req.Txn):
+		path, err := r.choose(nil, req.Txn)
+		if err != nil {
+			return 0, err
+		}
 		g := growth{reader: r, charges: make(map[string]int64)}
-		g.run(req.Txn, r.choose(nil, req.Txn))
-		return g.sum
+		g.run(req.Txn, path)
+		return g.sum, nil
 	}
-	return 0
+	return 0, nil
 }
 
 // charge is what a key counts: 0 if it is not live.

@@ -48,9 +48,9 @@ func (s *State) fold(e Entry, res Result) {
 	d.Write(b)
 	for _, ev := range res.Events {
 		b = binary.LittleEndian.AppendUint64(b[:0], uint64(ev.Version.sub))
-		b = binary.LittleEndian.AppendUint64(b, uint64(len(ev.Version.kv)))
+		b = binary.LittleEndian.AppendUint64(b, uint64(ev.Version.size))
 		d.Write(b)
-		d.Write(ev.Version.kv)
+		d.Write(ev.Version.KV()) // it was written just now, and is in memory
 	}
 	s.foldBuf = b
 	s.hash = d.Sum64()

@@ -36,8 +36,12 @@ const (
 	// may have more without being copied.
 	loadHintSlack = 16
 
-	// compactStepDefault is the number of units of work of one CompactStep
-	// whose caller does not say.
+	// evictValueMin is the length of a value, in bytes, from which on evicting it
+	// frees more than its stub takes.
+	evictValueMin = 64
+
+	// compactStepDefault is the number of units of work of one CompactStep or
+	// EvictStep whose caller does not say.
 	compactStepDefault = 1000
 
 	// pageKeysFirst is the number of keys in the first page of View.Pages

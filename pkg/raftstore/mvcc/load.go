@@ -30,6 +30,9 @@ type Loader struct {
 	// are read at the same time, each on one goroutine.
 	Rows     []iter.Seq2[Row, error]
 	RowsHint int // about how many in all, 0 if unknown
+	// RowsEvicted is how many rows, from the first on, are loaded without their
+	// values, which stay in Options.Rows: those of the oldest revisions.
+	RowsEvicted int
 
 	Leases         []Lease
 	Alarms         []*pb.AlarmMember
@@ -58,7 +61,7 @@ func Load(l Loader, o Options) (*State, error) {
 		return nil, err
 	}
 	s.revision = max(s.revision, s.compacted, l.Revision)
-	s.pending.begun = s.revision
+	s.pending.begun, s.resident.persisted = s.revision, s.revision
 	s.loadIndex(parts)
 	s.startRemoval()
 	s.removeLoaded()
@@ -70,7 +73,9 @@ func (s *State) loadRows(l Loader) ([][]keyed, error) {
 	parts := make([]loadPart, len(l.Rows))
 	var reading sync.WaitGroup
 	for i, rows := range l.Rows {
-		reading.Go(func() { parts[i].read(rows, l.RowsHint/len(l.Rows)) })
+		hint := l.RowsHint / len(l.Rows)
+		parts[i].evicted = l.RowsEvicted - i*hint // parts are of about the same size
+		reading.Go(func() { parts[i].read(rows, hint) })
 	}
 	reading.Wait()
 	read := make([][]keyed, 0, len(parts))
@@ -98,6 +103,7 @@ func (s *State) loadRows(l Loader) ([][]keyed, error) {
 // loadPart is one part of the rows.
 type loadPart struct {
 	versions []keyed
+	evicted  int // how many of the first rows leave their values
 	last     RowKey
 	err      error
 	panicked any
@@ -138,14 +144,14 @@ func (p *loadPart) next(row Row) (*Version, error) {
 		return nil, err
 	}
 	p.last = k
-	return parseRow(k, row.Value)
+	return parseRow(k, row.Value, len(p.versions) < p.evicted)
 }
 
-func parseRow(k RowKey, value []byte) (*Version, error) {
+func parseRow(k RowKey, value []byte, evicted bool) (*Version, error) {
 	if k.Tombstone {
 		return parseTombstone(k, value)
 	}
-	return parsePut(k, value)
+	return parsePut(k, value, evicted)
 }
 
 // noRow is before every row.
@@ -198,6 +204,7 @@ func (s *State) loadIndex(parts [][]keyed) {
 			continue
 		}
 		s.liveSize += v.RowSize()
+		s.resident.loaded(v, false)
 		// etcd ignores a lease that is not there, and so do we: the key then
 		// keeps the number but hangs on nothing.
 		if v.lease != 0 {
@@ -219,8 +226,9 @@ func (s *State) note(v *Version) {
 	if v.Tombstone() {
 		s.compact.tombstones.push(v)
 	}
-	if v.Prev() != nil {
+	if p := v.Prev(); p != nil {
 		s.compact.superseded.push(v)
+		s.resident.loaded(p, true)
 	}
 }
 

@@ -88,7 +88,7 @@ lease 9 ttl 60 remaining 5 keys [o]
 	if got := goldenState(s.Publish()); got != want {
 		t.Errorf("loaded\n%s\nwant\n%s", got, want)
 	}
-	hist, err := historyText(s.Publish(), 4, 9)
+	hist, err := historyText(&renderer{}, s.Publish(), 4, 9)
 	if want := `[{gone deleted m4} {o="" c5 m5 v1 l9} {a="newer" c2 m6 v3 l8}<-{a="new" c2 m3 v2 l7}]`; err != nil || hist != want {
 		t.Errorf("history %s %v\nwant    %s", hist, err, want)
 	}

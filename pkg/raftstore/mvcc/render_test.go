@@ -1,6 +1,7 @@
 package mvcc
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -10,33 +11,45 @@ import (
 )
 
 // render writes a result as the model does. Versions are read from their
-// encoding, as a client would.
-func render(res Result) string {
-	events := make([]string, len(res.Events))
-	for i, e := range res.Events {
-		events[i] = renderVersion(e.Version)
-		if e.Prev != nil {
-			events[i] += "<-" + renderVersion(e.Prev)
-		}
-	}
-	return fmt.Sprintf("rev=%d err=%v %s %v", res.Revision, res.Err, renderBody(res.Response), events)
+// encoding, as a client would; all of it is in memory.
+func render(res Result) string          { return (&renderer{}).result(res) }
+func renderRange(r *RangeResult) string { return (&renderer{}).ranged(r) }
+func renderVersion(v *Version) string   { return (&renderer{}).version(v) }
+
+func renderVersions(vs []*Version) []string { return (&renderer{}).versions(vs) }
+
+// renderer renders versions that may have left memory.
+type renderer struct {
+	rows RowReader
+	gone bool // a row was not there any more
 }
 
-func renderBody(body any) string {
+func (x *renderer) result(res Result) string {
+	events := make([]string, len(res.Events))
+	for i, e := range res.Events {
+		events[i] = x.version(e.Version)
+		if e.Prev != nil {
+			events[i] += "<-" + x.version(e.Prev)
+		}
+	}
+	return fmt.Sprintf("rev=%d err=%v %s %v", res.Revision, res.Err, x.body(res.Response), events)
+}
+
+func (x *renderer) body(body any) string {
 	switch r := body.(type) {
 	case nil:
 		return ""
 	case *RangeResult:
-		return renderRange(r)
+		return x.ranged(r)
 	case *PutResult:
 		if r.Prev != nil {
-			return "put prev=" + renderVersion(r.Prev)
+			return "put prev=" + x.version(r.Prev)
 		}
 		return "put"
 	case *DeleteResult:
-		return fmt.Sprintf("delete %d %v", r.Deleted, renderVersions(r.Prev))
+		return fmt.Sprintf("delete %d %v", r.Deleted, x.versions(r.Prev))
 	case *TxnResult:
-		return renderTxn(r)
+		return x.txn(r)
 	case *CompactResult:
 		return fmt.Sprintf("compact %d", r.Revision)
 	case *AlarmResult:
@@ -55,45 +68,57 @@ func renderBody(body any) string {
 	return fmt.Sprintf("%T?", body)
 }
 
-func renderTxn(r *TxnResult) string {
+func (x *renderer) txn(r *TxnResult) string {
 	ops := make([]string, len(r.Ops))
 	for i, o := range r.Ops {
 		switch {
 		case o.Range != nil:
-			ops[i] = renderRange(o.Range)
+			ops[i] = x.ranged(o.Range)
 		case o.Put != nil:
-			ops[i] = renderBody(o.Put)
+			ops[i] = x.body(o.Put)
 		case o.Delete != nil:
-			ops[i] = renderBody(o.Delete)
+			ops[i] = x.body(o.Delete)
 		case o.Txn != nil:
-			ops[i] = renderTxn(o.Txn)
+			ops[i] = x.txn(o.Txn)
 		}
 		ops[i] += fmt.Sprintf("@%d", o.Revision)
 	}
 	return fmt.Sprintf("txn %v (%s)", r.Succeeded, strings.Join(ops, "; "))
 }
 
-func renderRange(r *RangeResult) string {
+func (x *renderer) ranged(r *RangeResult) string {
 	var out []string
 	for _, v := range r.Versions {
-		kv := v.KV()
 		if r.KeysOnly {
-			kv = v.KeyOnlyKV(r.KeysLease)
+			out = append(out, renderKV(v.KeyOnlyKV(r.KeysLease)))
+		} else {
+			out = append(out, x.version(v))
 		}
-		out = append(out, renderKV(kv))
 	}
 	return fmt.Sprintf("range rev=%d count=%d more=%v %v", r.Revision, r.Count, r.More, out)
 }
 
-func renderVersions(vs []*Version) []string {
+func (x *renderer) versions(vs []*Version) []string {
 	var out []string
 	for _, v := range vs {
-		out = append(out, renderVersion(v))
+		out = append(out, x.version(v))
 	}
 	return out
 }
 
-func renderVersion(v *Version) string { return renderKV(v.KV()) }
+func (x *renderer) version(v *Version) string {
+	kv := v.KV()
+	if kv == nil {
+		var err error
+		switch kv, err = v.Encoding().Append(nil, x.rows); {
+		case errors.Is(err, ErrRowGone):
+			x.gone = true
+		case err != nil:
+			return err.Error()
+		}
+	}
+	return renderKV(kv)
+}
 
 func renderKV(b []byte) string {
 	var kv mvccpb.KeyValue

@@ -4,7 +4,7 @@ package mvcc
 func CheckRow(r Row) (RowKey, error) {
 	k, err := ParseRowKey(r.Key)
 	if err == nil {
-		_, err = parseRow(k, r.Value)
+		_, err = parseRow(k, r.Value, true)
 	}
 	return k, err
 }

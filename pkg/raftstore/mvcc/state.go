@@ -24,6 +24,9 @@ type Options struct {
 	// grants are raised to it. Default 2, which is etcd's with its default
 	// election timeout. All members must agree on it.
 	LeaseTTLMin int64
+	// Rows is the file that checkpoints are written to, or nil: no version
+	// leaves memory then.
+	Rows Rows
 }
 
 // EnsureDefaults fills in what was left at zero.
@@ -57,11 +60,13 @@ type State struct {
 	attached *attachTree // the live versions with a lease, by lease and key
 	history  history
 	meta     meta
+	resident residency
 	size     int64 // bytes of all rows that are not removed yet
 	liveSize int64 // bytes of the rows of live keys
 
 	changes []Event // of the entry that is being applied, in sub order
 	path    []bool  // of the txn that is being applied, see choose
+	lost    error   // a *ReadError: nothing can be applied any more
 	compact compaction
 	pending pending
 
@@ -72,7 +77,10 @@ type State struct {
 // latest is what views need to know of the states after them.
 type latest struct {
 	compacted atomic.Int64
+	rows      Rows // never changes; nil: there are none
 }
+
+func (l *latest) begin() (RowReader, error) { return l.rows.Begin() }
 
 // meta is the small state beside keys and leases. Its parts are replaced, never
 // changed, as views hold them.
@@ -98,7 +106,7 @@ func New(o Options) *State {
 		opt:       o,
 		revision:  1,
 		compacted: NeverCompacted,
-		latest:    &latest{},
+		latest:    &latest{rows: o.Rows},
 		keys:      cowtree.New(bytes.Compare, (*Version).Key, (*Version).weight),
 		leases:    cowtree.New(cmp.Compare[LeaseID], (*Lease).id, (*Lease).weight),
 		attached:  cowtree.New(attachKey.compare, attachKeyOf, (*Version).weight),
@@ -121,6 +129,14 @@ func (s *State) Hash() uint64 { return s.hash }
 // Revision is the current main revision.
 func (s *State) Revision() Revision { return s.revision }
 
+// Overtaken tells the views that the file is about to hold a later state in the
+// place of this one, compacted at a revision: what that has removed is gone.
+func (s *State) Overtaken(by *State) {
+	if by.compacted > s.compacted {
+		s.latest.compacted.Store(int64(by.compacted))
+	}
+}
+
 // Publish freezes what was applied so far. O(1): later applies copy what they
 // change.
 func (s *State) Publish() *View {
@@ -129,11 +145,11 @@ func (s *State) Publish() *View {
 			keys:      s.keys.Snapshot(),
 			revision:  s.revision,
 			compacted: s.compacted,
+			latest:    s.latest,
 		},
 		index:    s.index,
 		term:     s.term,
 		hash:     s.hash,
-		latest:   s.latest,
 		leases:   s.leases.Snapshot(),
 		attached: s.attached.Snapshot(),
 		history:  s.history.view(),
@@ -141,5 +157,7 @@ func (s *State) Publish() *View {
 		size:     s.size,
 		liveSize: s.liveSize,
 		pending:  s.pending.rows(),
+
+		residency: s.resident.Residency,
 	}
 }

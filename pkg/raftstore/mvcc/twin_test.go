@@ -2,6 +2,7 @@ package mvcc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -178,6 +179,8 @@ type bucket struct {
 
 	part int      // how many dead rows a checkpoint takes; 0: all
 	left []RowKey // dead rows
+
+	evicted int // how many rows are loaded without their values
 }
 
 func (b *bucket) write(c *Checkpoint) error {
@@ -222,6 +225,22 @@ func (b *bucket) write(c *Checkpoint) error {
 	return nil
 }
 
+// Begin is that of Rows.
+func (b *bucket) Begin() (RowReader, error) { return frozenRows(maps.Clone(b.rows)), nil }
+
+// frozenRows is a RowReader.
+type frozenRows map[RowKey][]byte
+
+func (f frozenRows) AppendRow(dst []byte, k RowKey) ([]byte, error) {
+	row, ok := f[k]
+	if !ok {
+		return dst, ErrRowGone
+	}
+	return append(dst, row...), nil
+}
+
+func (frozenRows) Close() {}
+
 func (b *bucket) keys() []RowKey {
 	return slices.SortedFunc(maps.Keys(b.rows), func(x, y RowKey) int {
 		if x.less(y) {
@@ -239,9 +258,10 @@ func (b *bucket) load() (*State, error) {
 	cut := int(b.index) % (len(rows) + 1)
 	return Load(Loader{
 		Index: b.index, Term: b.term, Hash: b.hash, CompactScheduled: b.scheduled, CompactFinished: b.finished,
-		Rows:   parts(rowsOf(rows[:cut], nil), rowsOf(rows[cut:], nil)),
+		Rows:     parts(rowsOf(rows[:cut], nil), rowsOf(rows[cut:], nil)),
+		RowsHint: len(rows), RowsEvicted: b.evicted,
 		Leases: slices.Collect(maps.Values(b.leases)), Alarms: b.alarms,
-	}, Options{})
+	}, Options{Rows: b})
 }
 
 // oldView is a view with what it must go on answering.
@@ -261,17 +281,31 @@ type twins struct {
 	log  []Entry // since the last checkpoint that was finished
 	old  []oldView
 	open *Checkpoint
-	cut  int // entries of log that the open checkpoint covers
+	cut  int    // entries of log that the open checkpoint covers
+	room Room   // in memory
+	left uint64 // versions that were evicted
 }
 
+// now renders what the state of now holds.
+func (w *twins) now() *renderer { return &renderer{rows: frozenRows(w.b.rows)} }
+
 func TestTwin(t *testing.T) {
+	var left uint64
+	defer func() {
+		if left < 1000 {
+			t.Errorf("only %d versions have left memory", left)
+		}
+	}()
 	for i := range 60 {
 		seed := uint64(i + 1)
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			m := newModel()
 			w := &twins{
-				t: t, g: gen{rand.New(rand.NewPCG(seed, 7)), m}, s: New(Options{}), m: m,
+				t: t, g: gen{rand.New(rand.NewPCG(seed, 7)), m}, m: m,
 				b: &bucket{rows: map[RowKey][]byte{}, leases: map[LeaseID]Lease{}, scheduled: -1, finished: -1, part: int(seed % 4)},
+			}
+			if w.s = New(Options{Rows: w.b}); seed%3 > 0 { // with the others, everything stays in memory
+				w.room = Room{Live: 1 + int64(seed)*20, History: 1 + int64(seed)*10}
 			}
 			for range 250 {
 				w.step()
@@ -279,6 +313,7 @@ func TestTwin(t *testing.T) {
 					return
 				}
 			}
+			left += w.left
 		})
 	}
 }
@@ -286,7 +321,7 @@ func TestTwin(t *testing.T) {
 func (w *twins) step() {
 	req := w.g.request()
 	e := Entry{Index: w.s.Index() + 1, Term: 1, Request: req}
-	want, got := w.m.apply(e), render(w.s.Apply(e))
+	want, got := w.m.apply(e), w.now().result(w.s.Apply(e))
 	if want != got {
 		w.t.Fatalf("%v:\nwant %s\ngot  %s", req, want, got)
 	}
@@ -294,6 +329,7 @@ func (w *twins) step() {
 	if w.g.chance(50) {
 		w.s.CompactStep(1 + w.g.IntN(6))
 	}
+	w.evict()
 	v := w.s.Publish()
 	w.checkView(v)
 	if w.g.chance(20) {
@@ -310,12 +346,54 @@ func (w *twins) step() {
 	}
 }
 
+// evict lets some versions leave memory, and looks at the sums.
+func (w *twins) evict() {
+	before := w.s.Residency().Evictions
+	defer func() { w.left += w.s.Residency().Evictions - before }()
+	for range w.g.IntN(8) {
+		if w.s.EvictStep(w.room, 1+w.g.IntN(6)) != EvictionMore {
+			break
+		}
+	}
+	checkResidency(w.t, w.s)
+}
+
+// checkResidency compares the sums with what is there. What a removal under way
+// has not come to still counts.
+func checkResidency(t *testing.T, s *State) {
+	t.Helper()
+	var want Residency
+	count := func(v *Version, in, out *int64) {
+		switch {
+		case v == nil || !v.evictable():
+		case v.Encoding().Resident():
+			*in += int64(v.size)
+		default:
+			*out += int64(v.size)
+		}
+	}
+	s.keys.AscendFirst(func(v *Version) bool {
+		count(v, &want.Live, &want.LiveEvicted)
+		for p := v.Prev(); p != nil; p = p.Prev() {
+			if p.flags&flagDead == 0 {
+				count(p, &want.History, &want.HistoryEvicted)
+			}
+		}
+		return true
+	})
+	got := s.Residency()
+	want.Evictions, want.EvictedBytes = got.Evictions, got.EvictedBytes
+	if got != want {
+		t.Fatalf("residency %+v, want %+v", got, want)
+	}
+}
+
 func (w *twins) checkView(v *View) {
 	for range 3 {
 		r := w.g.rangeRequest()
 		want, werr := w.m.rangeKeys(r, w.m.rev)
 		got, err := v.Range(r)
-		if werr != err || err == nil && want != renderRange(got) {
+		if werr != err || err == nil && want != w.now().ranged(got) {
 			w.t.Fatalf("%v:\nwant %s %v\ngot  %v %v", r, want, werr, got, err)
 		}
 		w.checkPages(v, r)
@@ -324,7 +402,7 @@ func (w *twins) checkView(v *View) {
 		p := w.m.plan(t)
 		werr := w.m.checkPlan(p)
 		got, err := v.Txn(t)
-		if werr != err || err == nil && w.m.run(p) != renderTxn(got) {
+		if werr != err || err == nil && w.m.run(p) != w.now().txn(got) {
 			w.t.Fatalf("%v: %v %v", t, got, err)
 		}
 	}
@@ -369,7 +447,7 @@ func (w *twins) checkPages(v *View, r *pb.RangeRequest) {
 	if r.SortTarget != pb.RangeRequest_KEY {
 		return // each page is sorted by itself
 	}
-	if got, want := renderRange(&joined), renderRange(whole); werr != nil || got != want {
+	if got, want := w.now().ranged(&joined), w.now().ranged(whole); werr != nil || got != want {
 		w.t.Fatalf("pages of %v:\nwant %s %v\ngot  %s", r, want, werr, got)
 	}
 }
@@ -411,21 +489,21 @@ func (w *twins) checkHistory(v *View) {
 		}
 		want = append(want, s)
 	}
-	got, err := historyText(v, from, to)
+	got, err := historyText(w.now(), v, from, to)
 	if fmt.Sprint(want) != got || err != nil {
 		w.t.Fatalf("history [%d, %d):\nwant %s\ngot  %s %v", from, to, want, got, err)
 	}
-	if _, err := historyText(v, w.m.compacted-1, to); err != ErrCompacted {
+	if _, err := historyText(w.now(), v, w.m.compacted-1, to); err != ErrCompacted {
 		w.t.Fatalf("history from below the compacted revision: %v", err)
 	}
 }
 
-func historyText(v *View, from, to int64) (string, error) {
+func historyText(x *renderer, v *View, from, to int64) (string, error) {
 	got := []string{}
 	err := v.History(Revision(from), Revision(to), func(e Event) bool {
-		s := renderVersion(e.Version)
+		s := x.version(e.Version)
 		if e.Prev != nil {
-			s += "<-" + renderVersion(e.Prev)
+			s += "<-" + x.version(e.Prev)
 		}
 		got = append(got, s)
 		return true
@@ -433,23 +511,38 @@ func historyText(v *View, from, to int64) (string, error) {
 	return fmt.Sprint(got), err
 }
 
-func everything(v *View) string {
+// everything is all that a view shows. It is false if the view was overtaken by
+// a compaction, and has to be read again on a newer one.
+func everything(v *View) (string, bool) {
 	r, err := v.Range(&pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}})
 	if err != nil {
-		return err.Error()
+		return err.Error(), true
 	}
-	return renderRange(r) + fmt.Sprint(v.Leases(), v.Alarms(), v.Hash(), v.Index(), v.Compacted())
+	x := &renderer{}
+	for _, found := range r.Versions {
+		if found.Encoding().Resident() {
+			continue
+		}
+		if x.rows, err = v.Rows(0); errors.Is(err, ErrOvertaken) {
+			return "", false
+		}
+	}
+	return x.ranged(r) + fmt.Sprint(v.Leases(), v.Alarms(), v.Hash(), v.Index(), v.Compacted()), true
 }
 
 func (w *twins) remember(v *View) oldView {
-	return oldView{v: v, all: everything(v), rev: w.m.rev}
+	all, ok := everything(v)
+	if !ok {
+		w.t.Fatalf("the view of now, at %d, was overtaken", w.m.rev)
+	}
+	return oldView{v: v, all: all, rev: w.m.rev}
 }
 
 // checkOld checks that views of the past answer what they answered, at their
 // own revision always and at older ones while those are not compacted.
 func (w *twins) checkOld() {
 	for _, o := range w.old {
-		if got := everything(o.v); got != o.all {
+		if got, ok := everything(o.v); !ok && w.m.compacted <= o.rev || ok && got != o.all {
 			w.t.Fatalf("view at %d:\nwas %s\nis  %s", o.rev, o.all, got)
 		}
 		if o.rev < 2 {
@@ -458,6 +551,8 @@ func (w *twins) checkOld() {
 		rev := 1 + w.g.Int64N(o.rev)
 		r := &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}, Revision: rev}
 		got, err := o.v.Range(r)
+		rows := &LazyReader{Begin: w.b.Begin}
+		x := &renderer{rows: rows}
 		if rev != o.rev && rev < w.m.compacted {
 			if err != ErrCompacted {
 				w.t.Fatalf("view at %d read at %d, compacted at %d: %v", o.rev, rev, w.m.compacted, err)
@@ -472,8 +567,8 @@ func (w *twins) checkOld() {
 		}
 		want, _ := w.m.rangeKeys(&pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}, Revision: rev}, w.m.rev)
 		got.Revision = Revision(w.m.rev)
-		if want != renderRange(got) {
-			w.t.Fatalf("view at %d read at %d:\nwant %s\ngot  %s", o.rev, rev, want, renderRange(got))
+		if have := x.ranged(got); want != have {
+			w.t.Fatalf("view at %d read at %d:\nwant %s\ngot  %s", o.rev, rev, want, have)
 		}
 	}
 }
@@ -498,6 +593,9 @@ func (w *twins) checkpoint() {
 // reload compares the state with one that is loaded from the last checkpoint
 // and given the rest of the log; sometimes it goes on with that one (I3).
 func (w *twins) reload() {
+	if w.b.evicted = 0; w.room.Live > 0 {
+		w.b.evicted = w.g.IntN(len(w.b.rows) + 1)
+	}
 	s, err := w.b.load()
 	if err != nil {
 		w.t.Fatal(err)
@@ -514,7 +612,9 @@ func (w *twins) reload() {
 		s.Apply(e)
 		s.CompactStep(w.g.IntN(4) + 1)
 	}
-	if want, got := everything(w.s.Publish()), everything(s.Publish()); want != got {
+	checkResidency(w.t, s)
+	want, ok := everything(w.s.Publish())
+	if got, gotOK := everything(s.Publish()); want != got || !ok || !gotOK {
 		w.t.Fatalf("replayed from index %d:\nwant %s\ngot  %s", w.b.index, want, got)
 	}
 	for !s.CompactStep(100) {

@@ -1,28 +1,34 @@
 package mvcc
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+	"unsafe"
+)
 
 // Revision is etcd's main revision: one per writing command, dense, equal on
 // all members. A fresh store is at 1.
 type Revision int64
 
 // Version is one version of one key. All but the link to the version before it
-// is immutable once it was published in a View.
+// and the place of its encoding is immutable once it was published in a View.
 //
 // A version costs 80 bytes and one slice with the encoded mvccpb.KeyValue; key
-// and value alias that slice.
+// and value alias that slice. When it has left memory (see evict.go) a stub
+// stands in the place of the slice.
 type Version struct {
-	kv     []byte
+	body   atomic.Pointer[byte]    // the first byte of the encoding, or of its stub
 	prev   atomic.Pointer[Version] // cut by compaction
 	mod    Revision
 	create Revision // 0: a tombstone
 	num    int64
 	lease  LeaseID
 
+	size     uint32 // of the encoding
 	sub      uint32
 	keyLen   uint32
-	valueOff uint32 // of the first byte of the value; len(kv) of the fields before it if there is none
-	flags    uint32 // of the goroutine that applies, see flagDead
+	valueOff uint32        // of the first byte of the value; the length of the fields before it if there is none
+	flags    uint32        // of the goroutine that applies, see flagDead
+	cold     atomic.Uint32 // 1: the clock came by and nobody has read it since
 }
 
 // Flags of a version. Only the apply goroutine reads or writes them.
@@ -31,29 +37,52 @@ const (
 	flagDead = 1 << iota
 	// flagRowsBefore: a checkpoint may have written versions before it.
 	flagRowsBefore
+	// flagRowDiffers: its row means the same, but is not its encoding.
+	flagRowDiffers
 )
 
-// KV is the encoded mvccpb.KeyValue, byte for byte what etcd sends for this
-// version in a range or an event. A tombstone holds the key and the mod
-// revision. Never to be modified.
-func (v *Version) KV() []byte { return v.kv }
-
-// Key aliases KV.
-func (v *Version) Key() []byte {
-	off := 1 + uint32(uvarintLen(uint64(v.keyLen)))
-	return v.kv[off : off+v.keyLen : off+v.keyLen]
+// setKV gives a new version its encoding.
+func (v *Version) setKV(kv []byte) {
+	v.body.Store(unsafe.SliceData(kv))
+	v.size = uint32(len(kv))
 }
 
-// Value aliases KV. Nil if it is empty.
-func (v *Version) Value() []byte {
+// setStub lets its encoding leave memory.
+func (v *Version) setStub(kv []byte) {
+	v.size = uint32(len(kv))
+	v.body.Store(unsafe.SliceData(v.newStub(kv)))
+}
+
+// KV is the encoded mvccpb.KeyValue, byte for byte what etcd sends for this
+// version in a range or an event; nil if it has left memory. A tombstone holds
+// the key and the mod revision. Never to be modified.
+func (v *Version) KV() []byte { return v.Encoding().Bytes() }
+
+// Encoding is KV, or where to find it.
+func (v *Version) Encoding() Encoding { return Encoding{at: v.body.Load(), n: v.size} }
+
+// Size is the length of KV, in memory or not.
+func (v *Version) Size() int { return int(v.size) }
+
+// Key aliases KV. It is always in memory.
+func (v *Version) Key() []byte {
+	off := 1 + uvarintLen(uint64(v.keyLen))
+	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(v.body.Load()), off)), v.keyLen)
+}
+
+// Value aliases KV. Nil if it is empty, or has left memory.
+func (v *Version) Value() []byte { return v.valueOf(v.KV()) }
+
+// valueOf is the value in the encoding of the version.
+func (v *Version) valueOf(kv []byte) []byte {
 	end := v.valueEnd()
-	if v.valueOff >= end {
+	if v.valueOff >= end || kv == nil {
 		return nil
 	}
-	return v.kv[v.valueOff:end:end]
+	return kv[v.valueOff:end:end]
 }
 
-// ValueLen is the length of the value.
+// ValueLen is the length of the value, in memory or not.
 func (v *Version) ValueLen() int {
 	if end := v.valueEnd(); v.valueOff < end {
 		return int(end - v.valueOff)
@@ -84,17 +113,17 @@ func (v *Version) Tombstone() bool { return v.create == 0 }
 func (v *Version) Prev() *Version { return v.prev.Load() }
 
 // KeyOnlyKV is the encoded mvccpb.KeyValue without the value, as a range with
-// keys_only answers it. It aliases KV unless the lease is wanted (etcd gives
-// it only when the range is sorted by value) and the key has one.
+// keys_only answers it. The lease is in it only if it is wanted: etcd gives it
+// when the range is sorted by value.
 func (v *Version) KeyOnlyKV(withLease bool) []byte {
-	end := v.metaEnd()
-	if !withLease || v.lease == 0 {
-		return v.kv[:end:end]
+	kv := appendBytes(nil, tagKey, v.Key())
+	kv = appendInt(kv, tagCreate, int64(v.create))
+	kv = appendInt(kv, tagMod, int64(v.mod))
+	kv = appendInt(kv, tagNum, v.num)
+	if withLease {
+		kv = appendInt(kv, tagLease, int64(v.lease))
 	}
-	leaseAt := v.valueEnd()
-	kv := make([]byte, 0, int(end)+len(v.kv)-int(leaseAt))
-	kv = append(kv, v.kv[:end]...)
-	return append(kv, v.kv[leaseAt:]...)
+	return kv
 }
 
 // metaEnd is where the fields before the value end.
@@ -108,7 +137,7 @@ func (v *Version) metaEnd() uint32 {
 
 // valueEnd is where the value ends and the lease begins.
 func (v *Version) valueEnd() uint32 {
-	end := uint32(len(v.kv))
+	end := v.size
 	if v.lease != 0 {
 		end -= 1 + uint32(uvarintLen(uint64(v.lease)))
 	}

@@ -1,6 +1,10 @@
 package mvcc
 
-import pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+import (
+	"errors"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
 
 // View is the state at one applied index. It never changes and may be used by
 // any goroutine for as long as it is held.
@@ -13,7 +17,6 @@ type View struct {
 	reader
 	index, term uint64
 	hash        uint64
-	latest      *latest
 	leases      *leaseTree
 	attached    *attachTree
 	history     historyView
@@ -21,6 +24,7 @@ type View struct {
 	size        int64
 	liveSize    int64
 	pending     PendingRows
+	residency   Residency
 }
 
 // Index is the index of the last entry applied.
@@ -105,6 +109,41 @@ func (v *View) Get(key []byte) *Version {
 	return x
 }
 
+// Rows begins to read what the view shows at a revision (0: its own) and has
+// left memory. ErrOvertaken: a compaction has passed the revision.
+//
+// Rows are removed from the file after the compacted revision has become known
+// to all views. So if it is not beyond the revision once the reader has frozen
+// the file, the reader finds all that is visible.
+func (v *View) Rows(rev Revision) (RowReader, error) {
+	r, err := v.latest.rows.Begin()
+	if err != nil {
+		return nil, err
+	}
+	if v.passed(rev) {
+		r.Close()
+		return nil, ErrOvertaken
+	}
+	return r, nil
+}
+
+// passed tells whether a compaction has passed a revision, 0 for the view's own:
+// what was visible at it may be gone from the file.
+func (v *View) passed(rev Revision) bool {
+	return int64(v.readRevision(int64(rev))) < v.latest.compacted.Load()
+}
+
+// rowError says why a version could not be read that is visible at a revision.
+func (v *View) rowError(rev Revision, err error) error {
+	switch {
+	case !errors.Is(err, ErrRowGone):
+		return err
+	case v.passed(rev):
+		return ErrOvertaken
+	}
+	return &ReadError{Err: err}
+}
+
 // overtaken tells whether a later compaction has made a revision unreadable.
 func (v *View) overtaken(rev Revision) bool {
 	return rev < v.revision && int64(rev) < v.latest.compacted.Load()
@@ -113,7 +152,10 @@ func (v *View) overtaken(rev Revision) bool {
 // Txn runs a txn that only reads (IsReadOnlyTxn). The checks of CheckTxn are
 // the caller's.
 func (v *View) Txn(t *pb.TxnRequest) (*TxnResult, error) {
-	ok := v.compareAll(t.Compare)
+	ok, err := v.compareAll(t.Compare)
+	if err != nil {
+		return nil, v.rowError(0, err)
+	}
 	ops := branch(t, ok)
 	for _, op := range ops {
 		r := op.GetRequestRange()

@@ -3,6 +3,7 @@ package mvcc
 import (
 	"cmp"
 	"context"
+	"errors"
 	"hash/crc32"
 	"slices"
 )
@@ -29,17 +30,21 @@ func (v *View) HashKV(ctx context.Context, rev Revision) (hash uint32, compacted
 	case rev == 0:
 		rev = v.revision
 	}
-	h := rowHasher{ctx: ctx, sum: crc32.Update(0, castagnoli, []byte("key"))}
+	rows := &LazyReader{Begin: v.latest.begin}
+	defer rows.Close()
+	h := rowHasher{ctx: ctx, rows: rows, sum: crc32.Update(0, castagnoli, []byte("key"))}
 	base, oldest := v.baseRows(rev)
 	for _, x := range base {
-		h.add(x)
+		if !h.add(x) {
+			break
+		}
 	}
 	v.history.visit(v.compacted+1, rev+1, h.add)
-	if h.err != nil {
-		return 0, 0, 0, h.err
-	}
-	if rev > 0 && v.overtaken(oldest) {
+	switch {
+	case rev > 0 && v.overtaken(oldest), errors.Is(h.err, ErrRowGone):
 		return 0, 0, 0, ErrCompacted
+	case h.err != nil:
+		return 0, 0, 0, h.err
 	}
 	return h.sum, v.compacted, rev, nil
 }
@@ -80,21 +85,31 @@ func (v *View) baseRows(rev Revision) (base []*Version, oldest Revision) {
 }
 
 type rowHasher struct {
-	ctx  context.Context
-	sum  uint32
-	rows int
-	key  []byte
-	err  error
+	ctx   context.Context
+	rows  RowReader
+	sum   uint32
+	count int
+	key   []byte
+	value []byte
+	err   error
 }
 
 func (h *rowHasher) add(v *Version) bool {
-	if h.rows++; h.rows%hashCheckEvery == 0 {
-		if h.err = h.ctx.Err(); h.err != nil {
+	if h.count++; h.count%hashCheckEvery == 0 && h.err == nil {
+		h.err = h.ctx.Err()
+	}
+	if h.err != nil {
+		return false
+	}
+	value := v.RowValue()
+	if value == nil {
+		if h.value, h.err = v.Encoding().Append(h.value[:0], h.rows); h.err != nil {
 			return false
 		}
+		value = h.value
 	}
 	h.key = v.RowKey().Append(h.key[:0])
 	h.sum = crc32.Update(h.sum, castagnoli, h.key)
-	h.sum = crc32.Update(h.sum, castagnoli, v.RowValue())
+	h.sum = crc32.Update(h.sum, castagnoli, value)
 	return true
 }

@@ -29,6 +29,7 @@ type reader struct {
 	keys      *keyTree
 	revision  Revision
 	compacted Revision
+	latest    *latest
 }
 
 // span is a set of keys: one, all from one on, or those of [key, end).
@@ -61,7 +62,8 @@ func spanOf(key, end []byte) span {
 }
 
 // Range answers a range with all options of etcd's. The checks of CheckRange
-// are the caller's. Errors: ErrFutureRev, ErrCompacted.
+// are the caller's. Errors: ErrFutureRev, ErrCompacted; and if it sorts by values
+// that have left memory, ErrOvertaken and *ReadError.
 func (v *View) Range(r *pb.RangeRequest) (*RangeResult, error) {
 	switch {
 	case r.Revision > 0:
@@ -77,7 +79,7 @@ func (v *View) Range(r *pb.RangeRequest) (*RangeResult, error) {
 	if err == nil && v.overtaken(v.readRevision(r.Revision)) {
 		return nil, ErrCompacted
 	}
-	return res, err
+	return res, v.rowError(Revision(r.Revision), err)
 }
 
 // get answers a range of one key at the view's own revision: one search, one
@@ -91,7 +93,11 @@ func (v *View) get(r *pb.RangeRequest) *RangeResult {
 		Revision: v.revision, KeysOnly: r.KeysOnly, KeysLease: r.SortTarget == pb.RangeRequest_VALUE,
 	}}
 	res := &found.RangeResult
-	if found.one[0] = v.Get(r.Key); found.one[0] != nil {
+	if x := v.Get(r.Key); x != nil {
+		if x.cold.Load() != 0 {
+			x.cold.Store(0)
+		}
+		found.one[0] = x
 		res.Versions, res.Count = found.one[:], 1
 	}
 	return res
@@ -137,7 +143,9 @@ func (r reader) rangeKeys(req *pb.RangeRequest) (*RangeResult, error) {
 	res.KeysLease = req.SortTarget == pb.RangeRequest_VALUE
 	res.Versions, res.Count = r.fetch(sp, rev, pushedLimit(req))
 	filter(res, req)
-	sortVersions(res.Versions, req)
+	if err := r.sortVersions(res.Versions, req); err != nil {
+		return nil, err
+	}
 	if req.Limit > 0 && int64(len(res.Versions)) > req.Limit {
 		res.Versions = res.Versions[:req.Limit]
 		res.More = true
@@ -288,16 +296,16 @@ func filter(res *RangeResult, r *pb.RangeRequest) {
 
 // sortVersions sorts as etcd does, with the same algorithm: equal keys then
 // come in the same order.
-func sortVersions(vs []*Version, r *pb.RangeRequest) {
-	order := r.SortOrder
-	if r.SortTarget != pb.RangeRequest_KEY && order == pb.RangeRequest_NONE {
+func (r reader) sortVersions(vs []*Version, req *pb.RangeRequest) error {
+	order := req.SortOrder
+	if req.SortTarget != pb.RangeRequest_KEY && order == pb.RangeRequest_NONE {
 		order = pb.RangeRequest_ASCEND
 	}
-	if order == pb.RangeRequest_NONE || r.SortTarget == pb.RangeRequest_KEY && order == pb.RangeRequest_ASCEND {
-		return
+	if order == pb.RangeRequest_NONE || req.SortTarget == pb.RangeRequest_KEY && order == pb.RangeRequest_ASCEND {
+		return nil
 	}
 	by := versionSort{vs: vs}
-	switch r.SortTarget {
+	switch req.SortTarget {
 	case pb.RangeRequest_KEY:
 		by.less = func(a, b *Version) bool { return bytes.Compare(a.Key(), b.Key()) < 0 }
 	case pb.RangeRequest_VERSION:
@@ -307,9 +315,13 @@ func sortVersions(vs []*Version, r *pb.RangeRequest) {
 	case pb.RangeRequest_MOD:
 		by.less = func(a, b *Version) bool { return a.mod < b.mod }
 	case pb.RangeRequest_VALUE:
-		by.less = func(a, b *Version) bool { return bytes.Compare(a.Value(), b.Value()) < 0 }
+		values, err := r.values(vs)
+		if err != nil {
+			return err
+		}
+		by.less = func(a, b *Version) bool { return bytes.Compare(values[a], values[b]) < 0 }
 	default:
-		return // refused by CheckRange
+		return nil // refused by CheckRange
 	}
 	switch order {
 	case pb.RangeRequest_ASCEND:
@@ -317,6 +329,42 @@ func sortVersions(vs []*Version, r *pb.RangeRequest) {
 	case pb.RangeRequest_DESCEND:
 		sort.Sort(sort.Reverse(by))
 	}
+	return nil
+}
+
+// values answers the values of versions, all of them in memory.
+func (r reader) values(vs []*Version) (map[*Version][]byte, error) {
+	rows := &LazyReader{Begin: r.latest.begin}
+	defer rows.Close()
+	values := make(map[*Version][]byte, len(vs))
+	for _, v := range vs {
+		value, err := v.value(rows)
+		if err != nil {
+			return nil, err
+		}
+		values[v] = value
+	}
+	return values, nil
+}
+
+// value is the value, read from the rows if it has left memory.
+func (v *Version) value(rows RowReader) ([]byte, error) {
+	e := v.Encoding()
+	if kv := e.Bytes(); kv != nil {
+		return v.valueOf(kv), nil
+	}
+	kv, err := e.Append(nil, rows)
+	if err != nil {
+		return nil, err
+	}
+	return v.valueOf(kv), nil
+}
+
+// value is the value of one version.
+func (r reader) value(v *Version) ([]byte, error) {
+	rows := &LazyReader{Begin: r.latest.begin}
+	defer rows.Close()
+	return v.value(rows)
 }
 
 type versionSort struct {
@@ -407,7 +455,7 @@ func adjustPage(limit int64, size, target int) int64 {
 func responseSize(res *RangeResult) int {
 	n := 2 + intFieldLen(int64(res.Revision))
 	for _, v := range res.Versions {
-		kv := len(v.kv)
+		kv := v.Size()
 		if res.KeysOnly {
 			kv = int(v.metaEnd())
 		}

@@ -1,0 +1,132 @@
+package etcdapi
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/peer"
+
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+)
+
+// errEvicted: an answer needs versions that have left memory, and was to be made
+// without reading any.
+var errEvicted = errors.New("versions have left memory")
+
+// coldRows reads the versions of one answer that have left memory. The rows are
+// frozen as long as it is open, so that a large list can be encoded as it is
+// sent. Frozen rows keep room in the database that could be used again: after
+// coldRowsAgeMax a list that its client takes slowly reads the rows as they are
+// by then, of which compaction may have removed some.
+//
+// What cannot be read when it is to be sent has been promised already, by its
+// length and by the objects around it. Then the connection is closed before a
+// wrong byte is written: the client asks again.
+//
+// It is used by one goroutine at a time but for the timer: first the handler's,
+// then the connection's writer. mu guards reader.
+type coldRows struct {
+	rows mvcc.Rows
+	drop func() // closes the connection
+	refs atomic.Int32
+
+	mu     sync.Mutex
+	reader mvcc.RowReader // nil: closed, or too old
+	timer  *time.Timer
+}
+
+// newColdRows goes on with a reader that has been begun. Who holds it last
+// closes it: the caller is the first.
+func newColdRows(ctx context.Context, rows mvcc.Rows, r mvcc.RowReader) *coldRows {
+	c := &coldRows{rows: rows, reader: r, drop: dropper(ctx)}
+	c.refs.Store(1)
+	c.timer = time.AfterFunc(coldRowsAgeMax, c.closeReader)
+	return c
+}
+
+func (c *coldRows) ref() { c.refs.Add(1) }
+
+func (c *coldRows) free() {
+	if c.refs.Add(-1) == 0 {
+		c.timer.Stop()
+		c.closeReader()
+	}
+}
+
+func (c *coldRows) closeReader() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reader != nil {
+		c.reader.Close()
+		c.reader = nil
+	}
+}
+
+// append appends an encoding, wherever it is.
+func (c *coldRows) append(b []byte, e mvcc.Encoding) ([]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.reader != nil {
+		return e.Append(b, c.reader)
+	}
+	r, err := c.rows.Begin()
+	if err != nil {
+		return b, err
+	}
+	defer r.Close()
+	return e.Append(b, r)
+}
+
+// dropper closes the connection of a call, without a word to the other side. A
+// call that came by way of net/http writes on its handler's goroutine, whose
+// panic ends the stream.
+func dropper(ctx context.Context) func() {
+	var c net.Conn
+	if p, ok := peer.FromContext(ctx); ok {
+		switch info := p.AuthInfo.(type) {
+		case plainInfo:
+			c = info.conn
+		case tlsInfo:
+			c = info.conn
+		}
+	}
+	return func() {
+		if c == nil {
+			panic(http.ErrAbortHandler)
+		}
+		if t, ok := c.(*tls.Conn); ok {
+			c = t.NetConn() // Close of the other would wait for the client
+		}
+		_ = c.Close()
+	}
+}
+
+// answerFrom makes an answer from a View that shows revision rev of it, 0 for its
+// own. mvcc.ErrOvertaken: it is to be made from a newer View.
+func (s *Server) answerFrom(ctx context.Context, v *mvcc.View, rev mvcc.Revision, encode func(*coldRows) (*reply, error)) (*reply, error) {
+	r, err := v.Rows(rev)
+	if err != nil {
+		return nil, err
+	}
+	return answerWith(newColdRows(ctx, s.store.Rows(), r), encode)
+}
+
+// answerApplied makes the answer of a command that has been applied.
+func (s *Server) answerApplied(ctx context.Context, encode func(*coldRows) (*reply, error)) (*reply, error) {
+	r, err := s.store.Rows().Begin()
+	if err != nil {
+		return nil, err
+	}
+	return answerWith(newColdRows(ctx, s.store.Rows(), r), encode)
+}
+
+func answerWith(c *coldRows, encode func(*coldRows) (*reply, error)) (*reply, error) {
+	defer c.free()
+	return encode(c)
+}
