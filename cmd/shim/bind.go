@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"net/url"
 	"path/filepath"
 	"time"
@@ -20,7 +21,7 @@ type purpose int
 const (
 	forClients purpose = iota // gRPC, and HTTP unless that has addresses of its own
 	forHTTP                   // --listen-client-http-urls
-	forMetrics                // --listen-metrics-urls
+	forMetrics                // --listen-metrics-urls, from the beginning
 	forPeers                  // --listen-peer-urls
 )
 
@@ -55,12 +56,12 @@ func (l *listeners) open(ctx context.Context, c *Config, log *slog.Logger) (err 
 	if l.peerTLS, err = openTLS(c, c.PeerTLS, "peer", c.PeerAutoTLS, c.ListenPeerURLs, log); err != nil {
 		return err
 	}
-	http := make(map[string]bool)
+	ofHTTP := make(map[string]bool)
 	for _, u := range c.ListenClientHTTPURLs {
-		http[u.Host+u.Path] = true
+		ofHTTP[u.Host+u.Path] = true
 	}
 	for _, u := range c.ListenClientURLs {
-		if http[u.Host+u.Path] {
+		if ofHTTP[u.Host+u.Path] {
 			return fmt.Errorf("cannot bind both --listen-client-urls and --listen-client-http-urls on the same url %s", u.String())
 		}
 	}
@@ -142,23 +143,19 @@ func openTLS(c *Config, o etcdapi.TLSOptions, kind string, auto bool, urls []url
 	return t, nil
 }
 
-// endpoints says what each address serves that is not for other members.
-func (l *listeners) endpoints(server *grpc.Server, o etcdapi.HTTPOptions) []etcdapi.Endpoint {
-	client, metrics := etcdapi.NewClientHandler(o), etcdapi.NewMetricsHandler(o)
+// endpoints says what each address for clients serves.
+func (l *listeners) endpoints(server *grpc.Server, client http.Handler) []etcdapi.Endpoint {
 	split := false
 	for _, b := range l.bound {
 		split = split || b.purpose == forHTTP
 	}
 	endpoints := make([]etcdapi.Endpoint, 0, len(l.bound))
 	for _, b := range l.bound {
-		if b.purpose == forPeers {
-			continue // the transport's
-		}
-		e := etcdapi.Endpoint{Listener: b.Listener}
-		if etcdapi.Secure(b.url) {
-			e.TLS = l.tls(b.purpose)
-		}
+		e := l.endpoint(b)
 		switch b.purpose {
+		case forPeers, forMetrics:
+			continue // the transport's, and those of probes
+
 		case forClients:
 			e.GRPC = server
 			if !split {
@@ -166,10 +163,28 @@ func (l *listeners) endpoints(server *grpc.Server, o etcdapi.HTTPOptions) []etcd
 			}
 		case forHTTP:
 			e.HTTP = client
-		case forMetrics:
-			e.HTTP = metrics
 		}
 		endpoints = append(endpoints, e)
 	}
 	return endpoints
+}
+
+// probes serves handler on each address for metrics.
+func (l *listeners) probes(handler http.Handler) (endpoints []etcdapi.Endpoint) {
+	for _, b := range l.bound {
+		if b.purpose == forMetrics {
+			e := l.endpoint(b)
+			e.HTTP = handler
+			endpoints = append(endpoints, e)
+		}
+	}
+	return endpoints
+}
+
+func (l *listeners) endpoint(b bound) etcdapi.Endpoint {
+	e := etcdapi.Endpoint{Listener: b.Listener}
+	if etcdapi.Secure(b.url) {
+		e.TLS = l.tls(b.purpose)
+	}
+	return e
 }

@@ -32,6 +32,11 @@ import (
 // to stop.
 const drainTimeout = 5 * time.Second
 
+// probeConnectionsMax bounds the connections to the addresses for metrics; a
+// further one waits in the kernel's queue. It fits into the descriptors that the
+// addresses for clients leave.
+const probeConnectionsMax = 50
+
 var bg = context.Background()
 
 // member is the running process: the store and everything that is attached to
@@ -50,6 +55,9 @@ type member struct {
 	front     *etcdapi.Front
 	metrics   *prometheus.Registry
 	health    *etcdapi.HealthMetrics
+	loading   raftstore.Loading
+	probes    *etcdapi.Front // the addresses for metrics
+	probeHTTP atomic.Pointer[http.Handler]
 
 	transport  *transport.Transport
 	peerHTTP   atomic.Pointer[http.Handler]
@@ -60,7 +68,8 @@ type member struct {
 //
 // The addresses are bound before the data is touched, so that a second process
 // on the same ports fails early; clients that come meanwhile wait in the
-// kernel's queue.
+// kernel's queue. Those for metrics are served from then on, so that probes see
+// how far the member has come.
 func serve(c *Config, log *slog.Logger) error {
 	stop, cancel := signal.NotifyContext(bg, syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
@@ -71,6 +80,10 @@ func serve(c *Config, log *slog.Logger) error {
 	m.health = etcdapi.NewHealthMetrics(m.metrics)
 	listeners, err := bind(stop, c, log)
 	if err != nil {
+		return err
+	}
+	if err := m.probe(listeners); err != nil {
+		listeners.close()
 		return err
 	}
 	m.peerFailed = make(chan error, len(c.ListenPeerURLs))
@@ -131,6 +144,7 @@ func (m *member) open(ctx context.Context, l *listeners) error {
 		},
 		Registerer: m.metrics,
 		Defrag:     c.defrag(),
+		Loading:    &m.loading,
 
 		NoPreVote:     !c.PreVote,
 		NoTickAdvance: !c.InitialElectionTickAdvance,
@@ -158,6 +172,25 @@ func (m *member) open(ctx context.Context, l *listeners) error {
 	return nil
 }
 
+// probe serves the addresses for metrics: that this member loads, until
+// answerProbes says something else.
+func (m *member) probe(l *listeners) (err error) {
+	m.answerProbes(etcdapi.NewLoadingHandler(etcdapi.HTTPOptions{Gatherer: m.metrics, Health: m.health, Log: m.log,
+		Pprof: m.c.EnablePprof || m.c.LogLevel == "debug"}, m.loading.String))
+	m.probes, err = etcdapi.NewFront(etcdapi.FrontOptions{OnRejected: m.logRejected, ConnectionsMax: probeConnectionsMax},
+		l.probes(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*m.probeHTTP.Load()).ServeHTTP(w, r) })))
+	if err != nil {
+		return err
+	}
+	m.probes.Start()
+	for _, u := range m.c.ListenMetricsURLs {
+		m.log.Info("serving metrics", "address", u.String())
+	}
+	return nil
+}
+
+func (m *member) answerProbes(h http.Handler) { m.probeHTTP.Store(&h) }
+
 // run serves until stop ends or something fails, and then lets the calls under
 // way finish.
 func (m *member) run(stop context.Context, listeners *listeners) error {
@@ -183,6 +216,7 @@ func (m *member) run(stop context.Context, listeners *listeners) error {
 		return err
 	}
 	m.front.Start()
+	m.answerProbes(etcdapi.NewMetricsHandler(m.httpOptions()))
 	m.log.Info("ready to serve client requests")
 	m.logServing()
 	notifySystemd(m.log, "READY=1")
@@ -196,6 +230,8 @@ func (m *member) run(stop context.Context, listeners *listeners) error {
 	case err = <-m.peerFailed:
 	case err = <-m.front.Err():
 		err = fmt.Errorf("listener failed: %w", err)
+	case err = <-m.probes.Err():
+		err = fmt.Errorf("listener failed: %w", err)
 	case <-m.store.Failed():
 		err = fmt.Errorf("the store cannot go on: %w", m.store.Err())
 	}
@@ -203,7 +239,7 @@ func (m *member) run(stop context.Context, listeners *listeners) error {
 	ctx, cancel := context.WithTimeout(bg, drainTimeout)
 	defer cancel()
 	m.drain.Begin()
-	if derr := m.front.Shutdown(ctx); derr != nil {
+	if derr := errors.Join(m.front.Shutdown(ctx), m.probes.Shutdown(ctx)); derr != nil {
 		m.log.Warn("calls under way were cut off", "after", drainTimeout)
 	}
 	return err
@@ -324,7 +360,8 @@ func (m *member) build(l *listeners) error {
 		grpc.Creds(etcdapi.FrontCredentials()),
 		grpc.ChainStreamInterceptor(m.drain.Intercept),
 	)
-	front, err := etcdapi.NewFront(etcdapi.FrontOptions{OnRejected: m.logRejected, MoreToSend: m.hub.Waking}, l.endpoints(server, m.httpOptions()))
+	front, err := etcdapi.NewFront(etcdapi.FrontOptions{OnRejected: m.logRejected, MoreToSend: m.hub.Waking},
+		l.endpoints(server, etcdapi.NewClientHandler(m.httpOptions())))
 	if err != nil {
 		return err
 	}
@@ -393,9 +430,6 @@ func (m *member) logServing() {
 		} else {
 			m.log.Info("serving client traffic insecurely; this is strongly discouraged!", "address", u.String())
 		}
-	}
-	for _, u := range m.c.ListenMetricsURLs {
-		m.log.Info("serving metrics", "address", u.String())
 	}
 }
 

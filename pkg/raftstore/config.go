@@ -81,6 +81,8 @@ type Config struct {
 	OnApply func(v *mvcc.View, events []mvcc.Event)
 	// OnEvent is told what happens inside, for a log. It is called from several goroutines and must not block.
 	OnEvent func(Event)
+	// Loading is told how far Open has come. Default one that nobody reads.
+	Loading *Loading
 	// Connect gives the way to the other members, once it is known who this one is. The handler may be called from then on. Default:
 	// there are no others.
 	Connect func(member, cluster uint64, h transport.Handler) (Peers, error)
@@ -129,6 +131,9 @@ func (c *Config) EnsureDefaults() {
 	}
 	if c.OnEvent == nil {
 		c.OnEvent = func(Event) {}
+	}
+	if c.Loading == nil {
+		c.Loading = &Loading{}
 	}
 	if c.Connect == nil {
 		c.Connect = func(uint64, uint64, transport.Handler) (Peers, error) { return nobody{}, nil }

@@ -46,6 +46,11 @@ func (e LeaderChanged) String() string {
 	return fmt.Sprintf("leader is %s at term %d", e.Leader, e.Term)
 }
 
+// LoadingOn: a start that takes more than a second goes on.
+type LoadingOn struct{ Progress string }
+
+func (e LoadingOn) String() string { return "loading: " + e.Progress }
+
 // CheckpointDone: bbolt holds the state at Index.
 type CheckpointDone struct {
 	Reason        string

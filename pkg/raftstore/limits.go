@@ -101,6 +101,10 @@ const (
 	backupRate     = 64 << 20
 	backupStallMax = time.Minute
 
+	// loadingInterval is the time between two events that tell how far a start has come, and loadingCounted what is counted at once.
+	loadingInterval = time.Second
+	loadingCounted  = 1024
+
 	// growthInterval is the least over which the growth of the log is measured.
 	growthInterval = 500 * time.Millisecond
 )

@@ -189,8 +189,9 @@ func loadState(cfg *Config, db *backend.DB, rows mvcc.Rows) (content backend.Con
 		if c.Index > 0 && !c.Trusted {
 			return errUntrusted
 		}
+		cfg.Loading.begin(loadingRows, int64(c.Rows))
 		l := mvcc.Loader{Index: c.Index, Term: c.Term, Hash: c.Hash, CompactScheduled: c.CompactScheduled, CompactFinished: c.CompactFinished,
-			Rows: parts, RowsHint: c.Rows, Leases: c.Leases, Alarms: c.Alarms, ClusterVersion: c.ClusterVersion}
+			Rows: cfg.Loading.count(parts, cfg.OnEvent), RowsHint: c.Rows, Leases: c.Leases, Alarms: c.Alarms, ClusterVersion: c.ClusterVersion}
 		if c.Downgrade != nil {
 			var d DowngradeInfo
 			if err := json.Unmarshal(c.Downgrade, &d); err != nil {
@@ -262,6 +263,7 @@ func (o *opening) openLog() error {
 			return err
 		}
 	}
+	cfg.Loading.begin(loadingLog, 0)
 	o.replay = newReplay(mark{index: o.content.Index, term: o.content.Term})
 	raftLog := &raftLog{}
 	s.log = newLogWriter(s, raftLog)
@@ -352,11 +354,16 @@ func (o *opening) catchUp() (*raftLog, uint64, error) {
 		s.leases.granted(l.ID, l.TTL, l.Remaining, s.cfg.Now())
 	}
 	committed := r.entries[: commit-r.base.index : commit-r.base.index]
-	for _, e := range committed {
+	s.cfg.Loading.begin(loadingEntries, int64(len(committed)))
+	for i, e := range committed {
+		if i%loadingCounted == loadingCounted-1 {
+			s.cfg.Loading.add(loadingCounted, s.cfg.OnEvent)
+		}
 		if res := a.entry(e, nil); a.unreadable(res) {
 			return nil, 0, res.Err
 		}
 	}
+	s.cfg.Loading.begin(loadingLeader, 0)
 	for !a.state.CompactStep(math.MaxInt32) {
 	}
 	a.compacting = false
