@@ -7,10 +7,15 @@ import "go.etcd.io/raft/v3/raftpb"
 // or at the latest after one tick more, raft's own repetition goes out. It belongs to the node.
 type chatter struct{ peers map[uint64]*heard }
 
-// heard is what a member knows from this one as its leader.
+// heard is what was said between a member and this one.
 type heard struct {
+	// To a follower.
 	commit uint64 // the highest index it was sent
 	acked  bool   // it has acknowledged an append since the last heartbeat that was due: its clock began anew, as ours for it
+	// To the leader.
+	learned uint64 // the highest commit index that it has sent
+	newer   bool   // the last append from it had that index, and nothing else
+	told    uint64 // the index that it was sent the last acknowledgement of
 }
 
 func (c *chatter) of(id uint64) *heard {
@@ -30,9 +35,41 @@ func (c *chatter) forgetAll()       { clear(c.peers) }
 
 // received notes what came from another member.
 func (c *chatter) received(m *raftpb.Message) {
-	if m.GetType() == raftpb.MsgAppResp && !m.GetReject() {
-		c.of(m.GetFrom()).acked = true
+	switch m.GetType() {
+	case raftpb.MsgAppResp:
+		if !m.GetReject() {
+			c.of(m.GetFrom()).acked = true
+		}
+	case raftpb.MsgApp:
+		h := c.of(m.GetFrom())
+		h.newer = len(m.GetEntries()) == 0 && m.GetCommit() > h.learned
+		h.learned = max(h.learned, m.GetCommit())
 	}
+}
+
+// acknowledges notes what the leader will be told.
+func (c *chatter) acknowledges(responses []*raftpb.Message) {
+	for _, m := range responses {
+		if m.GetType() == raftpb.MsgAppResp && !m.GetReject() {
+			c.of(m.GetTo()).told = m.GetIndex()
+		}
+	}
+}
+
+// repeats is true of an acknowledgement that need not be sent: what came was a commit index alone, which no leader waits for, and the leader was
+// told the same before. A leader that lost track (probes, as the connection was lost) sends an append again with its next heartbeat, with no
+// newer commit index, and that one is answered.
+func (c *chatter) repeats(m *raftpb.Message) bool {
+	if m.GetType() != raftpb.MsgAppResp || m.GetReject() {
+		return false
+	}
+	h := c.of(m.GetTo())
+	if h.newer && h.told == m.GetIndex() {
+		h.newer = false
+		return true
+	}
+	h.told = m.GetIndex()
+	return false
 }
 
 // redundant is true of a message that need not be sent. proposing says that entries will be proposed in this turn, which go to the same

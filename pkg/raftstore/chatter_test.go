@@ -56,3 +56,36 @@ func TestChatter(t *testing.T) {
 	left("a heartbeat in another term", beat(5), false, false)
 	left("a vote", message(raftpb.MsgVote, 0), true, false)
 }
+
+// TestChatterRepeats: of two equal acknowledgements the second is left out, if all that came in between is a commit index.
+func TestChatterRepeats(t *testing.T) {
+	var c chatter
+	app := func(commit uint64, entries int) {
+		c.received(&raftpb.Message{Type: raftpb.MsgApp.Enum(), From: new(uint64(1)), To: new(uint64(2)), Commit: new(commit), Entries: make([]*raftpb.Entry, entries)})
+	}
+	left := func(what string, index uint64, reject, want bool) {
+		t.Helper()
+		m := &raftpb.Message{Type: raftpb.MsgAppResp.Enum(), From: new(uint64(2)), To: new(uint64(1)), Index: new(index), Reject: new(reject)}
+		if got := c.repeats(m); got != want {
+			t.Errorf("%s: left out is %t", what, got)
+		}
+	}
+	app(3, 0)
+	left("the first acknowledgement", 5, false, false)
+	app(4, 0)
+	left("a refusal", 5, true, false)
+	left("the same again, for a commit index", 5, false, true)
+	left("once more, for nothing", 5, false, false)
+	app(4, 0)
+	left("a probe: the same commit index", 5, false, false)
+	app(5, 1)
+	left("an entry", 6, false, false)
+	app(6, 0)
+	left("another index", 7, false, false)
+	app(7, 0)
+	c.forget(1)
+	left("after the connection was lost", 7, false, false)
+	c.acknowledges([]*raftpb.Message{{Type: raftpb.MsgAppResp.Enum(), To: new(uint64(1)), Index: new(uint64(8))}})
+	app(8, 0)
+	left("what the log has acknowledged", 8, false, true)
+}

@@ -107,6 +107,23 @@ func (l *logWriter) inPlace(m *raftpb.Message) ([]nodeInput, error) {
 	return l.process([]logTask{{msg: m}}, func() bool { return false })
 }
 
+// noteCommit takes the hard state of a message without entries, if it need not be written. What came before is written. It does not wait.
+func (l *logWriter) noteCommit(m *raftpb.Message) bool {
+	if !l.mu.TryLock() {
+		return false
+	}
+	defer l.mu.Unlock()
+	hs := messageHardState(m)
+	if raft.IsEmptyHardState(hs) {
+		return true
+	}
+	if hs.GetTerm() != l.written.GetTerm() || hs.GetVote() != l.written.GetVote() {
+		return false
+	}
+	l.hardState = hs
+	return true
+}
+
 // finish leaves the newest commit index, so that the next start need not wait for raft to find it. Nobody else writes any more.
 func (l *logWriter) finish() {
 	if l.hardState.GetCommit() == l.written.GetCommit() {
@@ -171,11 +188,19 @@ func (s *Store) responses(inputs []nodeInput, out []*raftpb.Message, m *raftpb.M
 	for _, r := range m.GetResponses() {
 		if r.GetTo() == s.id.member {
 			inputs = append(inputs, nodeInput{msg: r})
+		} else if n := len(out); n > 0 && covers(r, out[n-1]) {
+			out[n-1] = r
 		} else {
 			out = append(out, r)
 		}
 	}
 	return inputs, out
+}
+
+// covers: the acknowledgement r says all that the one before it says.
+func covers(r, before *raftpb.Message) bool {
+	return r.GetType() == raftpb.MsgAppResp && before.GetType() == raftpb.MsgAppResp && !r.GetReject() && !before.GetReject() &&
+		r.GetTo() == before.GetTo() && r.GetTerm() == before.GetTerm() && r.GetIndex() >= before.GetIndex()
 }
 
 // append makes the entries and hard states of all tasks durable.

@@ -3,6 +3,7 @@ package raftstore
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -323,6 +324,10 @@ func (n *node) send(messages []*raftpb.Message) {
 			n.out = append(n.out, m)
 		}
 	}
+	n.sendOut()
+}
+
+func (n *node) sendOut() {
 	if len(n.out) > 0 {
 		n.s.peers.Send(n.out)
 		clear(n.out)
@@ -382,6 +387,10 @@ func (n *node) append(m *raftpb.Message) {
 			return
 		}
 	}
+	if n.appended(m) {
+		return
+	}
+	n.chatter.acknowledges(m.GetResponses())
 	n.posted.appends++
 	if len(m.GetEntries()) > 0 {
 		n.posted.batches++
@@ -391,6 +400,20 @@ func (n *node) append(m *raftpb.Message) {
 		t.install, n.installing = n.installing, nil
 	}
 	n.s.log.inbox.put(t)
+}
+
+// appended is true if there is nothing to write for the message, as with a commit index that moved, and nothing before it is being written.
+// The log goroutine need not be woken then.
+func (n *node) appended(m *raftpb.Message) bool {
+	if n.posted.appends > 0 || len(m.GetEntries()) > 0 || m.GetSnapshot() != nil || !n.s.log.noteCommit(m) {
+		return false
+	}
+	var inputs []nodeInput
+	inputs, n.out = n.s.responses(inputs, n.out, m)
+	n.out = slices.DeleteFunc(n.out, n.chatter.repeats)
+	n.inbox.leave(inputs...)
+	n.sendOut()
+	return true
 }
 
 // observeLeader publishes leader and term when one of them is new.
