@@ -160,7 +160,7 @@ func (p CheckpointPolicy) Decide(s CheckpointStats) CheckpointDecision {
 func (p CheckpointPolicy) patient(s CheckpointStats) bool {
 	return 2*s.Stale >= s.Rows &&
 		s.WALRate*int64(burstAhead/time.Second) < p.PatientBytes/4 &&
-		(s.WALBytes < p.WALBytes || s.WALBytes*int64(patientAhead/time.Second) <= p.PatientBytes*int64(s.Age/time.Second))
+		(s.WALBytes < p.BurstBytes || s.WALBytes*int64(patientAhead/time.Second) <= p.PatientBytes*int64(s.Age/time.Second))
 }
 
 // RemovalPause answers how long to leave disk and processors to the writes
