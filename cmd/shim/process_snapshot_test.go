@@ -40,8 +40,25 @@ func (p *process) dataDirOf() string {
 	return ""
 }
 
+// restore replaces the data dir of a process that ended by one from the snapshot, with the flags that it had.
+func (p *process) restore(file string) string {
+	p.t.Helper()
+	if err := os.RemoveAll(p.dataDirOf()); err != nil {
+		p.t.Fatal(err)
+	}
+	args := []string{"restore", file}
+	for _, arg := range p.cmd.Args {
+		for _, flag := range []string{"--name=", "--data-dir=", "--initial-cluster=", "--initial-advertise-peer-urls="} {
+			if strings.HasPrefix(arg, flag) {
+				args = append(args, arg)
+			}
+		}
+	}
+	return snapshot(p.t, exitOK, nil, args...)
+}
+
 // TestProcessDisaster: of three members all data is lost, and comes back from a snapshot. A client whose watch has seen more than the snapshot
-// holds is told to list again, and then sees what the cluster does.
+// holds is told to list again, and then sees what the cluster does. A new member gets all of it.
 func TestProcessDisaster(t *testing.T) {
 	members := launchCluster(t, "http", 3)
 	var endpoints []string
@@ -50,6 +67,9 @@ func TestProcessDisaster(t *testing.T) {
 		endpoints = append(endpoints, p.client)
 	}
 	members[0].mustPut("kept", "1")
+	if got := members[1].mustGet("kept"); got != "1" { // a snapshot is of what its member has applied, as etcd's
+		t.Errorf("kept is %q", got)
+	}
 	c, err := clientv3.New(clientv3.Config{Endpoints: endpoints, DialTimeout: startTimeout})
 	if err != nil {
 		t.Fatal(err)
@@ -68,26 +88,14 @@ func TestProcessDisaster(t *testing.T) {
 		t.Fatalf("watched %+v", w)
 	}
 
-	for _, p := range members {
-		p.stop(syscall.SIGKILL)
-	}
 	for i, p := range members {
-		if err := os.RemoveAll(p.dataDirOf()); err != nil {
-			t.Fatal(err)
-		}
-		args := []string{"restore", file}
-		for _, arg := range p.cmd.Args {
-			for _, flag := range []string{"--name=", "--data-dir=", "--initial-cluster=", "--initial-advertise-peer-urls="} {
-				if strings.HasPrefix(arg, flag) {
-					args = append(args, arg)
-				}
-			}
-		}
-		out := snapshot(t, exitOK, nil, args...)
-		if !strings.Contains(out, "Restored revision "+before+" into") || !strings.Contains(out, "with all before it compacted") {
+		p.stop(syscall.SIGKILL)
+		if out := p.restore(file); !strings.Contains(out, "Restored revision "+before+" into") || !strings.Contains(out, "with all before it compacted") {
 			t.Errorf("member %d: %s", i, out)
 		}
-		members[i] = p.again()
+	}
+	for i, p := range members {
+		members[i] = p.again("--strict-reconfig-check=false") // else nobody may join in the first five seconds
 	}
 	for _, p := range members {
 		p.await()
@@ -109,6 +117,15 @@ func TestProcessDisaster(t *testing.T) {
 	if w := <-informer; w.Err() != nil || string(w.Events[0].Kv.Key) != "new" {
 		t.Errorf("watched %+v", w)
 	}
+
+	joined := members[0].join("m3")
+	joined.await()
+	if kept, now := joined.mustGet("kept"), joined.mustGet("new"); kept != "1" || now != "3" {
+		t.Errorf("the member that joined has kept %q, new %q", kept, now)
+	}
+	again := filepath.Join(t.TempDir(), "again.db") // its database replaced the empty one that it began with
+	snapshot(t, exitOK, nil, "save", "--endpoints="+joined.client, again)
+	snapshot(t, exitOK, nil, "status", again)
 }
 
 // TestProcessSnapshotTLS: save has etcdctl's flags and variables.

@@ -142,7 +142,7 @@ func TestRestoreSnapshotOfRestored(t *testing.T) {
 	}
 }
 
-// TestRestoreThreeMembers: members that are restored from one file agree from the start, serve as one cluster, and take a new member in.
+// TestRestoreThreeMembers: members that are restored from one file agree from the start and serve as one cluster.
 func TestRestoreThreeMembers(t *testing.T) {
 	snapshot, before := snapshotOf(t)
 	c := &cluster{t: t, net: newNetwork(t), stores: make([]*Store, 3)}

@@ -7,8 +7,7 @@
 //
 // Beside the recorded scripts, TestRandom has both servers answer the same
 // random requests, -seed and -steps say which and how many, and -v shows them;
-// TestRestoreIntoEtcd, TestSnapshotFromEtcd, TestSnapshotFromShim and TestIDs
-// compare what no script can.
+// TestRestoreIntoEtcd, TestSnapshot... and TestIDs compare what no script can.
 //
 // The recorded output is what etcd says, never what shim says. The language of
 // the scripts is described in package script. The command in storage runs

@@ -250,8 +250,11 @@ func TestSnapshotFromEtcd(t *testing.T) {
 			tool(t, peers.Path(t, "etcdctl"), "--endpoints", from.ClientAddress(), "snapshot", "save", file)
 			sameStatus(t, shim, file)
 			old, want := from.now(t)
+			again := filepath.Join(dir, "again.db")
+			tool(t, shim, "snapshot", "save", again, "--endpoints", from.ClientAddress())
+			sameStatus(t, shim, again)
 
-			tool(t, shim, "snapshot", "restore", file, "--data-dir", filepath.Join(dir, "as-it-was"), "--bump-revision=0")
+			tool(t, shim, "snapshot", "restore", again, "--data-dir", filepath.Join(dir, "as-it-was"), "--bump-revision=0")
 			to := hold(t, shim, filepath.Join(dir, "as-it-was"))
 			rev, have := to.now(t)
 			if rev != old {
@@ -310,4 +313,36 @@ func TestSnapshotFromShim(t *testing.T) {
 	_, have = back.now(t)
 	same(t, "what is there back again", want, have)
 	back.relists(t, rev)
+}
+
+// TestSnapshotWithAuth: what etcd guards does not become open by a restore unless that is asked for, and users are not lost on the way.
+func TestSnapshotWithAuth(t *testing.T) {
+	shim, etcd, etcdctl, dir := shimPath(t), peers.Path(t, "etcd"), peers.Path(t, "etcdctl"), t.TempDir()
+	from := hold(t, etcd, filepath.Join(dir, "from"))
+	if _, err := from.Put(t.Context(), "secret", "1"); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"user", "add", "root:pw"}, {"user", "grant-role", "root", "root"}, {"user", "add", "somebody:pw"}, {"auth", "enable"}} {
+		tool(t, etcdctl, append([]string{"--endpoints", from.ClientAddress()}, args...)...)
+	}
+	file, restored := filepath.Join(dir, "snapshot.db"), filepath.Join(dir, "restored")
+	tool(t, etcdctl, "--endpoints", from.ClientAddress(), "--user", "root:pw", "snapshot", "save", file)
+	out, err := exec.Command(shim, "snapshot", "restore", file, "--data-dir", restored).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "auth enabled") || !strings.Contains(string(out), "--disable-auth") {
+		t.Errorf("restored what has auth enabled: %v, %s", err, out)
+	}
+	tool(t, shim, "snapshot", "restore", file, "--data-dir", restored, "--disable-auth")
+	to := hold(t, shim, restored)
+	if r, err := to.Get(t.Context(), "secret"); err != nil || r.Count != 1 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	tool(t, shim, "snapshot", "save", file, "--endpoints", to.ClientAddress())
+	tool(t, peers.Path(t, "etcdutl"), "snapshot", "restore", file, "--data-dir", filepath.Join(dir, "back"))
+	back := hold(t, etcd, filepath.Join(dir, "back"))
+	if r, err := back.UserList(t.Context()); err != nil || !slices.Equal(r.Users, []string{"root", "somebody"}) {
+		t.Errorf("users %+v, %v", r, err)
+	}
+	if r, err := back.AuthStatus(t.Context()); err != nil || r.Enabled {
+		t.Errorf("auth is %+v, %v", r, err)
+	}
 }
