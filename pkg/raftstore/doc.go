@@ -117,10 +117,12 @@
 // # Other members
 //
 // Peers is the way to them (package transport); peerHandler takes what comes in, on goroutines of the transport. A turn sends raft's
-// messages before anything is written here; votes and acknowledgements are the log's to send, behind the fsync (I2). A member that has
-// been cut off is caught up from raftLog, or from a snapshot if what it needs is gone: install.go tells the steps, and what a crash
-// leaves. One that cannot take it is left alone for pauses that grow (snapshot_pause.go). A linearizable read waits for a read index (readindex.go), but where the only voter leads. A leader whose log goroutine does
-// not get on for an election timeout gives the leadership away, and so does one that is stopped (transfer.go).
+// messages before anything is written here; votes and acknowledgements are the log's to send, behind the fsync (I2). Where there is nothing
+// to write, as with a commit index that moved, and nothing is being written, the turn answers by itself. What tells others nothing is left
+// out (chatter.go). A member that has been cut off is caught up from raftLog, or from a snapshot if what it needs is gone: install.go
+// tells the steps, and what a crash leaves. One that cannot take it is left alone for pauses that grow (snapshot_pause.go). A linearizable
+// read waits for a read index (readindex.go), but where the only voter leads. A leader whose log goroutine does not get on for an
+// election timeout gives the leadership away, and so does one that is stopped (transfer.go).
 //
 // # Leases
 //
