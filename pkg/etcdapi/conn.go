@@ -40,6 +40,7 @@ type conn struct {
 	head    []byte          // looked at, not read yet
 	traffic *traffic        // nil: not counted
 	more    func() bool     // see FrontOptions.MoreToSend; nil: never
+	turns   chan struct{}   // of those that write much; nil: nobody waits
 	release func()          // gives the place back
 	closed  atomic.Bool
 
@@ -117,9 +118,44 @@ func (c *conn) Write(p []byte) (int, error) {
 	if c.more != nil && len(p) < connWriteYieldMax && c.more() {
 		runtime.Gosched()
 	}
-	n, err := c.Conn.Write(p)
+	write := c.Conn.Write
+	if c.turns != nil && c.raw != nil && len(p) >= connBulkBytesMin {
+		write = c.writeInTurn
+	}
+	n, err := write(p)
 	if c.traffic != nil && n > 0 {
 		c.traffic.sent.Add(uint64(n))
+	}
+	return n, err
+}
+
+// writeInTurn has large answers leave one processor in two to everything else.
+// With all of them at it, a request that has arrived, and a write whose fsync has
+// returned, stand behind every list that is being sent: the scheduler looks at
+// the network, and at what comes back from system calls, only now and then while
+// it has something to run. A client that does not read waits without a turn.
+func (c *conn) writeInTurn(p []byte) (n int, err error) {
+	var failed error
+	err = c.raw.Write(func(fd uintptr) bool {
+		c.turns <- struct{}{}
+		defer func() { <-c.turns }()
+		for n < len(p) {
+			m, err := syscall.Write(int(fd), p[n:])
+			switch {
+			case err == syscall.EINTR:
+				continue
+			case err == syscall.EAGAIN:
+				return false // again when it can be written to
+			case err != nil:
+				failed = err
+				return true
+			}
+			n += m
+		}
+		return true
+	})
+	if err == nil {
+		err = failed
 	}
 	return n, err
 }

@@ -15,7 +15,9 @@
 // encoded key-values, and the encoder writes headers, tags and lengths around
 // them. A large list is encoded in chunks as the transport comes to them, and holds
 // pointers to versions until then (encode_list.go).
-// All other messages are plain proto in both directions.
+// All other messages are plain proto in both directions. What large answers write
+// to the sockets goes in turns, so that lists do not take all processors
+// (conn.go).
 //
 // # Stack
 //

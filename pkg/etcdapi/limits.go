@@ -36,6 +36,9 @@ const (
 	// connWriteYieldMax is the size from which a write does not wait for more to
 	// send: the transport's buffer was full.
 	connWriteYieldMax = transportBufferBytesDefault
+	// connBulkBytesMin is the size from which writes take turns: a frame of a large
+	// answer.
+	connBulkBytesMin = 16 * 1024
 	// windowBytes is the flow control window of a connection and of each call: what
 	// a client may send before it is read. A window of fixed size spares the ping
 	// and its answer with which gRPC measures the network beside each request.

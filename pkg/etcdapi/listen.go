@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -198,6 +199,7 @@ type Front struct {
 	cancel  context.CancelFunc
 	places  chan struct{}
 	traffic traffic
+	turns   chan struct{} // see conn.writeInTurn
 	routes  []*route
 	grpc    []*grpc.Server // each once
 	errs    chan error     // the first failure of an accept loop
@@ -218,7 +220,8 @@ func NewFront(o FrontOptions, endpoints []Endpoint) (*Front, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	f := &Front{o: o, places: make(chan struct{}, o.ConnectionsMax), errs: make(chan error, 1)}
+	f := &Front{o: o, places: make(chan struct{}, o.ConnectionsMax), errs: make(chan error, 1),
+		turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	seen := make(map[*grpc.Server]bool)
 	for _, e := range endpoints {
@@ -402,7 +405,7 @@ func (f *Front) route(r *route, c *conn) {
 	to := r.httpConns
 	if useGRPC {
 		to = r.grpcConns
-		c.traffic, c.more = &f.traffic, f.o.MoreToSend
+		c.traffic, c.more, c.turns = &f.traffic, f.o.MoreToSend, f.turns
 	}
 	if !stop() { // Shutdown has begun, the connection is closed already
 		return

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -474,6 +475,75 @@ func TestConnWriteAsksForMore(t *testing.T) {
 		if n, err := c.Write(make([]byte, size)); n != size || err != nil || asked != want {
 			t.Fatalf("write of %d: %d, %v; asked %d times, want %d", size, n, err, asked, want)
 		}
+	}
+}
+
+// TestConnWritesInTurns: large writes of all connections take turns, and one
+// whose client does not read keeps nobody waiting.
+func TestConnWritesInTurns(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	turns := make(chan struct{}, 1)
+	connect := func() (client net.Conn, c *conn) {
+		client, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { client.Close() })
+		raw, err := ln.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { raw.Close() })
+		c = newConn(raw, nil)
+		c.turns = turns
+		return client, c
+	}
+	large := make([]byte, 32<<20) // more than any socket takes
+	for i := range large {
+		large[i] = byte(i >> 12)
+	}
+	write := func(c *conn) chan error {
+		done := make(chan error, 1)
+		go func() {
+			n, err := c.Write(large)
+			if err == nil && n != len(large) {
+				err = fmt.Errorf("%d bytes were written", n)
+			}
+			done <- err
+		}()
+		return done
+	}
+	read := func(client net.Conn) {
+		got := make([]byte, len(large))
+		if _, err := io.ReadFull(client, got); err != nil || !bytes.Equal(got, large) {
+			t.Errorf("not what was written: %v", err)
+		}
+	}
+	asleep, slow := connect()
+	awake, fast := connect()
+	slowDone := write(slow)
+	fastDone := write(fast)
+	read(awake)
+	if err := <-fastDone; err != nil {
+		t.Error(err)
+	}
+	turns <- struct{}{} // ours: only small writes get through
+	if n, err := fast.Write(make([]byte, connBulkBytesMin-1)); n != connBulkBytesMin-1 || err != nil {
+		t.Errorf("small write: %d, %v", n, err)
+	}
+	<-turns
+	read(asleep)
+	if err := <-slowDone; err != nil {
+		t.Error(err)
+	}
+	failed := write(slow)
+	asleep.Close()
+	if err := <-failed; err == nil {
+		t.Error("written to a client that is gone")
 	}
 }
 
