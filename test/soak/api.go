@@ -19,7 +19,7 @@ import (
 )
 
 // callTimeout ends a call of which nothing is heard any more.
-const callTimeout = 30 * time.Second
+const callTimeout = time.Minute
 
 // api makes the calls that apiservers make, and writes into the book what it
 // was told. Each resource has a connection of its own, as there.

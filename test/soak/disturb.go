@@ -20,9 +20,10 @@ type disturbance func(ctx context.Context, s *soak) error
 
 // compactions are an apiserver's: each to the revision that the one before it
 // saw, after a write that decides which apiserver does it.
-func compactions(ctx context.Context, s *soak) error {
+func compactions(until context.Context, s *soak) error {
+	ctx := context.WithoutCancel(until)
 	seen, err := s.api.revision(ctx, services)
-	for err == nil && pause(ctx, s.every) {
+	for err == nil && pause(until, s.every) {
 		s.mark("compaction")
 		if s.api.put(ctx, services, s.compactKey, fmt.Append(nil, seen), 0) == acked || s.api.full.Load() {
 			err = s.compact(ctx, seen, false)
@@ -31,7 +32,7 @@ func compactions(ctx context.Context, s *soak) error {
 			seen, err = s.api.revision(ctx, services)
 		}
 	}
-	return ended(ctx, err)
+	return err
 }
 
 // compact waits for the rows to be gone if physical.
@@ -45,21 +46,13 @@ func (s *soak) compact(ctx context.Context, rev int64, physical bool) error {
 	return err
 }
 
-// ended leaves out the error of a call that the end of ctx has cut off.
-func ended(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil
-	}
-	return err
-}
-
 // defragmentations are etcdctl's, one after the other.
 func defragmentations(ctx context.Context, s *soak) error {
 	var err error
 	for err == nil && pause(ctx, s.every/4) {
-		err = s.defragment(ctx)
+		err = s.defragment(context.WithoutCancel(ctx))
 	}
-	return ended(ctx, err)
+	return err
 }
 
 func (s *soak) defragment(ctx context.Context) error {
@@ -155,6 +148,7 @@ func (s *soak) gone(ctx context.Context, keys []*object) error {
 const (
 	fillBytes    = 64 << 10
 	fillRate     = 128 // creates a second: 8 MB
+	fillCalls    = 64  // under way at most
 	fillMax      = 2 * time.Minute
 	clearWorkers = 8
 	// healPatience is how long a store has to notice by itself that there is space.
@@ -187,10 +181,13 @@ func (s *soak) fillUp(ctx context.Context) (filled []*object, reached bool) {
 	var (
 		mu    sync.Mutex // guards filled and reached
 		calls sync.WaitGroup
+		under = make(chan struct{}, fillCalls)
 	)
 	begin := time.Now().UnixNano()
 	_, _ = measure.NewPacer(fillRate).Run(ctx, nil, func(i int, _ time.Time) {
+		under <- struct{}{}
 		calls.Go(func() {
+			defer func() { <-under }()
 			o := &object{key: fmt.Sprintf("/registry/masterleases/fill/%d-%d", begin, i)}
 			out := s.api.put(context.WithoutCancel(ctx), services, o, s.api.value(fillBytes), 0)
 			mu.Lock()

@@ -23,6 +23,8 @@ type options struct {
 	flatMax    float64
 	flags      []string
 	only       string
+	binary     string
+	control    bool
 	dir, trace string
 }
 
@@ -46,6 +48,8 @@ func main() {
 	flag.Int64Var(&o.quota, "quota", 128<<20, "the server's --quota-backend-bytes; etcd's, whose quota is on its file, has twice as many")
 	flag.StringVar(&o.only, "phases", "", "only the phases whose name has one of these, separated by commas, and a quiet one before each")
 	flag.Float64Var(&o.flatMax, "flat", 1.25, "how much memory and disk of the last rounds may be, to the first ones'")
+	flag.BoolVar(&o.control, "control", false, "disturb a second server beside the one that has the load: what is felt then is the machine's")
+	flag.StringVar(&o.binary, "program", "", "the program to soak instead of the one of this tree")
 	flag.StringVar(&o.dir, "dir", "", "where the data dir is made; default the system's folder for temporary files")
 	flag.StringVar(&o.trace, "trace", "", "write when things began and which writes were slow into a file that begins with this name")
 	flag.Parse()

@@ -59,7 +59,6 @@ func phases(rounds int, only string) []phase {
 
 // run is one phase; what it measures is in the report afterwards.
 func (s *soak) run(ctx context.Context, p phase) error {
-	s.mark("phase " + p.name)
 	before, err := s.server.Usage()
 	if err != nil {
 		return err
@@ -67,6 +66,8 @@ func (s *soak) run(ctx context.Context, p phase) error {
 	r, samples := newRecorder(), newSampler(s)
 	s.load.now.Store(r)
 	s.notes = newNotes()
+	s.beside.notes = s.notes
+	s.mark("phase " + p.name)
 	begin := time.Now()
 	within, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -74,7 +75,7 @@ func (s *soak) run(ctx context.Context, p phase) error {
 	var wg sync.WaitGroup
 	failed := make([]error, len(p.with)+1)
 	for i, d := range p.with {
-		wg.Go(func() { failed[i] = d(within, s) })
+		wg.Go(func() { failed[i] = d(within, s.beside) })
 	}
 	wg.Go(func() { failed[len(p.with)] = samples.run(within) })
 	<-within.Done()

@@ -20,6 +20,7 @@ const ratioAim = 1.3
 type run struct {
 	Server    string          `json:"server"`
 	Machine   measure.Machine `json:"machine"`
+	Control   bool            `json:"control,omitempty"`
 	Seconds   float64         `json:"seconds"`
 	Pods      int             `json:"pods"`
 	Nodes     int             `json:"nodes"`

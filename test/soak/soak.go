@@ -27,6 +27,9 @@ type soak struct {
 	api    *api
 	load   *load
 	report *run
+	// beside is what is disturbed: this one, or in a control a server that has no
+	// other load.
+	beside *soak
 
 	every      time.Duration // compactions; other things are in proportion
 	compactKey *object
@@ -43,9 +46,9 @@ func soakOne(ctx context.Context, name string, o options) (rep *run, err error) 
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	s := &soak{options: o, name: name, recorders: map[string][]*recorder{}, compactKey: &object{key: "compact_rev_key"}, trace: io.Discard,
-		begin: time.Now(), every: max(o.length/30, 2*time.Second), notes: newNotes(),
-		report: &run{Server: name, Machine: measure.ThisMachine(), Seconds: o.length.Seconds(), Pods: o.pods, Nodes: o.nodes, WriteRate: o.rate, Rounds: o.rounds}}
+	s := newSoak(name, o)
+	s.report = &run{Server: name, Machine: measure.ThisMachine(), Control: o.control, Seconds: o.length.Seconds(),
+		Pods: o.pods, Nodes: o.nodes, WriteRate: o.rate, Rounds: o.rounds}
 	if o.trace != "" {
 		f, err := os.Create(o.trace + "-" + name)
 		if err != nil {
@@ -54,24 +57,50 @@ func soakOne(ctx context.Context, name string, o options) (rep *run, err error) 
 		defer f.Close()
 		s.trace = f
 	}
-	if err := s.start(dir); err != nil {
+	defer s.end()
+	if err := s.start(dir, name); err != nil {
 		return nil, err
 	}
-	defer s.server.End(syscall.SIGKILL)
-	defer s.api.close()
+	if o.control {
+		s.beside = newSoak(name, o)
+		defer s.beside.end()
+		if err := s.beside.start(dir, name+"-beside"); err != nil {
+			return nil, err
+		}
+		if err := s.beside.load.fill(ctx, o.pods, o.nodes); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.all(ctx); err != nil {
 		return nil, fmt.Errorf("%w\n%s\n%s", err, strings.Join(s.api.book.Problems(), "\n"), s.server.Log())
 	}
 	return s.report, nil
 }
 
+func newSoak(name string, o options) *soak {
+	s := &soak{options: o, name: name, recorders: map[string][]*recorder{}, compactKey: &object{key: "compact_rev_key"}, trace: io.Discard,
+		begin: time.Now(), every: max(o.length/30, 2*time.Second), notes: newNotes()}
+	s.beside = s
+	return s
+}
+
+// end ends the server for good.
+func (s *soak) end() {
+	if s.api != nil {
+		s.api.close()
+	}
+	if s.server != nil {
+		s.server.End(syscall.SIGKILL)
+	}
+}
+
 // start launches the server on a fresh data dir.
-func (s *soak) start(dir string) error {
+func (s *soak) start(dir, name string) error {
 	path, err := s.program()
 	if err != nil {
 		return err
 	}
-	if s.server, err = member.New(s.name, path, dir); err != nil {
+	if s.server, err = member.New(name, path, dir); err != nil {
 		return err
 	}
 	quota := s.quota
@@ -87,11 +116,17 @@ func (s *soak) start(dir string) error {
 	if err := s.server.Connect(0); err != nil {
 		return err
 	}
-	s.api, err = newAPI(s.server.Client, ledger.New())
-	return err
+	if s.api, err = newAPI(s.server.Client, ledger.New()); err != nil {
+		return err
+	}
+	s.load = newLoad(s.api)
+	return nil
 }
 
 func (s *soak) program() (string, error) {
+	if s.binary != "" {
+		return s.binary, nil
+	}
 	if s.name == "shim" {
 		return peers.BuildShim()
 	}
@@ -105,7 +140,6 @@ func (s *soak) all(ctx context.Context) error {
 		return err
 	}
 	defer ws.close()
-	s.load = newLoad(s.api)
 	if err := s.load.fill(ctx, s.pods, s.nodes); err != nil {
 		return err
 	}
