@@ -92,22 +92,18 @@ func (q *quotaWatch) look() {
 	}
 }
 
-// orphan is a member whose alarm the leader has to lower: it was removed, or it is not there to see that there is room. One that comes back
-// and finds no room by its own quota raises the alarm again as soon as something grows. 0: there is none.
+// orphan is a member whose alarm the leader has to lower, as there is room: it is not there to do so, or it is no member (any more; a restored
+// snapshot has the alarms of the members it was taken from). One that comes back and finds no room by its own quota raises the alarm again as
+// soon as something grows. An alarm of nobody in particular (0) is left to who has raised it. 0: there is none.
 func (q *quotaWatch) orphan(v *mvcc.View) uint64 {
 	s := q.s
-	if len(v.Alarms()) == 0 || s.lead.Load().leader != s.id.member {
+	if len(v.Alarms()) == 0 || s.lead.Load().leader != s.id.member || v.QuotaSize() >= s.cfg.Quota.Low() {
 		return 0
 	}
-	cluster, room := s.cluster.Load(), v.QuotaSize() < s.cfg.Quota.Low()
-	for _, m := range cluster.Members() {
-		if id := uint64(m.ID); room && id != s.id.member && noSpaceIn(v, id) && s.peers.ActiveSince(id).IsZero() {
+	for _, a := range v.Alarms() {
+		id := a.GetMemberID()
+		if a.GetAlarm() == pb.AlarmType_NOSPACE && id != 0 && id != s.id.member && s.peers.ActiveSince(id).IsZero() {
 			return id
-		}
-	}
-	for _, id := range cluster.Removed() {
-		if noSpaceIn(v, uint64(id)) {
-			return uint64(id)
 		}
 	}
 	return 0
