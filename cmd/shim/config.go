@@ -46,7 +46,8 @@ type Config struct {
 	ElectionMs           uint   `json:"election-timeout"`   // milliseconds
 
 	QuotaBackendBytes    int64  `json:"quota-backend-bytes"` // 0: 2 GiB, below 0: none
-	HistoryBytes         int64  `json:"history-bytes"`       // 0: no bound
+	MemoryLimit          int64  `json:"memory-limit"`        // 0: see memoryLimit
+	HistoryBytes         int64  `json:"history-bytes"`       // 0: a share of the memory limit
 	MaxTxnOps            uint   `json:"max-txn-ops"`
 	MaxRequestBytes      uint   `json:"max-request-bytes"`
 	MaxConcurrentStreams uint32 `json:"max-concurrent-streams"`
@@ -401,4 +402,12 @@ func (c *Config) checkpoints() compact.CheckpointPolicy {
 		p.Entries = c.SnapshotCount
 	}
 	return p
+}
+
+// memory is how much of the data may be in memory. limit is what the process may
+// use.
+func (c *Config) memory(limit int64) compact.Memory {
+	m := compact.Memory{Limit: limit, HistoryBytes: c.HistoryBytes}
+	m.EnsureDefaults()
+	return m
 }

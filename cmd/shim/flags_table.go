@@ -192,7 +192,8 @@ func featureFlags() []flagDef {
 func upkeepFlags() []flagDef {
 	return []flagDef{
 		{"auto-defrag", boolean(func(c *Config) *bool { return &c.AutoDefrag }), "Defragment the database file while serving, when it gives much back and pages have been free for a while.", ""},
-		{"history-bytes", size(func(c *Config) *int64 { return &c.HistoryBytes }), "Bytes of superseded versions in memory, as 64MiB; more are written to the database before the next compaction and read from there. 0: no bound.", ""},
+		{"memory-limit", size(func(c *Config) *int64 { return &c.MemoryLimit }), "Bytes the process may use, as 1GiB; values that do not fit are read from the database. 0: the limit of the cgroup, or half of the machine's memory.", ""},
+		{"history-bytes", size(func(c *Config) *int64 { return &c.HistoryBytes }), "Bytes of superseded versions in memory, as 64MiB; more are written to the database before the next compaction and read from there. 0: an eighth of the memory limit.", ""},
 	}
 }
 

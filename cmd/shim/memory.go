@@ -7,8 +7,6 @@ import (
 	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -27,8 +25,12 @@ import (
 //     background: the memory limit is kept a little above what the heap will
 //     need, which is what Go's scavenger goes by. Without it, a tenth of the heap
 //     and what a burst has left would stay.
-//   - In a container with a memory limit the collector works harder from
-//     memoryLimitPercent of that limit on, rather than being killed at it.
+//   - Under a limit, --memory-limit or that of the cgroup, the collector works
+//     harder from memoryLimitPercent of it on, rather than being killed at it. The
+//     store is told what each collection has found, and lets values leave memory
+//     before that is needed (package compact, Memory). Without a limit half of the
+//     machine's memory is one for values only: the other half is for the API
+//     server and for the kernel's cache.
 //   - While a member loads its data nothing becomes garbage, and collections
 //     would only mark it again and again: until then the collector is Go's own.
 const (
@@ -53,36 +55,34 @@ const (
 	scavengerPercent = 95
 )
 
-// cgroupLimitFiles tell a container's memory limit: cgroup 2, cgroup 1.
-var cgroupLimitFiles = []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}
-
-// newPolicy sets the container's limit; start does the rest.
-func newPolicy(log *slog.Logger) *policy {
+// newPolicy sets the soft limit; start does the rest.
+func newPolicy(log *slog.Logger, limit memoryLimit) *policy {
 	p := &policy{most: math.MaxInt64, share: (&gcClock{at: time.Now()}).share}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		p.limit = func(bytes int64) { debug.SetMemoryLimit(bytes) }
-		if limit, ok := cgroupLimit(cgroupLimitFiles); ok {
-			p.most = limit / 100 * memoryLimitPercent
+		if limit.hard {
+			p.most = limit.bytes / 100 * memoryLimitPercent
 			p.limit(p.most)
-			log.Info("memory limit of the container", "limit-bytes", limit, "soft-limit-bytes", p.most)
 		}
 	}
+	log.Info("memory limit", "limit-bytes", limit.bytes, "from", limit.source, "soft-limit-bytes", p.most)
 	if os.Getenv("GOGC") == "" {
 		p.percent = func(percent int) { debug.SetGCPercent(percent) }
 	}
 	return p
 }
 
-// start lets the headroom follow the live heap from now on.
-func (p *policy) start() {
-	if p.percent != nil {
-		go p.keep()
-	}
+// start lets the headroom follow the live heap from now on, and has fit told what
+// is alive and what the runtime uses beside the heap.
+func (p *policy) start(fit func(heap, other int64)) {
+	p.fit = fit
+	go p.keep()
 }
 
 // policy follows the live heap.
 type policy struct {
-	percent func(int)      // sets GOGC; nil if that is the user's
+	percent func(int) // sets GOGC; nil if that is the user's
+	fit     func(heap, other int64)
 	limit   func(int64)    // sets the memory limit; nil if that is the user's
 	most    int64          // the limit is never above it
 	share   func() float64 // what collections took of the machine since the last call
@@ -103,10 +103,14 @@ func (p *policy) keep() {
 // set sets GOGC and the limit for what is alive now.
 func (p *policy) set(wide int) {
 	live, other := heapUse()
+	p.fit(int64(live), int64(other))
+	if p.percent == nil {
+		return
+	}
 	headroom := gcHeadroom(live, wide)
 	p.percent(gcPercent(live, headroom))
 	if p.limit != nil {
-		p.limit(min(p.most, memoryLimit(live, other, headroom)))
+		p.limit(min(p.most, softLimit(live, other, headroom)))
 	}
 }
 
@@ -179,9 +183,9 @@ func gcPercent(live, headroom uint64) int {
 	return int(min(most, max(1, headroom*100/max(1, live))))
 }
 
-// memoryLimit is the limit at which the scavenger leaves the heap its headroom
+// softLimit is the limit at which the scavenger leaves the heap its headroom
 // and a slack, beside other bytes of the runtime.
-func memoryLimit(live, other, headroom uint64) int64 {
+func softLimit(live, other, headroom uint64) int64 {
 	goal := live + headroom
 	return int64((goal + goal/100*slackPercent + other) / scavengerPercent * 100)
 }
@@ -202,21 +206,4 @@ func heapUse() (live, other uint64) {
 		other -= min(other, u.Value.Uint64())
 	}
 	return use[0].Value.Uint64(), other
-}
-
-// cgroupLimit is the first limit that one of the files tells. No limit is
-// "max", or a number beyond any machine.
-func cgroupLimit(files []string) (int64, bool) {
-	const beyond = 1 << 50
-	for _, f := range files {
-		data, err := os.ReadFile(f)
-		if err != nil {
-			continue
-		}
-		n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
-		if err == nil && n > 0 && n < beyond {
-			return n, true
-		}
-	}
-	return 0, false
 }

@@ -1,35 +1,42 @@
 package main
 
 import (
-	"os"
-	"path/filepath"
 	"runtime"
 	"testing"
+	"testing/fstest"
 )
 
 func TestCgroupLimit(t *testing.T) {
-	dir := t.TempDir()
-	write := func(name, content string) string {
-		path := filepath.Join(dir, name)
-		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	unlimited, old, real, missing := write("a", "max\n"), write("b", "9223372036854771712\n"), write("c", "536870912\n"), filepath.Join(dir, "nosuch")
-	for _, tc := range []struct {
-		files []string
+	const max, old, half, one = "max\n", "9223372036854771712\n", "536870912\n", "1073741824\n"
+	for name, tc := range map[string]struct {
+		files map[string]string
 		want  int64
 	}{
-		{[]string{missing, real}, 512 << 20},
-		{[]string{real, unlimited}, 512 << 20},
-		{[]string{unlimited}, 0},
-		{[]string{old}, 0},
-		{[]string{missing}, 0},
+		"none":                 {nil, 0},
+		"no limit":             {map[string]string{"sys/fs/cgroup/memory.max": max}, 0},
+		"no limit, version 1":  {map[string]string{"sys/fs/cgroup/memory/memory.limit_in_bytes": old}, 0},
+		"container":            {map[string]string{"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": half}, 512 << 20},
+		"container, version 1": {map[string]string{"proc/self/cgroup": "5:memory:/docker/x\n", "sys/fs/cgroup/memory/memory.limit_in_bytes": half}, 512 << 20},
+		"unit": {map[string]string{"proc/self/cgroup": "0::/system.slice/etcd.service\n",
+			"sys/fs/cgroup/system.slice/etcd.service/memory.max": one, "sys/fs/cgroup/system.slice/memory.max": max}, 1 << 30},
+		"slice": {map[string]string{"proc/self/cgroup": "0::/system.slice/etcd.service\n",
+			"sys/fs/cgroup/system.slice/etcd.service/memory.max": one, "sys/fs/cgroup/system.slice/memory.max": half}, 512 << 20},
+		"unit, version 1": {map[string]string{"proc/self/cgroup": "7:cpu,cpuacct:/a\n5:memory:/a\n", "sys/fs/cgroup/memory/a/memory.limit_in_bytes": one}, 1 << 30},
 	} {
-		if got, ok := cgroupLimit(tc.files); got != tc.want || ok != (tc.want != 0) {
-			t.Errorf("%v: %d %v", tc.files, got, ok)
+		root := fstest.MapFS{}
+		for file, content := range tc.files {
+			root[file] = &fstest.MapFile{Data: []byte(content)}
 		}
+		if got, ok := cgroupLimit(root); ok != (tc.want != 0) || ok && got != tc.want {
+			t.Errorf("%s: %d %v, want %d", name, got, ok, tc.want)
+		}
+	}
+}
+
+func TestMachineMemory(t *testing.T) {
+	root := fstest.MapFS{"proc/meminfo": {Data: []byte("MemTotal:       24593024 kB\nMemFree:        1 kB\n")}}
+	if got := machineMemory(root); got != 24593024<<10 {
+		t.Errorf("%d bytes", got)
 	}
 }
 
@@ -93,7 +100,7 @@ func TestMemoryLimit(t *testing.T) {
 	for _, live := range []uint64{3e6, 30e6, 640e6, 20e9} {
 		const other = 20e6
 		need := int64(live+gcHeadroom(live, 0)) + other
-		kept := memoryLimit(live, other, gcHeadroom(live, 0)) / 100 * scavengerPercent
+		kept := softLimit(live, other, gcHeadroom(live, 0)) / 100 * scavengerPercent
 		if kept < need || kept > need+need/25 {
 			t.Errorf("%d live bytes, headroom included: need %d, %d are kept", live, need, kept)
 		}
@@ -109,7 +116,7 @@ func TestPolicyFollowsHeap(t *testing.T) {
 	}
 	var now setting
 	settings := make(chan setting, 1)
-	p := policy{most: 1 << 30, share: func() float64 { return 0 }}
+	p := policy{most: 1 << 30, fit: func(int64, int64) {}, share: func() float64 { return 0 }}
 	p.percent = func(percent int) { now.percent = percent }
 	p.limit = func(bytes int64) {
 		now.limit = bytes

@@ -42,8 +42,9 @@ var bg = context.Background()
 // member is the running process: the store and everything that is attached to
 // it.
 type member struct {
-	c   *Config
-	log *slog.Logger
+	c      *Config
+	log    *slog.Logger
+	memory compact.Memory
 
 	store     *raftstore.Store
 	hub       *watchcache.Hub
@@ -73,10 +74,11 @@ type member struct {
 func serve(c *Config, log *slog.Logger) error {
 	stop, cancel := signal.NotifyContext(bg, syscall.SIGTERM, syscall.SIGINT)
 	defer cancel()
-	memory := newPolicy(log)
+	limit := findMemoryLimit(c.MemoryLimit)
+	memory := newPolicy(log, limit)
 	logStart(c, log)
 
-	m := &member{c: c, log: log, metrics: prometheus.NewRegistry(), resources: etcdapi.NewResources(compact.Quota(c.QuotaBackendBytes).Ceiling()), drain: etcdapi.NewDrain()}
+	m := &member{c: c, log: log, memory: c.memory(limit.bytes), metrics: prometheus.NewRegistry(), resources: etcdapi.NewResources(compact.Quota(c.QuotaBackendBytes).Ceiling()), drain: etcdapi.NewDrain()}
 	m.health = etcdapi.NewHealthMetrics(m.metrics)
 	listeners, err := bind(stop, c, log)
 	if err != nil {
@@ -94,7 +96,7 @@ func serve(c *Config, log *slog.Logger) error {
 		}
 		return err
 	}
-	memory.start()
+	memory.start(m.store.FitMemory)
 	err = m.run(stop, listeners)
 	return errors.Join(err, m.close())
 }
@@ -124,7 +126,7 @@ func (m *member) open(ctx context.Context, l *listeners) error {
 		TickInterval:           time.Duration(c.TickMs) * time.Millisecond,
 		ElectionTicks:          int(c.ElectionMs / c.TickMs),
 		Quota:                  compact.Quota(c.QuotaBackendBytes),
-		Memory:                 compact.Memory{HistoryBytes: c.HistoryBytes},
+		Memory:                 m.memory,
 		Checkpoints:            c.checkpoints(),
 		MaxRequestBytes:        int(c.MaxRequestBytes),
 		SnapshotCatchupEntries: c.SnapshotCatchUpCount,
@@ -163,7 +165,7 @@ func (m *member) open(ctx context.Context, l *listeners) error {
 		// From here on the database tells that there is a log. Without that, a member that lost its only segment would begin anew.
 		_ = store.Checkpoint(bg) // a failure is an event, and the policy tries again
 	}
-	m.hub = late.open(watchcache.Options{}, watchcache.Env{View: store.View})
+	m.hub = late.open(watchcache.Options{WindowBytes: m.memory.WindowBytes()}, watchcache.Env{View: store.View})
 	m.counting.Go(func() { // beside serving: a scrape waits for it, nobody else
 		if err := m.resources.Begin(store.View()); err != nil {
 			m.log.Error("cannot count the resources", "error", err)

@@ -82,6 +82,15 @@ const (
 	historyShare   = 8  // of the limit: its default budget
 	valuesShareMin = 16 // of the limit: what values get however much the rest takes
 	lowWaterShare  = 16
+
+	// The log of newest events may take as much of the limit.
+	windowShare    = 16
+	windowBytesMax = 64 << 20
+
+	// rowHeapBytes is about what a version takes whose value is not in memory: 80
+	// bytes, its key and 22 in a stub, and its places in the index and in history.
+	rowHeapBytes = 320
+
 	// heapPercent of the limit, less what the runtime takes, may be alive. The rest
 	// is for garbage, which needs room or is collected all the time.
 	heapPercent = 70

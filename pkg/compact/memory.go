@@ -38,6 +38,26 @@ func (m *Memory) Validate() error {
 	return errors.Join(errs...)
 }
 
+// WindowBytes is how much of the newest events the watch log may hold: a
+// sixteenth of the limit, 64 MiB at most.
+func (m Memory) WindowBytes() int64 {
+	if m.Limit == 0 {
+		return windowBytesMax
+	}
+	return min(windowBytesMax, m.Limit/windowShare)
+}
+
+// LoadEvicted is how many of rows that take so many bytes in all are to be
+// loaded without their values, so that half of the limit holds the others and
+// the keys of all.
+func (m Memory) LoadEvicted(rows int, bytes int64) int {
+	room := m.Limit/2 - int64(rows)*rowHeapBytes
+	if m.Limit == 0 || bytes <= room {
+		return 0
+	}
+	return rows - int(float64(rows)*max(0, float64(room))/float64(bytes))
+}
+
 // MemoryStats is what a decision is made from, in bytes. The zero value is what
 // is known before the first collection.
 type MemoryStats struct {

@@ -121,6 +121,30 @@ func TestEvictedSurvivesRestart(t *testing.T) {
 	}
 }
 
+// TestLoadBeyondLimit: what does not fit is not brought into memory by a start.
+func TestLoadBeyondLimit(t *testing.T) {
+	h := newHarness(t)
+	s := h.open()
+	for i := range 2000 {
+		put(t, s, fmt.Sprintf("k%04d", i), strings.Repeat(string(rune('a'+i%26)), 12_000))
+	}
+	want := contents(t, s.View())
+	closeStore(t, s)
+	h.adjust = func(c *Config) { c.Memory.Limit = compact.MemoryLimitMin }
+	s = h.open()
+	defer closeStore(t, s)
+	r := s.View().Residency()
+	if r.Live > compact.MemoryLimitMin/2 || r.Live < compact.MemoryLimitMin/4 || r.Live+r.LiveEvicted < 24_000_000 {
+		t.Errorf("24 MB loaded with a limit of %d: %+v", compact.MemoryLimitMin, r)
+	}
+	if newest := s.View().Get([]byte("k1999")); !newest.Encoding().Resident() {
+		t.Error("the newest version is not in memory")
+	}
+	if got := contents(t, s.View()); got != want {
+		t.Error("the contents differ")
+	}
+}
+
 // TestHistoryBudget: what a storm of writes leaves behind spills, for which a checkpoint is made.
 func TestHistoryBudget(t *testing.T) {
 	const budget = 64 << 10

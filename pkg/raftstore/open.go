@@ -191,7 +191,8 @@ func loadState(cfg *Config, db *backend.DB, rows mvcc.Rows) (content backend.Con
 		}
 		cfg.Loading.begin(loadingRows, int64(c.Rows))
 		l := mvcc.Loader{Index: c.Index, Term: c.Term, Hash: c.Hash, CompactScheduled: c.CompactScheduled, CompactFinished: c.CompactFinished,
-			Rows: cfg.Loading.count(parts, cfg.OnEvent), RowsHint: c.Rows, Leases: c.Leases, Alarms: c.Alarms, ClusterVersion: c.ClusterVersion}
+			Rows: cfg.Loading.count(parts, cfg.OnEvent), RowsHint: c.Rows,
+			RowsEvicted: cfg.Memory.LoadEvicted(c.Rows, db.SizeInUse()), Leases: c.Leases, Alarms: c.Alarms, ClusterVersion: c.ClusterVersion}
 		if c.Downgrade != nil {
 			var d DowngradeInfo
 			if err := json.Unmarshal(c.Downgrade, &d); err != nil {

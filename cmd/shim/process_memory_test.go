@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// TestProcessServesMoreThanItsMemory serves several times what --memory-limit is, and starts again with it. SHIM_TEST_DATA_BYTES and
+// SHIM_TEST_MEMORY_BYTES make it larger.
+func TestProcessServesMoreThanItsMemory(t *testing.T) {
+	data, limit := envBytes(t, "SHIM_TEST_DATA_BYTES", 160<<20), envBytes(t, "SHIM_TEST_MEMORY_BYTES", 64<<20)
+	const size = 8 << 10
+	keys := int(data / size)
+	dir := filepath.Join(t.TempDir(), "data")
+	args := []string{"--memory-limit=" + strconv.FormatInt(limit, 10), "--quota-backend-bytes=-1"}
+	p := start(t, dir, args...)
+	fill(t, p.dial(), keys, size)
+	check := func(when string) {
+		cli := p.dial()
+		listAll(t, cli, keys, size)
+		took := getSome(t, cli, keys, size)
+		anon := anonBytes(t, p.cmd.Process.Pid)
+		t.Logf("%s: %d MiB of data, limit %d MiB, %d MiB of anonymous memory; gets p50 %v p99 %v", when,
+			data>>20, limit>>20, anon>>20, took[len(took)/2], took[len(took)*99/100])
+		if anon > limit {
+			t.Errorf("%s: %d bytes of memory with a limit of %d", when, anon, limit)
+		}
+	}
+	check("written")
+	p.stop(syscall.SIGTERM)
+	p = start(t, dir, args...)
+	check("started again")
+	p.stop(syscall.SIGTERM)
+}
+
+func envBytes(t *testing.T, name string, otherwise int64) int64 {
+	n := otherwise
+	if s := os.Getenv(name); s != "" {
+		if err := (bytesValue{&n}).Set(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return n
+}
+
+func memoryKey(i int) string { return fmt.Sprintf("/registry/pods/ns-%d/pod-%07d", i%20, i) }
+
+func memoryValue(i, size int) []byte {
+	return bytes.Repeat(fmt.Appendf(nil, "%08d", i), size/8)
+}
+
+func fill(t *testing.T, cli *clientv3.Client, keys, size int) {
+	t.Helper()
+	const writers = 32
+	var wg sync.WaitGroup
+	errs := make(chan error, writers)
+	for w := range writers {
+		wg.Go(func() {
+			for i := w; i < keys; i += writers {
+				if _, err := cli.Put(context.Background(), memoryKey(i), string(memoryValue(i, size))); err != nil {
+					errs <- err
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	select {
+	case err := <-errs:
+		t.Fatal(err)
+	default:
+	}
+}
+
+// listAll lists everything by pages, and looks at every value.
+func listAll(t *testing.T, cli *clientv3.Client, keys, size int) {
+	t.Helper()
+	seen, from := 0, "/registry/pods/"
+	rev := int64(0)
+	for more := true; more; {
+		r, err := cli.Get(context.Background(), from, clientv3.WithRange(clientv3.GetPrefixRangeEnd("/registry/pods/")),
+			clientv3.WithLimit(500), clientv3.WithRev(rev))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, kv := range r.Kvs {
+			i, err := strconv.Atoi(string(kv.Key[len(kv.Key)-7:]))
+			if err != nil || string(kv.Key) != memoryKey(i) || !bytes.Equal(kv.Value, memoryValue(i, size)) {
+				t.Fatalf("listed %s with %.20q", kv.Key, kv.Value)
+			}
+		}
+		seen, more, rev = seen+len(r.Kvs), r.More, r.Header.Revision
+		from = string(r.Kvs[len(r.Kvs)-1].Key) + "\x00"
+	}
+	if seen != keys {
+		t.Fatalf("listed %d keys of %d", seen, keys)
+	}
+}
+
+// getSome gets keys from all over, one at a time, and answers how long each took, sorted.
+func getSome(t *testing.T, cli *clientv3.Client, keys, size int) []time.Duration {
+	t.Helper()
+	var took []time.Duration
+	for n := range 1000 {
+		i := n * 7919 % keys
+		began := time.Now()
+		r, err := cli.Get(context.Background(), memoryKey(i))
+		took = append(took, time.Since(began))
+		if err != nil || len(r.Kvs) != 1 || !bytes.Equal(r.Kvs[0].Value, memoryValue(i, size)) {
+			t.Fatalf("get %s: %v", memoryKey(i), err)
+		}
+	}
+	slices.Sort(took)
+	return took
+}
+
+// anonBytes is the memory of a process that is not a file's: what the kernel cannot take back.
+func anonBytes(t *testing.T, pid int) int64 {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range strings.Split(string(status), "\n") {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == "RssAnon:" {
+			n, err := strconv.ParseInt(f[1], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n << 10
+		}
+	}
+	t.Fatal("the kernel does not say how much memory is anonymous")
+	return 0
+}
