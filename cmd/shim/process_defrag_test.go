@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// TestProcessDefragKilled: a member that is killed in the middle of a
+// defragmentation comes back with all that was acknowledged, and nothing of the
+// copy; one that is not killed has a smaller file.
+func TestProcessDefragKilled(t *testing.T) {
+	const keys, valueBytes = 3000, 10_000
+	dir := filepath.Join(t.TempDir(), "data")
+	db := filepath.Join(dir, "member", "snap", "db")
+	ctx, cancel := context.WithTimeout(t.Context(), 2*startTimeout)
+	defer cancel()
+	p := start(t, dir)
+	c := p.dial()
+	value := bytes.Repeat([]byte("v"), valueBytes)
+	for i := range keys {
+		if _, err := c.Put(ctx, fmt.Sprintf("k/%06d", i), string(value)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.stop(syscall.SIGTERM) // all of it goes to the database
+	_ = c.Close()
+	p = start(t, dir)
+	c = p.dial()
+	r, err := c.Delete(ctx, "k/001", clientv3.WithRange("k/002"))
+	if err != nil || r.Deleted != 1000 {
+		t.Fatalf("%v, %v", r, err)
+	}
+	if _, err := c.Compact(ctx, r.Header.Revision, clientv3.WithCompactPhysical()); err != nil {
+		t.Fatal(err)
+	}
+	acknowledged := 0
+	for _, copied := range []int64{1, 4 << 20, 12 << 20} {
+		defragmented := make(chan error, 1)
+		go func() { _, err := c.Defragment(ctx, p.client); defragmented <- err }()
+		for size := int64(0); size < copied; {
+			select {
+			case err := <-defragmented:
+				t.Fatalf("it was done before %d bytes of the copy were seen: %v", copied, err)
+			default:
+			}
+			if _, err := c.Put(ctx, fmt.Sprintf("n/%06d", acknowledged), "v"); err != nil {
+				t.Fatal(err)
+			}
+			acknowledged++
+			if info, err := os.Stat(db + ".tmp"); err == nil {
+				size = info.Size()
+			}
+		}
+		p.stop(syscall.SIGKILL)
+		_ = c.Close()
+		p = start(t, dir)
+		c = p.dial()
+		if _, err := os.Stat(db + ".tmp"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the copy is still there: %v", err)
+		}
+		for prefix, want := range map[string]int{"k/": keys - 1000, "n/": acknowledged} {
+			got, err := c.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
+			if err != nil || int(got.Count) != want {
+				t.Fatalf("killed after %d bytes: %d keys %s, want %d (%v)", copied, got.Count, prefix, want, err)
+			}
+		}
+	}
+	before := fileBytes(t, db)
+	if _, err := c.Defragment(ctx, p.client); err != nil {
+		t.Fatal(err)
+	}
+	if after := fileBytes(t, db); after > before*3/4 {
+		t.Errorf("%d bytes became %d", before, after)
+	}
+	if !strings.Contains(p.log(), "defragmented the database on request") {
+		t.Error("nothing is told about it")
+	}
+	if code := p.stop(syscall.SIGTERM); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	got, err := start(t, dir).dial().Get(ctx, "k/", clientv3.WithPrefix())
+	if err != nil || len(got.Kvs) != keys-1000 {
+		t.Fatalf("%d keys, want %d (%v)", len(got.Kvs), keys-1000, err)
+	}
+	for _, kv := range got.Kvs {
+		if !bytes.Equal(kv.Value, value) {
+			t.Errorf("%s has another value", kv.Key)
+		}
+	}
+}
+
+func fileBytes(t *testing.T, name string) int64 {
+	t.Helper()
+	info, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}
+
+// TestProcessDefragAtStart: a member that was told a threshold defragments
+// behind its start.
+func TestProcessDefragAtStart(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	p := start(t, dir, "--auto-defrag=false")
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+	defer cancel()
+	c := p.dial()
+	for i := range 300 {
+		if _, err := c.Put(ctx, fmt.Sprintf("k%d", i), strings.Repeat("v", 10_000)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.stop(syscall.SIGTERM) // all of it goes to the database
+	p = start(t, dir, "--auto-defrag=false")
+	c = p.dial()
+	r, err := c.Delete(ctx, "k", clientv3.WithPrefix())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Compact(ctx, r.Header.Revision, clientv3.WithCompactPhysical()); err != nil {
+		t.Fatal(err)
+	}
+	p.stop(syscall.SIGTERM)
+	p = launch(t, dir, "--auto-defrag=false", "--bootstrap-defrag-threshold-megabytes=1")
+	p.await()
+	for !strings.Contains(p.log(), "defragmented the database automatically") {
+		select {
+		case <-ctx.Done():
+			t.Fatal("it did not defragment")
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
