@@ -46,22 +46,7 @@ func TestProcessDefragKilled(t *testing.T) {
 	}
 	acknowledged := 0
 	for _, copied := range []int64{1, 4 << 20, 12 << 20} {
-		defragmented := make(chan error, 1)
-		go func() { _, err := c.Defragment(ctx, p.client); defragmented <- err }()
-		for size := int64(0); size < copied; {
-			select {
-			case err := <-defragmented:
-				t.Fatalf("it was done before %d bytes of the copy were seen: %v", copied, err)
-			default:
-			}
-			if _, err := c.Put(ctx, fmt.Sprintf("n/%06d", acknowledged), "v"); err != nil {
-				t.Fatal(err)
-			}
-			acknowledged++
-			if info, err := os.Stat(db + ".tmp"); err == nil {
-				size = info.Size()
-			}
-		}
+		acknowledged = writeBesideDefrag(ctx, p, c, db+".tmp", copied, acknowledged)
 		p.stop(syscall.SIGKILL)
 		_ = c.Close()
 		p = start(t, dir)
@@ -98,6 +83,28 @@ func TestProcessDefragKilled(t *testing.T) {
 			t.Errorf("%s has another value", kv.Key)
 		}
 	}
+}
+
+// writeBesideDefrag writes keys from n/FIRST on beside a defragmentation, until
+// its copy has so many bytes, and answers the next one.
+func writeBesideDefrag(ctx context.Context, p *process, c *clientv3.Client, name string, bytes int64, first int) int {
+	p.t.Helper()
+	defragmented := make(chan error, 1)
+	go func() { _, err := c.Defragment(ctx, p.client); defragmented <- err }()
+	for size := int64(0); size < bytes; first++ {
+		select {
+		case err := <-defragmented:
+			p.t.Fatalf("it was done before %d bytes of the copy were seen: %v", bytes, err)
+		default:
+		}
+		if _, err := c.Put(ctx, fmt.Sprintf("n/%06d", first), "v"); err != nil {
+			p.t.Fatal(err)
+		}
+		if info, err := os.Stat(name); err == nil {
+			size = info.Size()
+		}
+	}
+	return first
 }
 
 func fileBytes(t *testing.T, name string) int64 {

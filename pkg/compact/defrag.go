@@ -62,7 +62,7 @@ type FreeLow struct {
 
 // Look notes the bytes that are free now, after so many checkpoints, and
 // answers the least of the last window; 0 before there was one. A window lasts
-// that long, and three checkpoints.
+// that long, and two checkpoints.
 func (f *FreeLow) Look(free int64, checkpoints uint64, now time.Time, window time.Duration) int64 {
 	switch {
 	case f.from.IsZero():

@@ -79,13 +79,13 @@ func TestFreeLow(t *testing.T) {
 	}{
 		{0, 10, 500, 0},
 		{window / 2, 11, 300, 0}, // a checkpoint has used some
-		{window / 2, 12, 500, 0}, // too few checkpoints
-		{window, 13, 600, 300},   // the first window ends
-		{0, 13, 100, 100},        // seen at once
-		{0, 13, 700, 100},
-		{window, 15, 700, 100},
-		{window, 16, 700, 100}, // the second one ends, with 100 in it
-		{window, 19, 700, 700},
+		{window / 2, 11, 500, 0}, // too few checkpoints
+		{window, 12, 600, 300},   // the first window ends
+		{0, 12, 100, 100},        // seen at once
+		{0, 12, 700, 100},
+		{window, 13, 700, 100},
+		{window, 14, 700, 100}, // the second one ends, with 100 in it
+		{window, 16, 700, 700},
 	} {
 		now = now.Add(step.after)
 		if got := f.Look(step.free, step.checkpoints, now, window); got != step.want {

@@ -59,7 +59,7 @@
 //
 // A database file is written anew without being asked when 64 MiB of it, and half
 // as much as it holds, were not needed for a while. What is free counts by its
-// low over five minutes and three checkpoints, as most pages that a compaction
+// low over five minutes and two checkpoints, as most pages that a compaction
 // frees are used by the next checkpoints. There is an hour between two; dead rows
 // have to be gone, no snapshot may be on its way, the disk needs room for the
 // copy and a segment of the log, and of several members each has ten minutes of

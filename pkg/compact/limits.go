@@ -49,13 +49,13 @@ const (
 )
 
 // Defaults of the defragmentation policy. An apiserver compacts every five
-// minutes; what is free through that and three checkpoints is not needed.
+// minutes; what is free through that and two checkpoints is not needed.
 const (
 	DefaultDefragFreeBytes = 64 << 20
 	DefaultDefragWindow    = 5 * time.Minute
 	DefaultDefragInterval  = time.Hour
 
-	defragCheckpoints  = 3
+	defragCheckpoints  = 2
 	defragGainDivisor  = 2                // of what is in use has to be free
 	defragReserveBytes = 64 << 20         // stay free beside the copy: a segment of the log
 	defragTurn         = 10 * time.Minute // of a member

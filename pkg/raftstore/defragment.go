@@ -147,8 +147,10 @@ func (c *checkpointer) runDefragment(d *defragmentation) {
 
 // copyDatabase does it. Its calls do not end with a context: it goes on with what they have done.
 func (c *checkpointer) copyDatabase(ctx context.Context, d *defragmentation) error {
-	if err := c.awaitRemoval(ctx); err != nil {
-		return err
+	if d.awaited.Load() { // the policy has it begin when no rows are dead, or a few
+		if err := c.awaitRemoval(ctx); err != nil {
+			return err
+		}
 	}
 	var copied *backend.Defragmentation
 	err := c.call(context.Background(), func() (err error) {
