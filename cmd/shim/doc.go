@@ -4,7 +4,7 @@
 // # Data flow
 //
 //	flags | ETCD_* | --config-file --> Config --EnsureDefaults, Validate-->
-//	    bind the addresses --> open the store, hub behind it --> wait for a leader
+//	    bind the addresses, answer probes --> open the store, hub behind it --> wait for a leader
 //	    --> serve --> SIGTERM --> end streams, finish calls --> checkpoint --> exit 0
 //
 // # Files

@@ -45,10 +45,13 @@
 // Everything that is in the WAL only must be replayed at the start and be kept
 // in memory; on the other hand whatever is superseded and compacted before the
 // next checkpoint never has to be written. A checkpoint is due when the WAL
-// behind the last one, the number of its entries, or its age reaches its bound,
-// and at a quarter of the first of these when the log grows so fast that waiting
-// would leave nothing out: the fsync of a large checkpoint holds up the log's;
-// a failed one is followed by a pause that doubles up to a minute. One is due as
+// behind the last one, or the number of its entries, reaches its bound, and at a
+// quarter of the first of these when the log grows so fast that waiting would
+// leave nothing out: the fsync of a large checkpoint holds up the log's. Where
+// half of what would be written is superseded, and compactions come in time, the
+// bound of the log is eight times as large. Behind a compaction, when the least is
+// alive, one is due by age, or from half of these bounds on. A failed one is
+// followed by a pause that doubles up to a minute. One is due as
 // well when versions have to leave memory that no checkpoint holds yet.
 //
 // Rows that a compaction has made dead are deleted in parts behind a checkpoint,

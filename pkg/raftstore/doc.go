@@ -84,6 +84,7 @@
 //
 // Entries up to the commit index in the WAL are applied before anything starts. Those behind it are raft's business: a sole voter
 // campaigns at once, without waiting for an election timeout, and commits them with the first entry of its term. Open returns after that.
+// Meanwhile Config.Loading says how far it has come, and an event each second.
 //
 // # Space
 //
