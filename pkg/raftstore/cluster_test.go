@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +38,7 @@ type port struct {
 	handler transport.Handler
 	since   time.Time
 	links   map[uint64]*wire
+	dead    atomic.Bool // nothing leaves it any more
 	ctx     context.Context
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
@@ -104,7 +106,7 @@ func (n *network) drops(m *raftpb.Message) bool {
 
 func (p *port) Send(messages []*raftpb.Message) {
 	for _, m := range messages {
-		if p.n.drops(m) {
+		if p.dead.Load() || p.n.drops(m) {
 			continue
 		}
 		w := p.wire(m.GetTo())
@@ -240,11 +242,13 @@ func (c *cluster) start(i int) *Store {
 	return c.stores[i]
 }
 
-// kill ends a member as a crash does: nothing is written any more. What was not synced is lost.
+// kill ends a member as a crash does: nothing is written any more. What was not synced is lost. Nothing leaves it from before that moment
+// on, or it could acknowledge what it then has lost.
 func (c *cluster) kill(i int) {
 	c.t.Helper()
 	s := c.stores[i]
 	c.stores[i] = nil
+	c.net.port(s.id.member).dead.Store(true)
 	mem := c.members[i].fs.(*vfs.Mem).Crash(vfs.LoseAll)
 	if err := s.halt(); err != nil {
 		c.t.Fatalf("halt member %d: %v", i, err)
