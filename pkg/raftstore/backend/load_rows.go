@@ -78,6 +78,7 @@ type scan struct {
 	have  sum
 	start int64 // of the group's first row
 	seen  []uint64
+	bytes int // of rows since the mapped pages were forgotten
 }
 
 // run answers true if yield wanted no more. The error is a *CorruptError.
@@ -107,6 +108,10 @@ func (s *scan) run(yield func(mvcc.Row, error) bool) (stopped bool, err error) {
 			s.seen = append(s.seen, g)
 		}
 		s.have.add(k, v)
+		if s.bytes += len(v); s.bytes > forgetLoadBytes { // who loads has copied them
+			s.bytes = 0
+			forget(s.handle.Info().Data, s.db.Size())
+		}
 		s.row = k
 		if !yield(mvcc.Row{Key: k, Value: v}, nil) {
 			return true, nil

@@ -16,6 +16,8 @@ const (
 	// forgetBytes is how much of the mapped file single rows may bring into this process's memory until its pages leave that again. The
 	// kernel goes on to have them as a cache, as far as there is room.
 	forgetBytes = 16 << 20
+	// forgetLoadBytes is the same for each part of a Load.
+	forgetLoadBytes = 32 << 20
 	// faultBytes is about what the kernel maps around a page that is touched.
 	faultBytes = 32 << 10
 )
