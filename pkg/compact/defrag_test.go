@@ -123,7 +123,7 @@ func TestDefragTurn(t *testing.T) {
 // share.
 func TestCopyStep(t *testing.T) {
 	for _, awaited := range []bool{false, true} {
-		for _, rate := range []int{1 << 20, 20 << 20, 500 << 20, 4 << 30} { // bytes a second
+		for _, rate := range []int64{1 << 20, 20 << 20, 500 << 20, 4 << 30} { // bytes a second
 			bytes := CopyStepBytes
 			var took, pause time.Duration
 			for range 20 {
