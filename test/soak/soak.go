@@ -193,8 +193,12 @@ func (s *soak) restart(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	_, err := s.api.kv(services).Range(ctx, &pb.RangeRequest{Key: []byte("/registry/health")}, grpc.WaitForReady(true))
-	return err
+	for {
+		_, err := s.api.kv(services).Range(ctx, &pb.RangeRequest{Key: []byte("/registry/health")}, grpc.WaitForReady(true))
+		if err == nil || !pause(ctx, time.Millisecond) { // a call may meet the connection that has just died
+			return err
+		}
+	}
 }
 
 // verify looks at what is there when the load has ended, and once more after
