@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,12 +13,10 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/kubeshim/shim/test/soak/ledger"
 )
-
-// childNice is the priority of the clients that disturb: what they need of the
-// machine must not be what the load's latencies show.
-const childNice = 15
 
 // said is a line that a child writes: one of these.
 type said struct {
@@ -40,6 +39,9 @@ var roles = map[string]role{"lists": listStorms, "watchers": slowWatchers, "snap
 
 // beChild is a child's main.
 func beChild(name, addr string, every time.Duration) error {
+	if err := standBack(); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {
@@ -70,6 +72,27 @@ func beChild(name, addr string, every time.Duration) error {
 	return <-written
 }
 
+// standBack has this process run only where nobody else wants to: in truth its
+// work is that of other machines, and must not be what the load's latencies show.
+// Threads that come later inherit it.
+func standBack() error {
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return err
+	}
+	for _, t := range tasks {
+		id, err := strconv.Atoi(t.Name())
+		if err != nil {
+			return err
+		}
+		idle := &unix.SchedAttr{Policy: unix.SCHED_IDLE}
+		if err := unix.SchedSetAttr(id, idle, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("stand back: %w", err)
+		}
+	}
+	return nil
+}
+
 // runChild has a process of its own disturb until ctx ends, and hands on what
 // it says; it returns when the process has ended.
 func runChild(ctx context.Context, name, addr string, every time.Duration, hear func(said)) error {
@@ -77,7 +100,7 @@ func runChild(ctx context.Context, name, addr string, every time.Duration, hear 
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command("nice", "-n", strconv.Itoa(childNice), self, "-role", name, "-at", addr, "-every", every.String())
+	cmd := exec.Command(self, "-role", name, "-at", addr, "-every", every.String())
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stdin, err := cmd.StdinPipe()

@@ -32,8 +32,8 @@
 //
 // The server; this program with the load, whose calls have a goroutine each; and
 // for each disturbance that needs much CPU or memory of its own a process of this
-// program with -role, of low priority (child.go), as those clients would be on
-// other machines. It says what it was told in lines of JSON, and ends with its
+// program with -role, which runs only where nobody else wants to (SCHED_IDLE,
+// child.go), as those clients would be on other machines. It says what it was told in lines of JSON, and ends with its
 // standard input.
 //
 // # Limits
