@@ -175,9 +175,15 @@ func RemovalPause(took time.Duration, failures int) time.Duration {
 
 // checkpointPause answers how long to leave a failing disk alone.
 func checkpointPause(failures int) time.Duration {
-	pause := checkpointRetryMin
-	for ; failures > 1 && pause < checkpointRetryMax; failures-- {
+	return RetryPause(failures, checkpointRetryMin, checkpointRetryMax)
+}
+
+// RetryPause answers how long to wait after so many failures in a row: least
+// after the first, twice as long after each other one, and most at most.
+func RetryPause(failures int, least, most time.Duration) time.Duration {
+	pause := least
+	for ; failures > 1 && pause < most; failures-- {
 		pause *= 2
 	}
-	return min(pause, checkpointRetryMax)
+	return min(pause, most)
 }

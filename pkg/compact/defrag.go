@@ -134,7 +134,7 @@ func (p DefragPolicy) Decide(s DefragStats) DefragDecision {
 		return DefragDecision{false, DefragOff}
 	case s.IdleBytes < p.FreeBytes || s.IdleBytes < s.InUseBytes/defragGainDivisor:
 		return DefragDecision{false, DefragNoGain}
-	case s.Failures > 0 && s.SinceFailure < defragPause(s.Failures):
+	case s.Failures > 0 && s.SinceFailure < RetryPause(s.Failures, defragRetryMin, defragRetryMax):
 		return DefragDecision{false, DefragPause}
 	case s.Since < p.Interval:
 		return DefragDecision{false, DefragRecent}
@@ -148,16 +148,6 @@ func (p DefragPolicy) Decide(s DefragStats) DefragDecision {
 		return DefragDecision{false, DefragNotTurn}
 	}
 	return DefragDecision{true, DefragDue}
-}
-
-// defragPause answers how long to leave a database alone whose
-// defragmentation failed so often in a row.
-func defragPause(failures int) time.Duration {
-	pause := defragRetryMin
-	for ; failures > 1 && pause < defragRetryMax; failures-- {
-		pause *= 2
-	}
-	return min(pause, defragRetryMax)
 }
 
 // DefragRoom answers how many bytes a disk has to have left for the copy of so

@@ -5,6 +5,8 @@ import (
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
+
+	"github.com/kubeshim/shim/pkg/compact"
 )
 
 // snapshotPauses leave a member alone for a while that could not take its snapshot, as its disk is full, for instance. Raft would send the
@@ -45,20 +47,12 @@ func (p *snapshotPauses) endAll() { clear(p.peers) }
 // over calls tell for each member whose pause is over. activeSince is since when a member is connected.
 func (p *snapshotPauses) over(now time.Time, activeSince func(id uint64) time.Time, tell func(id uint64)) {
 	for id, of := range p.peers {
-		if of.waiting && (now.Sub(of.failed) >= snapshotPauseAfter(of.failures) || activeSince(id).After(of.failed)) {
+		pause := compact.RetryPause(of.failures, snapshotPauseMin, snapshotPauseMax)
+		if of.waiting && (now.Sub(of.failed) >= pause || activeSince(id).After(of.failed)) {
 			of.waiting = false
 			tell(id)
 		}
 	}
-}
-
-// snapshotPauseAfter is how long a member is left alone after so many failures in a row.
-func snapshotPauseAfter(failures int) time.Duration {
-	pause := snapshotPauseMin
-	for ; failures > 1 && pause < snapshotPauseMax; failures-- {
-		pause *= 2
-	}
-	return min(pause, snapshotPauseMax)
 }
 
 // snapshotSent notes how a snapshot ended.
