@@ -14,6 +14,7 @@ import (
 
 	"github.com/kubeshim/shim/pkg/compact"
 	"github.com/kubeshim/shim/pkg/etcdapi"
+	"github.com/kubeshim/shim/pkg/raftstore"
 	"github.com/kubeshim/shim/pkg/raftstore/membership"
 )
 
@@ -38,6 +39,8 @@ type Config struct {
 	Name string `json:"name"`
 	// Dir is the data directory; Name.etcd when empty.
 	Dir string `json:"data-dir"`
+	// WalDir is a directory for the log alone; in Dir when empty.
+	WalDir string `json:"wal-dir"`
 	// SnapshotCount is the number of entries between checkpoints. etcd's default,
 	// which kubeadm also writes down, leaves the pace to the store.
 	SnapshotCount        uint64 `json:"snapshot-count"`
@@ -48,6 +51,7 @@ type Config struct {
 	QuotaBackendBytes    int64  `json:"quota-backend-bytes"` // 0: 2 GiB, below 0: none
 	MemoryLimit          int64  `json:"memory-limit"`        // 0: see memoryLimit
 	HistoryBytes         int64  `json:"history-bytes"`       // 0: a share of the memory limit
+	MemoryMlock          bool   `json:"memory-mlock"`
 	MaxTxnOps            uint   `json:"max-txn-ops"`
 	MaxRequestBytes      uint   `json:"max-request-bytes"`
 	MaxConcurrentStreams uint32 `json:"max-concurrent-streams"`
@@ -64,6 +68,7 @@ type Config struct {
 	ListenClientURLs     []url.URL `json:"-"`
 	ListenClientHTTPURLs []url.URL `json:"-"`
 	ListenMetricsURLs    []url.URL `json:"-"`
+	ListenMetricsJSON    string    `json:"listen-metrics-urls"` // of the configuration file
 	AdvertisePeerURLs    []url.URL `json:"-"`
 	AdvertiseClientURLs  []url.URL `json:"-"` // nil when listen-client-urls was set and this was not
 
@@ -117,6 +122,15 @@ type Config struct {
 	LogFormat  string   `json:"log-format"`
 	LogOutputs []string `json:"log-outputs"`
 
+	EnableLogRotation     bool   `json:"enable-log-rotation"`
+	LogRotationConfigJSON string `json:"log-rotation-config-json"`
+
+	EnableDistributedTracing            bool   `json:"enable-distributed-tracing"`
+	DistributedTracingAddress           string `json:"distributed-tracing-address"`
+	DistributedTracingServiceName       string `json:"distributed-tracing-service-name"`
+	DistributedTracingServiceInstanceID string `json:"distributed-tracing-instance-id"`
+	DistributedTracingSamplingRate      int    `json:"distributed-tracing-sampling-rate"` // per million
+
 	Gates featureGates `json:"-"`
 
 	// explicit names the flags that were set, by whichever way, under their flag
@@ -168,8 +182,13 @@ func DefaultConfig() *Config {
 		LogLevel:                    "info",
 		LogFormat:                   logFormatJSON,
 		LogOutputs:                  []string{logOutputDefault},
-		Gates:                       featureGates{},
-		explicit:                    map[string]bool{},
+		LogRotationConfigJSON:       logRotationDefault,
+
+		DistributedTracingAddress:     "localhost:4317",
+		DistributedTracingServiceName: "etcd",
+
+		Gates:    featureGates{},
+		explicit: map[string]bool{},
 	}
 	return c
 }
@@ -240,7 +259,7 @@ func (c *Config) Validate() error {
 	if _, err := c.compaction(); err != nil {
 		errs = append(errs, err)
 	}
-	errs = append(errs, c.validateGates(), c.validateTLS())
+	errs = append(errs, c.validateTracing(), c.validateGates(), c.validateTLS())
 	if c.MaxTxnOps > math.MaxInt32 || c.MaxRequestBytes > math.MaxInt32 {
 		errs = append(errs, fmt.Errorf("--max-txn-ops (%d) and --max-request-bytes (%d) must fit into 31 bits", c.MaxTxnOps, c.MaxRequestBytes))
 	}
@@ -297,6 +316,8 @@ func (c *Config) validateTLS() error {
 	}
 	return nil
 }
+
+func (c *Config) dirs() raftstore.Dirs { return raftstore.Dirs{Data: c.Dir, WAL: c.WalDir} }
 
 // defrag says when the database file is written anew.
 func (c *Config) defrag() compact.DefragPolicy {

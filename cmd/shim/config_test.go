@@ -96,7 +96,7 @@ func TestEnvironmentConflictsAndErrorsAreAllReported(t *testing.T) {
 func TestValidateReportsEverything(t *testing.T) {
 	for args, wants := range map[string][]string{
 		"--listen-client-urls=http://127.0.0.1:1":                                              {"--advertise-client-urls is required when --listen-client-urls is set explicitly"},
-		"--listen-peer-urls=http://example.com:1 --logger=capnslog --log-level=loud":           {"expected IP in URL for binding (http://example.com:1)", `unknown logger option "capnslog"`, `unrecognized level: "loud"`},
+		"--listen-peer-urls=http://example.com:1 --logger=glog --log-level=loud":               {"expected IP in URL for binding (http://example.com:1)", `unknown logger option "glog"`, `unrecognized level: "loud"`},
 		"--heartbeat-interval=0 --auto-compaction-mode=x --log-format=xml":                     {"--heartbeat-interval must be >0 (set to 0ms)", `unknown auto-compaction-mode "x"`, "unknown log format: xml, supported values json, console"},
 		"--election-timeout=100":                                                               {"--election-timeout[100ms] should be at least as 5 times as --heartbeat-interval[100ms]"},
 		"--compact-hash-check-time=0":                                                          {"--compact-hash-check-time must be >0 (set to 0s)"},
@@ -136,6 +136,7 @@ func TestConfigFile(t *testing.T) {
 		"cluster":      c.InitialCluster == "infra1=https://10.0.0.1:2380" && c.InitialClusterToken == "tkn" && c.ClusterState == "existing",
 		"browsers":     slices.Equal(c.CORS, []string{"http://a.example:80"}) && slices.Equal(c.HostWhitelist, []string{"a.example", "b.example"}),
 		"limits":       c.MaxTxnOps == 256 && c.MaxRequestBytes == 3<<20 && c.MaxConcurrentStreams == 1000,
+		"wal-dir":      c.WalDir == "/var/lib/etcd-wal",
 		"durations":    c.GRPCKeepAliveInterval == time.Hour && c.WatchProgressNotifyInterval == 5*time.Second && c.WarningUnaryRequestDuration == 300*time.Millisecond,
 		"socket":       c.SocketOpts.ReusePort && c.SocketOpts.ReuseAddress,
 		"client tls":   c.ClientTLS.CertFile == "/pki/server.crt" && c.ClientTLS.ClientCertAuth && c.ClientTLS.CRLFile == "/pki/ca.crl" && slices.Equal(c.ClientTLS.AllowedHostnames, []string{"apiserver.example"}),
@@ -153,7 +154,6 @@ func TestConfigFile(t *testing.T) {
 	want := []string{
 		"unknown settings in the configuration file: no-such-setting",
 		"--max-wals has no effect: log files are recycled as soon as a checkpoint covers them",
-		"--wal-dir has no effect: the log stays in the data directory",
 	}
 	if !slices.Equal(c.warnings, want) {
 		t.Errorf("warnings:\n%s\nwant:\n%s", strings.Join(c.warnings, "\n"), strings.Join(want, "\n"))
@@ -162,12 +162,24 @@ func TestConfigFile(t *testing.T) {
 
 func TestConfigFileErrors(t *testing.T) {
 	for content, want := range map[string]string{
-		"name: [":                            "yaml",
-		"max-txn-ops: many":                  "cannot unmarshal string into Go struct field",
-		"listen-peer-urls: ftp://1.2.3.4:1":  "unexpected error setting up listen-peer-urls: URL scheme must be http, https, unix, or unixs: ftp://1.2.3.4:1",
-		"feature-gates: Foo=true":            "unrecognized feature gate: Foo",
-		"watch-progress-notify-interval: 5s": "cannot unmarshal string into Go struct field",
-		"initial-cluster-state: old":         `unexpected clusterState "old"`,
+		"name: [":             "yaml",
+		"max-txn-ops: many":   "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal string into Go struct field configYAML.Config.max-txn-ops of type uint",
+		"max-snapshots: x":    "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal string into Go struct field configYAML.Config.max-snapshots of type uint",
+		"listen-peer-urls: 5": "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal number into Go struct field configYAML.configJSON.listen-peer-urls of type string",
+		"peer-transport-security: {cert-file: 5}": "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal number into Go struct field securityConfig.configJSON.peer-transport-security.cert-file of type string",
+		"log-outputs: 5":                                     "error unmarshaling JSON: while decoding JSON: json: cannot unmarshal number into Go struct field configYAML.Config.log-outputs of type []string",
+		"logger: capnslog":                                   "--logger=capnslog is removed in v3.5",
+		"log-outputs: [systemd/journal, stderr]":             `running with systemd/journal but other '--log-outputs' values (["systemd/journal" "stderr"]) are configured with 'default'; override 'default' value with something else`,
+		"enable-log-rotation: true":                          "--log-outputs requires a single file path when --log-rotate-config-json is defined",
+		"{enable-log-rotation: true, log-outputs: [/l, /m]}": "--log-outputs requires a single file path when --log-rotate-config-json is defined",
+		`{enable-log-rotation: true, log-outputs: [/l], log-rotation-config-json: "{"}`:                    "improperly formatted log rotation config: unexpected end of JSON input",
+		`{enable-log-rotation: true, log-outputs: [/l], log-rotation-config-json: "{\"maxsize\": \"a\"}"}`: "invalid log rotation config: json: cannot unmarshal string into Go struct field logRotationConfig.Logger.maxsize of type int",
+		"{enable-distributed-tracing: true, distributed-tracing-sampling-rate: -1}":                        "distributed tracing configurition is not valid: (tracing sampling rate must be positive)",
+		"{enable-distributed-tracing: true, distributed-tracing-sampling-rate: 1000001}":                   "distributed tracing configurition is not valid: (tracing sampling rate must be less than 1000000)",
+		"listen-peer-urls: ftp://1.2.3.4:1":                                                                "unexpected error setting up listen-peer-urls: URL scheme must be http, https, unix, or unixs: ftp://1.2.3.4:1",
+		"feature-gates: Foo=true":                                                                          "unrecognized feature gate: Foo",
+		"watch-progress-notify-interval: 5s":                                                               "cannot unmarshal string into Go struct field",
+		"initial-cluster-state: old":                                                                       `unexpected clusterState "old"`,
 	} {
 		path := filepath.Join(t.TempDir(), "etcd.yaml")
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {

@@ -5,7 +5,7 @@
 //
 //	flags | ETCD_* | --config-file --> Config --EnsureDefaults, Validate-->
 //	    bind the addresses, answer probes --> open the store, hub behind it --> wait for a leader
-//	    --> serve --> SIGTERM --> end streams, finish calls --> checkpoint --> exit 0
+//	    --> serve --> SIGTERM --> end streams, finish calls --> checkpoint --> die of it
 //
 // # Files
 //
@@ -13,8 +13,10 @@
 // default by way of the configuration's, or with the reason why it means
 // nothing here. config.go: the settings, what follows from them, and everything
 // that can be wrong with them. env.go, yaml.go, parse.go: where settings come
-// from. features.go: the feature gates. logging.go: lines in the layout of
-// etcd's logger. serve.go: the life of the process; bind.go: its addresses;
+// from. features.go: the feature gates. logging*.go: lines in the layout of
+// etcd's logger, at its rate, and where they go. warnings.go: what is told of
+// things that take long, at most ten lines of a kind in a second. tracing.go:
+// the way of spans to a collector. signals.go, mlock*.go: signals, locked memory. serve.go: the life of the process; bind.go: its addresses;
 // wiring.go: functions between packages that do not know each other; memory.go:
 // the policy for the garbage collector; systemd.go, version.go, help.go,
 // check.go, dump.go: what they say. snapshot*.go: the client that saves a
@@ -31,7 +33,8 @@
 // # Goroutines
 //
 // main serves as the one that waits: for a signal, a failed listener, or the
-// end of the store. Beside it run the automatic compaction, if there is one, and
+// end of the store; one more hears the first signal. With tracing the SDK has one
+// that sends spans. Beside it run the automatic compaction, if there is one, and
 // at the start, until it is done, the counting of the resources for the metrics;
 // for moments, while the store grows, a walk that tells what has grown.
 // All others belong to the packages; those of the listeners are told at

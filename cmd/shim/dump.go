@@ -12,14 +12,14 @@ import (
 
 // dumpCommand is "shim dump DATA-DIR".
 func dumpCommand(args []string, stdout, stderr io.Writer) int {
-	if len(args) != 1 {
-		fmt.Fprintln(stderr, "usage: shim dump DATA-DIR")
+	d, ok := parseDirs("dump", args, stderr)
+	if !ok {
 		return exitUsage
 	}
 	w := bufio.NewWriter(stdout)
-	err := raftstore.Dump(vfs.OS, args[0], w)
+	err := raftstore.Dump(vfs.OS, d, w)
 	if err = errors.Join(err, w.Flush()); err != nil {
-		fmt.Fprintf(stderr, "dump %s: %v\n", args[0], oneLine(err))
+		fmt.Fprintf(stderr, "dump %s: %v\n", d.Data, oneLine(err))
 		return exitError
 	}
 	return exitOK

@@ -11,7 +11,6 @@ import (
 const (
 	noPeersYet     = "this member has no peers yet"
 	noAuthYet      = "authentication of users is not there yet"
-	noTracingYet   = "tracing is not there yet"
 	ownCheckpoints = "checkpoints are paced by the size and age of the log"
 )
 
@@ -36,7 +35,7 @@ func memberFlags() []flagDef {
 	return []flagDef{
 		{"name", text(func(c *Config) *string { return &c.Name }), "The name of this member.", ""},
 		{"data-dir", text(func(c *Config) *string { return &c.Dir }), "The data directory; '${name}.etcd' when empty.", ""},
-		{"wal-dir", noText(""), "A directory for the log alone.", "the log stays in the data directory"},
+		{"wal-dir", text(func(c *Config) *string { return &c.WalDir }), "A directory for the log alone, as on a disk of its own; in the data directory when empty.", ""},
 		{"snapshot-count", unsigned64(func(c *Config) *uint64 { return &c.SnapshotCount }), "Log entries between two checkpoints; etcd's default leaves the pace to the store.", ""},
 		{"snapshot-catchup-entries", unsigned64(func(c *Config) *uint64 { return &c.SnapshotCatchUpCount }), "Log entries kept for slow members behind a checkpoint.", ""},
 		{"heartbeat-interval", unsigned(func(c *Config) *uint { return &c.TickMs }), "Milliseconds between two heartbeats.", ""},
@@ -47,7 +46,7 @@ func memberFlags() []flagDef {
 		{"listen-client-http-urls", urls(func(c *Config) *[]url.URL { return &c.ListenClientHTTPURLs }), "URLs to listen on for HTTP alone; takes HTTP off --listen-client-urls.", ""},
 		{"max-snapshots", noUint(5), "Snapshot files to keep.", "there are no snapshot files to pile up"},
 		{"max-wals", noUint(5), "Log files to keep.", "log files are recycled as soon as a checkpoint covers them"},
-		{"memory-mlock", noBool(false), "Lock the memory.", "memory is not locked yet"},
+		{"memory-mlock", boolean(func(c *Config) *bool { return &c.MemoryMlock }), "Keep the memory of the process from being swapped; what is read of the database file stays the page cache's.", ""},
 		{"quota-backend-bytes", signed64(func(c *Config) *int64 { return &c.QuotaBackendBytes }), "Bytes that live keys and leases may take up before what grows them is refused; 0: 2 GiB, below 0: no quota.", ""},
 		{"backend-bbolt-freelist-type", noText(""), "The kind of free list in the database file: array or map.", "the database file always uses a map"},
 		{"backend-batch-interval", noDuration(0), "The longest time between two commits to the database file.", ownCheckpoints},
@@ -155,23 +154,23 @@ func monitoringFlags() []flagDef {
 		{"enable-pprof", boolean(func(c *Config) *bool { return &c.EnablePprof }), `Serve profiles at /debug/pprof/ on the client URLs.`, ""},
 		{"metrics", text(func(c *Config) *string { return &c.Metrics }), "'extensive' adds histograms of the calls' durations.", ""},
 		{"listen-metrics-urls", urls(func(c *Config) *[]url.URL { return &c.ListenMetricsURLs }), "URLs to serve /metrics, /health, /livez and /readyz on, beside the client URLs; https uses the client certificate.", ""},
-		{"enable-distributed-tracing", noBool(false), "Send traces.", noTracingYet},
-		{"distributed-tracing-address", noText("localhost:4317"), "The collector of traces.", noTracingYet},
-		{"distributed-tracing-service-name", noText("etcd"), "The name of the service in traces.", noTracingYet},
-		{"distributed-tracing-instance-id", noText(""), "The name of this member in traces.", noTracingYet},
-		{"distributed-tracing-sampling-rate", noInt(0), "Traces sent of each million.", noTracingYet},
+		{"enable-distributed-tracing", boolean(func(c *Config) *bool { return &c.EnableDistributedTracing }), "Send traces to an OpenTelemetry collector.", ""},
+		{"distributed-tracing-address", text(func(c *Config) *string { return &c.DistributedTracingAddress }), "The collector of traces (OTLP over gRPC).", ""},
+		{"distributed-tracing-service-name", text(func(c *Config) *string { return &c.DistributedTracingServiceName }), "The name of the service in traces, the same for all members.", ""},
+		{"distributed-tracing-instance-id", text(func(c *Config) *string { return &c.DistributedTracingServiceInstanceID }), "The name of this member in traces.", ""},
+		{"distributed-tracing-sampling-rate", integer(func(c *Config) *int { return &c.DistributedTracingSamplingRate }), "Of a million calls, how many are traced whose caller does not trace; what a caller traces always is.", ""},
 	}
 }
 
 func loggingFlags() []flagDef {
 	return []flagDef{
 		{"logger", text(func(c *Config) *string { return &c.Logger }), "Only 'zap': the layout of the lines.", ""},
-		{"log-outputs", set(func(c *Config) *[]string { return &c.LogOutputs }), "'stderr', 'stdout', or files to append to.", ""},
+		{"log-outputs", set(func(c *Config) *[]string { return &c.LogOutputs }), "'stderr', 'stdout', 'systemd/journal', or files to append to.", ""},
 		{"log-level", text(func(c *Config) *string { return &c.LogLevel }), "debug, info, warn, error, panic or fatal.", ""},
 		{"log-format", text(func(c *Config) *string { return &c.LogFormat }), "json or console.", ""},
-		{"enable-log-rotation", noBool(false), "Rotate the log file.", "log files are not rotated yet"},
-		{"log-rotation-config-json", noText(`{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}`), "How to rotate the log file.", "log files are not rotated yet"},
-		{"warning-apply-duration", duration(func(c *Config) *time.Duration { return &c.WarningApplyDuration }), "How long applying an entry may take before it is logged.", "applying does not wait for anything that could be slow"},
+		{"enable-log-rotation", boolean(func(c *Config) *bool { return &c.EnableLogRotation }), "Rotate the file that is the one of --log-outputs.", ""},
+		{"log-rotation-config-json", text(func(c *Config) *string { return &c.LogRotationConfigJSON }), "When to rotate it and what to keep: maxsize in MB, maxage in days, maxbackups; 0: no limit.", ""},
+		{"warning-apply-duration", duration(func(c *Config) *time.Duration { return &c.WarningApplyDuration }), "How long applying an entry, or a read of keys, may take before it is logged.", ""},
 		{"warning-unary-request-duration", duration(func(c *Config) *time.Duration { return &c.WarningUnaryRequestDuration }), "How long a call may take before it is logged.", ""},
 	}
 }

@@ -12,11 +12,11 @@ const usage = `Usage:
     Serve the etcd API from a data directory. The flags and the ETCD_*
     variables are those of etcd 3.7.
 
-  shim check DATA-DIR
+  shim check [--wal-dir DIR] DATA-DIR
     Walk the log and the database of a stopped member and report what is
     corrupt, by file and offset.
 
-  shim dump DATA-DIR
+  shim dump [--wal-dir DIR] DATA-DIR
     Write the log and the database of a stopped member as text.
 
   shim snapshot save|status|restore FILE [flags]

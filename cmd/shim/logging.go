@@ -7,25 +7,22 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 )
 
-// The values of --log-format and --log-outputs.
+// The values of --log-format.
 const (
 	logFormatJSON    = "json"
 	logFormatConsole = "console"
-	logOutputDefault = "default"
-	logOutputStderr  = "stderr"
-	logOutputStdout  = "stdout"
-	logOutputJournal = "systemd/journal" // the service manager reads stderr
 )
+
+// timeLayout is that of etcd's logger.
+const timeLayout = "2006-01-02T15:04:05.000000Z0700"
 
 // levelFatal is above slog's levels: the process ends after it.
 const levelFatal = slog.LevelError + 8
@@ -33,7 +30,11 @@ const levelFatal = slog.LevelError + 8
 // validateLogging reports settings that etcd refuses.
 func validateLogging(c *Config) error {
 	var errs []error
-	if c.Logger != "zap" {
+	switch c.Logger {
+	case "zap":
+	case "capnslog":
+		errs = append(errs, errors.New("--logger=capnslog is removed in v3.5"))
+	default:
 		errs = append(errs, fmt.Errorf("unknown logger option %q", c.Logger))
 	}
 	if _, err := parseLevel(c.LogLevel); err != nil {
@@ -42,9 +43,7 @@ func validateLogging(c *Config) error {
 	if c.LogFormat != logFormatJSON && c.LogFormat != logFormatConsole && c.LogFormat != "" {
 		errs = append(errs, fmt.Errorf("unknown log format: %s, supported values json, console", c.LogFormat))
 	}
-	if len(c.LogOutputs) > 1 && slices.Contains(c.LogOutputs, logOutputDefault) {
-		errs = append(errs, fmt.Errorf("multi logoutput for %q is not supported yet", logOutputDefault))
-	}
+	errs = append(errs, validateOutputs(c))
 	return errors.Join(errs...)
 }
 
@@ -54,7 +53,7 @@ func parseLevel(s string) (slog.Level, error) {
 		return slog.LevelDebug, nil
 	case "info", "":
 		return slog.LevelInfo, nil
-	case "warn":
+	case "warn", "warning":
 		return slog.LevelWarn, nil
 	case "error":
 		return slog.LevelError, nil
@@ -68,25 +67,10 @@ func parseLevel(s string) (slog.Level, error) {
 // not work it is the default one, to have something to say so with.
 func openLog(c *Config, stdout, stderr io.Writer) (*slog.Logger, error) {
 	level, err := parseLevel(c.LogLevel)
-	h := &zapHandler{out: &logOutput{w: stderr}, level: level, console: c.LogFormat == logFormatConsole}
-	var outs []io.Writer
-	for _, name := range c.LogOutputs {
-		switch name {
-		case logOutputDefault, logOutputStderr, logOutputJournal:
-			outs = append(outs, stderr)
-		case logOutputStdout:
-			outs = append(outs, stdout)
-		default:
-			f, ferr := os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
-			if ferr != nil {
-				err = errors.Join(err, fmt.Errorf("open log output: %w", ferr))
-				continue
-			}
-			outs = append(outs, f)
-		}
-	}
-	if len(outs) > 0 && err == nil {
-		h.out.w = io.MultiWriter(outs...)
+	h := &zapHandler{out: &logOutput{w: stderr}, sampler: new(logSampler), level: level, console: c.LogFormat == logFormatConsole}
+	out, oerr := openOutputs(c, stdout, stderr)
+	if err = errors.Join(err, oerr); err == nil {
+		h.out.w = out
 	}
 	return slog.New(h), err
 }
@@ -101,6 +85,7 @@ type logOutput struct {
 // msg, then the attributes. Attributes of a group carry its name as a prefix.
 type zapHandler struct {
 	out     *logOutput
+	sampler *logSampler
 	level   slog.Level
 	console bool
 	attrs   []slog.Attr
@@ -130,13 +115,16 @@ func (h *zapHandler) WithGroup(name string) slog.Handler {
 
 // Handle implements slog.Handler.
 func (h *zapHandler) Handle(_ context.Context, r slog.Record) error {
+	if !h.sampler.admit(r) {
+		return nil
+	}
 	attrs := slices.Clone(h.attrs)
 	r.Attrs(func(a slog.Attr) bool {
 		a.Key = h.prefix + a.Key
 		attrs = append(attrs, a)
 		return true
 	})
-	ts := r.Time.Format("2006-01-02T15:04:05.000000Z0700")
+	ts := r.Time.Format(timeLayout)
 	var b []byte
 	if h.console {
 		b = fmt.Appendf(b, "%s\t%s\t%s\t%s", ts, levelName(r.Level), caller(r.PC), r.Message)
@@ -208,7 +196,7 @@ func appendValue(b []byte, v slog.Value) []byte {
 	case slog.KindDuration:
 		return appendJSON(b, v.Duration().String())
 	case slog.KindTime:
-		return appendJSON(b, v.Time().Format(time.RFC3339Nano))
+		return appendJSON(b, v.Time().Format(timeLayout))
 	case slog.KindInt64, slog.KindUint64, slog.KindBool:
 		return append(b, v.String()...)
 	}

@@ -4,13 +4,19 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/coreos/go-systemd/v22/journal"
+
+	"github.com/kubeshim/shim/pkg/raftstore"
 )
 
 // TestLogLayout: lines look as etcd's do, down to the order of the fields.
@@ -97,5 +103,124 @@ func TestLogOutputs(t *testing.T) {
 	c.LogOutputs = []string{filepath.Join(file, "not-a-directory")}
 	if _, err := openLog(c, &stdout, &stderr); err == nil {
 		t.Error("a file that cannot be opened is no error")
+	}
+}
+
+// TestLogRotation: the file is rotated at its size, and what is kept is bounded.
+func TestLogRotation(t *testing.T) {
+	dir := t.TempDir()
+	c := DefaultConfig()
+	c.LogOutputs, c.EnableLogRotation = []string{filepath.Join(dir, "made", "log"), "stderr"}, true
+	c.LogRotationConfigJSON = `{"maxsize": 1, "maxbackups": 5}`
+	var stderr bytes.Buffer
+	log, err := openLog(c, nil, &stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := strings.Repeat("x", 1000)
+	for i := range 2500 {
+		log.Info(line[:500+i%500], "n", i)
+	}
+	files, err := os.ReadDir(filepath.Join(dir, "made"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all int64
+	for _, f := range files {
+		info, err := f.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Size() > 1<<20 {
+			t.Errorf("%s has %d bytes", f.Name(), info.Size())
+		}
+		all += info.Size()
+	}
+	if len(files) != 3 || all != int64(stderr.Len()) {
+		t.Errorf("%d files with %d bytes, where %d were written", len(files), all, stderr.Len())
+	}
+}
+
+// TestLogSampling: of equal lines, etcd's logger writes 100 in a second and each
+// hundredth of the others.
+func TestLogSampling(t *testing.T) {
+	var stderr bytes.Buffer
+	log, err := openLog(DefaultConfig(), nil, &stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Unix(1000, 0)
+	write := func(level slog.Level, msg string, n int) {
+		for range n {
+			if err := log.Handler().Handle(bg, slog.NewRecord(at, level, msg, 0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	write(slog.LevelWarn, "same", 1000)
+	write(slog.LevelWarn, "other", 1)
+	at = at.Add(time.Second)
+	write(slog.LevelWarn, "same", 1)
+	write(levelFatal, "fatal", 300)
+	for msg, want := range map[string]int{"same": 110, "other": 1, "fatal": 300} {
+		if got := strings.Count(stderr.String(), `"msg":"`+msg+`"`); got != want {
+			t.Errorf("%s: %d lines, want %d", msg, got, want)
+		}
+	}
+}
+
+// TestLogJournal: lines go to the journal with the priority of their level, in
+// both formats, and to stderr where there is none.
+func TestLogJournal(t *testing.T) {
+	for _, format := range []string{logFormatJSON, logFormatConsole} {
+		var sent []string
+		var stderr bytes.Buffer
+		down := errors.New("no journal")
+		var fails error
+		out := journalWriter{fallback: &stderr, send: func(m string, p journal.Priority, vars map[string]string) error {
+			sent = append(sent, fmt.Sprint(int(p), vars["PACKAGE"], strings.Contains(m, "hello")))
+			return fails
+		}}
+		h := &zapHandler{out: &logOutput{w: out}, sampler: new(logSampler), console: format == logFormatConsole}
+		slog.New(h).Warn("hello")
+		fails = down
+		slog.New(h).Error("hello again")
+		if want := []string{"4shimtrue", "3shimtrue"}; !slices.Equal(sent, want) {
+			t.Errorf("%s: sent %q, want %q", format, sent, want)
+		}
+		if !strings.Contains(stderr.String(), "hello again") || strings.Count(stderr.String(), "\n") != 1 {
+			t.Errorf("%s: stderr has %q", format, stderr.String())
+		}
+	}
+}
+
+// TestWarningsAreBounded: a kind of warning has so many lines in a second, and the
+// first one after that says how many there were besides.
+func TestWarningsAreBounded(t *testing.T) {
+	var stderr bytes.Buffer
+	log, err := openLog(DefaultConfig(), nil, &stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := newWarnings(log)
+	at := time.Unix(1000, 0)
+	w.now = func() time.Time { return at }
+	for range 1000 {
+		w.event(DefaultConfig(), raftstore.SlowFsync{Took: 2 * time.Second, Expected: time.Second})
+	}
+	w.event(DefaultConfig(), raftstore.SlowReadIndex{Request: 7, Retry: 500 * time.Millisecond})
+	at = at.Add(time.Second)
+	w.event(DefaultConfig(), raftstore.SlowFsync{Took: 2 * time.Second, Expected: time.Second})
+	got := stderr.String()
+	if n := strings.Count(got, `"msg":"slow fdatasync","took":"2s","expected-duration":"1s"`); n != warningsMax+1 {
+		t.Errorf("%d lines", n)
+	}
+	for _, want := range []string{
+		fmt.Sprintf(`"slow fdatasync","took":"2s","expected-duration":"1s","suppressed":%d}`, 1000-warningsMax),
+		`"msg":"waiting for ReadIndex response took too long, retrying","sent-request-id":7,"retry-timeout":"500ms"}`,
+	} {
+		if !strings.Contains(got, want) {
+			t.Errorf("there is no %s in %s", want, got)
+		}
 	}
 }

@@ -77,7 +77,11 @@ func serveCommand(args, environ []string, stdout, stderr io.Writer) int {
 		log.Warn("failed to verify flags", "error", oneLine(err))
 		return exitError
 	}
-	if err := serve(c, log); err != nil {
+	err = serve(c, log)
+	if errors.As(err, new(signalled)) {
+		return dieOf(err)
+	}
+	if err != nil {
 		log.Log(bg, levelFatal, "shim failed", "error", oneLine(err))
 		return exitError
 	}

@@ -40,6 +40,7 @@ func parse(args, environ []string) (*Config, command, error) {
 		err = c.fromFlags(fs, environ)
 	}
 	c.warnInert()
+	c.warnDeprecated()
 	c.EnsureDefaults()
 	return c, cmd, errors.Join(err, c.Validate())
 }
@@ -77,6 +78,16 @@ func (c *Config) warnInert() {
 		c.warn("--%s has no effect: %s", n, inert[n])
 	}
 	c.warnings = append(c.warnings, c.Gates.warnings()...)
+}
+
+// warnDeprecated has etcd's line for each setting that it will not have for long.
+func (c *Config) warnDeprecated() {
+	if c.explicit["max-snapshots"] {
+		c.warn("--max-snapshots is deprecated in 3.6 and will be decommissioned in 3.8.")
+	}
+	if c.explicit["v2-deprecation"] {
+		c.warn("--v2-deprecation is deprecated and scheduled for removal in v3.8. The default value is enforced, ignoring user input.")
+	}
 }
 
 func lookupEnv(environ []string, name string) string {

@@ -6,18 +6,15 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
-	"os/signal"
-	"path/filepath"
 	"runtime"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"go.etcd.io/etcd/api/v3/version"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 
 	"github.com/kubeshim/shim/pkg/compact"
@@ -25,6 +22,7 @@ import (
 	"github.com/kubeshim/shim/pkg/raftstore"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 	"github.com/kubeshim/shim/pkg/raftstore/transport"
+	"github.com/kubeshim/shim/pkg/raftstore/vfs"
 	"github.com/kubeshim/shim/pkg/watchcache"
 )
 
@@ -44,7 +42,9 @@ var bg = context.Background()
 type member struct {
 	c      *Config
 	log    *slog.Logger
+	warn   *warnings
 	memory compact.Memory
+	tracer trace.TracerProvider // nil: nothing is traced
 
 	store     *raftstore.Store
 	hub       *watchcache.Hub
@@ -65,20 +65,31 @@ type member struct {
 	peerFailed chan error // capacity: addresses for members
 }
 
-// serve runs a member until it is told to stop or cannot go on.
+// serve runs a member until it is told to stop, which is a signalled error, or
+// cannot go on.
 //
 // The addresses are bound before the data is touched, so that a second process
 // on the same ports fails early; clients that come meanwhile wait in the
 // kernel's queue. Those for metrics are served from then on, so that probes see
 // how far the member has come.
 func serve(c *Config, log *slog.Logger) error {
-	stop, cancel := signal.NotifyContext(bg, syscall.SIGTERM, syscall.SIGINT)
+	stop, cancel := notifySignals()
 	defer cancel()
+	if c.MemoryMlock {
+		if err := lockMemory(); err != nil {
+			return err
+		}
+	}
 	limit := findMemoryLimit(c.MemoryLimit)
 	memory := newPolicy(log, limit)
 	logStart(c, log)
 
-	m := &member{c: c, log: log, memory: c.memory(limit.bytes), metrics: prometheus.NewRegistry(), resources: etcdapi.NewResources(compact.Quota(c.QuotaBackendBytes).Ceiling()), drain: etcdapi.NewDrain()}
+	tracer, stopTracing, err := startTracing(c, log)
+	if err != nil {
+		return err
+	}
+	defer stopTracing()
+	m := &member{c: c, log: log, warn: newWarnings(log), tracer: tracer, memory: c.memory(limit.bytes), metrics: prometheus.NewRegistry(), resources: etcdapi.NewResources(compact.Quota(c.QuotaBackendBytes).Ceiling()), drain: etcdapi.NewDrain()}
 	m.health = etcdapi.NewHealthMetrics(m.metrics)
 	listeners, err := bind(stop, c, log)
 	if err != nil {
@@ -92,31 +103,59 @@ func serve(c *Config, log *slog.Logger) error {
 	if err := m.open(stop, listeners); err != nil {
 		listeners.close()
 		if errors.Is(err, context.Canceled) {
-			return nil // told to stop while looking for the cluster
+			return context.Cause(stop) // told to while looking for the cluster
 		}
 		return err
 	}
 	memory.start(m.store.FitMemory)
 	err = m.run(stop, listeners)
-	return errors.Join(err, m.close())
+	if err = errors.Join(err, m.close()); err == nil {
+		err = context.Cause(stop)
+	}
+	return err
 }
 
 // open opens the store with the watch hub behind it. A member that starts for
 // the first time finds its cluster before.
 func (m *member) open(ctx context.Context, l *listeners) error {
 	c := m.c
-	begun := initialized(c.Dir)
+	begun, err := c.dirs().Begun(vfs.OS)
+	if err != nil {
+		return err
+	}
 	cluster, token := c.InitialCluster, c.InitialClusterToken
 	if !begun {
-		var err error
 		if cluster, token, err = c.cluster(ctx, m.log); err != nil {
 			return err
 		}
 	}
-	serverName := c.peerServerName(cluster)
 	var late lateHub
+	store, err := raftstore.Open(m.storeConfig(l, cluster, token, &late))
+	if err != nil {
+		return err // says which directory, in one line
+	}
+	m.store = store
+	m.servePeers(l)
+	if !begun {
+		// From here on the database tells that there is a log. Without that, a member that lost its only segment would begin anew.
+		_ = store.Checkpoint(bg) // a failure is an event, and the policy tries again
+	}
+	m.hub = late.open(watchcache.Options{WindowBytes: m.memory.WindowBytes()}, watchcache.Env{View: store.View})
+	m.counting.Go(func() { // beside serving: a scrape waits for it, nobody else
+		if err := m.resources.Begin(store.View()); err != nil {
+			m.log.Error("cannot count the resources", "error", err)
+		}
+	})
+	return nil
+}
+
+// storeConfig is what the settings mean for the store. late is told what is applied.
+func (m *member) storeConfig(l *listeners, cluster, token string, late *lateHub) raftstore.Config {
+	c := m.c
+	serverName := c.peerServerName(cluster)
 	cfg := raftstore.Config{
 		DataDir:                c.Dir,
+		WALDir:                 c.WalDir,
 		Name:                   c.Name,
 		InitialCluster:         cluster,
 		ClusterToken:           token,
@@ -140,7 +179,14 @@ func (m *member) open(ctx context.Context, l *listeners) error {
 			late.append(v, events)
 			m.resources.Apply(v, events)
 		},
+		SlowApply: orAlways(c.WarningApplyDuration),
+		Trace:     m.tracer != nil,
+
+		MemoryLocked: c.MemoryMlock,
 		OnEvent: func(e raftstore.Event) {
+			if m.warn.event(c, e) {
+				return
+			}
 			logEvent(m.log, e)
 			m.tellGrowth(e)
 		},
@@ -155,23 +201,7 @@ func (m *member) open(ctx context.Context, l *listeners) error {
 	if c.Gates.enabled(*lookupFeature("CompactHashCheck")) {
 		cfg.CompactCheckInterval = c.CompactHashCheckTime
 	}
-	store, err := raftstore.Open(cfg)
-	if err != nil {
-		return err // says which directory, in one line
-	}
-	m.store = store
-	m.servePeers(l)
-	if !begun {
-		// From here on the database tells that there is a log. Without that, a member that lost its only segment would begin anew.
-		_ = store.Checkpoint(bg) // a failure is an event, and the policy tries again
-	}
-	m.hub = late.open(watchcache.Options{WindowBytes: m.memory.WindowBytes()}, watchcache.Env{View: store.View})
-	m.counting.Go(func() { // beside serving: a scrape waits for it, nobody else
-		if err := m.resources.Begin(store.View()); err != nil {
-			m.log.Error("cannot count the resources", "error", err)
-		}
-	})
-	return nil
+	return cfg
 }
 
 // probe serves the addresses for metrics: that this member loads, until
@@ -225,7 +255,7 @@ func (m *member) run(stop context.Context, listeners *listeners) error {
 
 	select {
 	case <-stop.Done():
-		m.log.Info("received signal; shutting down")
+		m.log.Info("received signal; shutting down", "signal", context.Cause(stop).Error())
 		m.handOver()
 	case <-m.store.Removed():
 		logRemoved(m.log)
@@ -348,8 +378,14 @@ func (m *member) build(l *listeners) error {
 		KeepAliveTimeout:            c.GRPCKeepAliveTimeout,
 		WatchProgressNotifyInterval: c.WatchProgressNotifyInterval,
 		ExtensiveMetrics:            c.Metrics == metricsExtensive,
-		OnSlowCall:                  m.logSlow,
+		OnSlowCall:                  m.slowCall,
 		SlowCallMin:                 c.WarningUnaryRequestDuration,
+		OnSlowRead:                  m.slowRead,
+		SlowReadMin:                 c.WarningApplyDuration,
+		TracerProvider:              m.tracer,
+	}
+	if m.log.Enabled(bg, slog.LevelDebug) {
+		opts.SlowCallMin = -1
 	}
 	opts.EnsureDefaults()
 	if err := opts.Validate(); err != nil {
@@ -370,6 +406,14 @@ func (m *member) build(l *listeners) error {
 	m.front = front
 	m.register()
 	return nil
+}
+
+// orAlways is a threshold, negative when it is 0, which is always exceeded.
+func orAlways(d time.Duration) time.Duration {
+	if d <= 0 {
+		return -1
+	}
+	return d
 }
 
 // orNever is the keep-alive interval, negative when pings are off.
@@ -409,11 +453,12 @@ func (m *member) logRejected(r etcdapi.Rejected) {
 func logStart(c *Config, log *slog.Logger) {
 	quota := compact.Quota(c.QuotaBackendBytes)
 	logQuota(quota, log)
+	begun, _ := c.dirs().Begun(vfs.OS) // told again, with the error, when it is opened
 	log.Info("starting an etcd server",
 		"etcd-version", version.Version, "shim-version", shimVersion, "git-sha", gitSHA(),
 		"go-version", runtime.Version(), "go-os", runtime.GOOS, "go-arch", runtime.GOARCH,
 		"max-cpu-set", runtime.GOMAXPROCS(0), "max-cpu-available", runtime.NumCPU(),
-		"member-initialized", initialized(c.Dir), "name", c.Name, "data-dir", c.Dir,
+		"member-initialized", begun, "name", c.Name, "data-dir", c.Dir, "dedicated-wal-dir", c.WalDir,
 		"heartbeat-interval", time.Duration(c.TickMs)*time.Millisecond, "election-timeout", time.Duration(c.ElectionMs)*time.Millisecond,
 		"initial-advertise-peer-urls", urlStrings(c.AdvertisePeerURLs), "listen-peer-urls", urlStrings(c.ListenPeerURLs),
 		"advertise-client-urls", urlStrings(c.AdvertiseClientURLs), "listen-client-urls", urlStrings(c.ListenClientURLs),
@@ -433,10 +478,4 @@ func (m *member) logServing() {
 			m.log.Info("serving client traffic insecurely; this is strongly discouraged!", "address", u.String())
 		}
 	}
-}
-
-// initialized says whether the data directory has a member in it.
-func initialized(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, "member", "wal"))
-	return err == nil
 }

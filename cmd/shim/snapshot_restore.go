@@ -21,7 +21,6 @@ type restoreFlags struct {
 	config        raftstore.RestoreConfig
 	peerURLs      string
 	markCompacted bool
-	walDir        string
 	mapBytes      uint64
 }
 
@@ -42,7 +41,7 @@ cluster whose clients have all been started anew.`)
 their clients list again. It goes with --bump-revision: false is for --bump-revision=0 only.`)
 	fs.BoolVar(&c.DisableAuth, "disable-auth", false, `Restore a snapshot that has auth enabled, with auth switched off; users and roles are kept. Without it
 such a snapshot is refused: shim does not serve auth, and all it holds would be open.`)
-	fs.StringVar(&f.walDir, "wal-dir", "", "No effect: the log stays in the data directory.")
+	fs.StringVar(&c.WALDir, "wal-dir", "", "The directory for the log that the member will be started with: one that is not there, or empty. Default: in the data directory.")
 	fs.Uint64Var(&f.mapBytes, "initial-memory-map-size", 0, "No effect: the map has room for 10 GiB, and grows.")
 	return fs
 }
@@ -76,10 +75,8 @@ func snapshotRestore(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "%s: %v\n", verbRestore, err)
 		return exitUsage
 	}
-	for name, set := range map[string]bool{"wal-dir": f.walDir != "", "initial-memory-map-size": f.mapBytes != 0} {
-		if set {
-			fmt.Fprintf(stderr, "%s: --%s has no effect\n", verbRestore, name)
-		}
+	if f.mapBytes != 0 {
+		fmt.Fprintf(stderr, "%s: --initial-memory-map-size has no effect\n", verbRestore)
 	}
 	f.config.Snapshot = file
 	r, err := raftstore.Restore(f.config)

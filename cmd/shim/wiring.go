@@ -94,8 +94,3 @@ func logEvent(log *slog.Logger, e raftstore.Event) {
 	}
 	log.Log(bg, level, e.String())
 }
-
-// logSlow is --warning-unary-request-duration.
-func (m *member) logSlow(x etcdapi.SlowCall) {
-	m.log.Warn("request stats", "method", x.Method, "time spent", x.Took, "error", x.Err)
-}

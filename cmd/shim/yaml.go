@@ -7,22 +7,25 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"sigs.k8s.io/yaml"
 
 	"github.com/kubeshim/shim/pkg/etcdapi"
 )
 
-// fileConfig is etcd's configuration file: the fields of Config under the
-// flags' names, and those whose form differs. Durations are nanoseconds, as in
-// etcd.
-type fileConfig struct {
+// configYAML is etcd's configuration file: the fields of Config under the flags'
+// names, and those whose form differs. Durations are nanoseconds, as in etcd. The
+// names of these types are part of etcd's errors.
+type configYAML struct {
 	*Config
+	configJSON
+}
 
+type configJSON struct {
 	ListenPeerURLs       string `json:"listen-peer-urls"`
 	ListenClientURLs     string `json:"listen-client-urls"`
 	ListenClientHTTPURLs string `json:"listen-client-http-urls"`
-	ListenMetricsURLs    string `json:"listen-metrics-urls"`
 	AdvertisePeerURLs    string `json:"initial-advertise-peer-urls"`
 	AdvertiseClientURLs  string `json:"advertise-client-urls"`
 
@@ -30,13 +33,13 @@ type fileConfig struct {
 	HostWhitelist string `json:"host-whitelist"`
 	FeatureGates  string `json:"feature-gates"`
 
-	ClientSecurity fileSecurity `json:"client-transport-security"`
-	PeerSecurity   fileSecurity `json:"peer-transport-security"`
+	ClientSecurity securityConfig `json:"client-transport-security"`
+	PeerSecurity   securityConfig `json:"peer-transport-security"`
 }
 
-// fileSecurity is the TLS side of one kind of listener. crl-file is ours: etcd
+// securityConfig is the TLS side of one kind of listener. crl-file is ours: etcd
 // has no place for its --client-crl-file in the file.
-type fileSecurity struct {
+type securityConfig struct {
 	CertFile            string   `json:"cert-file"`
 	KeyFile             string   `json:"key-file"`
 	ClientCertFile      string   `json:"client-cert-file"`
@@ -50,7 +53,7 @@ type fileSecurity struct {
 	CRLFile             string   `json:"crl-file"`
 }
 
-func (s fileSecurity) options() etcdapi.TLSOptions {
+func (s securityConfig) options() etcdapi.TLSOptions {
 	return etcdapi.TLSOptions{
 		CertFile: s.CertFile, KeyFile: s.KeyFile,
 		ClientCertFile: s.ClientCertFile, ClientKeyFile: s.ClientKeyFile,
@@ -70,8 +73,11 @@ func (c *Config) loadFile(path string) error {
 
 func (c *Config) loadYAML(data []byte) error {
 	defaultCluster := c.InitialCluster
-	f := fileConfig{Config: c}
+	f := configYAML{Config: c}
 	if err := yaml.Unmarshal(data, &f); err != nil {
+		return err
+	}
+	if err := checkInertYAML(data); err != nil {
 		return err
 	}
 	var keys map[string]any
@@ -89,20 +95,39 @@ func (c *Config) loadYAML(data []byte) error {
 	return err
 }
 
+// checkInertYAML is an error if a setting that has no effect has a value of
+// another type than etcd takes.
+func checkInertYAML(data []byte) error {
+	type Config struct {
+		MaxSnapFiles            uint          `json:"max-snapshots"`
+		MaxWalFiles             uint          `json:"max-wals"`
+		BackendBatchInterval    time.Duration `json:"backend-batch-interval"`
+		BackendBatchLimit       int           `json:"backend-batch-limit"`
+		BackendFreelistType     string        `json:"backend-bbolt-freelist-type"`
+		CompactionBatchLimit    int           `json:"compaction-batch-limit"`
+		CompactionSleepInterval time.Duration `json:"compaction-sleep-interval"`
+		DowngradeCheckTime      time.Duration `json:"downgrade-check-time"`
+		UnsafeNoFsync           bool          `json:"unsafe-no-fsync"`
+		V2Deprecation           string        `json:"v2-deprecation"`
+	}
+	type configYAML struct{ Config }
+	return yaml.Unmarshal(data, &configYAML{})
+}
+
 // apply brings over what has another form in the file.
-func (f *fileConfig) apply() error {
+func (f *configYAML) apply() error {
 	c := f.Config
 	var errs []error
 	for _, u := range []struct {
 		name, text string
 		to         *[]url.URL
 	}{
-		{"listen-peer-urls", f.ListenPeerURLs, &c.ListenPeerURLs},
-		{"listen-client-urls", f.ListenClientURLs, &c.ListenClientURLs},
-		{"listen-client-http-urls", f.ListenClientHTTPURLs, &c.ListenClientHTTPURLs},
-		{"listen-metrics-urls", f.ListenMetricsURLs, &c.ListenMetricsURLs},
-		{"initial-advertise-peer-urls", f.AdvertisePeerURLs, &c.AdvertisePeerURLs},
-		{"advertise-client-urls", f.AdvertiseClientURLs, &c.AdvertiseClientURLs},
+		{"listen-peer-urls", f.configJSON.ListenPeerURLs, &c.ListenPeerURLs},
+		{"listen-client-urls", f.configJSON.ListenClientURLs, &c.ListenClientURLs},
+		{"listen-client-http-urls", f.configJSON.ListenClientHTTPURLs, &c.ListenClientHTTPURLs},
+		{"listen-metrics-urls", f.Config.ListenMetricsJSON, &c.ListenMetricsURLs},
+		{"initial-advertise-peer-urls", f.configJSON.AdvertisePeerURLs, &c.AdvertisePeerURLs},
+		{"advertise-client-urls", f.configJSON.AdvertiseClientURLs, &c.AdvertiseClientURLs},
 	} {
 		if u.text == "" {
 			continue
@@ -114,19 +139,19 @@ func (f *fileConfig) apply() error {
 		}
 		*u.to = urls
 	}
-	if f.CORS != "" {
-		if err := (originsValue{&c.CORS}).Set(f.CORS); err != nil {
+	if f.configJSON.CORS != "" {
+		if err := (originsValue{&c.CORS}).Set(f.configJSON.CORS); err != nil {
 			errs = append(errs, fmt.Errorf("unexpected error setting up cors: %w", err))
 		}
 	}
-	if f.HostWhitelist != "" {
-		c.HostWhitelist = splitSet(f.HostWhitelist)
+	if f.configJSON.HostWhitelist != "" {
+		c.HostWhitelist = splitSet(f.configJSON.HostWhitelist)
 	}
-	if err := c.Gates.Set(f.FeatureGates); err != nil {
+	if err := c.Gates.Set(f.configJSON.FeatureGates); err != nil {
 		errs = append(errs, err)
 	}
-	c.ClientTLS, c.ClientAutoTLS = f.ClientSecurity.options(), f.ClientSecurity.AutoTLS
-	c.PeerTLS, c.PeerAutoTLS, c.PeerSkipClientSAN = f.PeerSecurity.options(), f.PeerSecurity.AutoTLS, f.PeerSecurity.SkipClientSANVerify
+	c.ClientTLS, c.ClientAutoTLS = f.configJSON.ClientSecurity.options(), f.configJSON.ClientSecurity.AutoTLS
+	c.PeerTLS, c.PeerAutoTLS, c.PeerSkipClientSAN = f.configJSON.PeerSecurity.options(), f.configJSON.PeerSecurity.AutoTLS, f.configJSON.PeerSecurity.SkipClientSANVerify
 	return errors.Join(errs...)
 }
 

@@ -51,4 +51,10 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 
 // reply is a response in wire form. The buffers belong to whoever holds the
 // reply until Marshal passes them on.
-type reply struct{ bufs mem.BufferSlice }
+type reply struct {
+	bufs mem.BufferSlice
+
+	// For the log, where a call was slow.
+	kvs   int   // key-values of a range
+	count int64 // keys that a range counted, or a delete has deleted
+}

@@ -47,6 +47,8 @@
 // downgrade.go, cluster.go, auth.go, watch*.go. codec.go, encode*.go and
 // header.go are the wire format; errors.go is the one place where gRPC codes and
 // texts are born; grpcserver.go is the one place where the transport is tuned.
+// slow.go tells of calls that take long, trace.go makes spans: both cost a look at
+// a number or a pointer where nothing is slow, or traced.
 // listen.go, tls.go and http*.go put gRPC and HTTP on one port.
 //
 // # Goroutines

@@ -50,6 +50,7 @@ func encodeRange(h wireHeader, res *mvcc.RangeResult, rows *coldRows) (*reply, e
 		size = sizeRange(h, res)
 	}
 	e := newListEncoder(size, rows)
+	e.reply.kvs, e.reply.count = len(res.Versions), res.Count
 	e.rangeFields(h, res)
 	return e.finish()
 }
@@ -114,6 +115,7 @@ func (e *encoder) putFields(h wireHeader, res *mvcc.PutResult) {
 // encodeDelete encodes a DeleteRangeResponse.
 func encodeDelete(h wireHeader, res *mvcc.DeleteResult, rows *coldRows) (*reply, error) {
 	e := newEncoder(sizeDelete(h, res), rows)
+	e.reply.count = res.Deleted
 	e.deleteFields(h, res)
 	return e.finish()
 }

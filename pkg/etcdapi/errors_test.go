@@ -24,6 +24,7 @@ var sentinelsWithoutStatus = map[string]bool{
 	"raftstore.ErrNewerFormat":  true,
 	"raftstore.ErrInconsistent": true,
 	"raftstore.ErrEtcdDataDir":  true,
+	"raftstore.ErrMisplacedLog": true,
 }
 
 // exportedErrors lists the Err... variables a file declares.

@@ -48,6 +48,9 @@ func (s *Server) ServerOptions() []grpc.ServerOption {
 		grpc.NumStreamWorkers(o.StreamWorkers),
 		grpc.WaitForHandlers(true),
 	}
+	if o.TracerProvider != nil {
+		opts = append(opts, statsHandler(o.TracerProvider))
+	}
 	if o.KeepAliveInterval > 0 && o.KeepAliveTimeout > 0 {
 		opts = append(opts, grpc.KeepaliveParams(keepalive.ServerParameters{
 			Time:    o.KeepAliveInterval,

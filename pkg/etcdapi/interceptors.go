@@ -15,13 +15,6 @@ import (
 	"github.com/kubeshim/shim/pkg/etcdapi/grpcmetrics"
 )
 
-// SlowCall is a unary call that took longer than Options.SlowCallMin.
-type SlowCall struct {
-	Method string
-	Took   time.Duration
-	Err    error
-}
-
 // call is a unary call under way.
 type call struct {
 	m     *grpcmetrics.Method
@@ -40,7 +33,9 @@ func (s *Server) interceptUnary(ctx context.Context, req any, info *grpc.UnarySe
 	if err == nil {
 		resp, err = handler(ctx, req)
 	}
-	s.end(c, info.FullMethod, err)
+	if took := s.end(c, err); took > s.slowMin {
+		s.slow(ctx, info.FullMethod, req, resp, took, err)
+	}
 	return resp, err
 }
 
@@ -52,15 +47,13 @@ func (s *Server) begin(method string) call {
 }
 
 //go:noinline
-func (s *Server) end(c call, method string, err error) {
+func (s *Server) end(c call, err error) time.Duration {
 	took := time.Since(epoch) - c.start
 	if err == nil {
 		c.m.Sent()
 	}
 	c.m.Handled(codeOf(err), took)
-	if s.opts.OnSlowCall != nil && took > s.opts.SlowCallMin {
-		s.opts.OnSlowCall(SlowCall{Method: method, Took: took, Err: err})
-	}
+	return took
 }
 
 // admit refuses what a learner does not answer, and calls of clients that send

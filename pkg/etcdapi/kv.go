@@ -19,11 +19,11 @@ func (s *Server) kvService() *grpc.ServiceDesc {
 		ServiceName: pb.KV_ServiceDesc.ServiceName,
 		HandlerType: (*any)(nil),
 		Methods: []grpc.MethodDesc{
-			{MethodName: "Range", Handler: unaryHandler(s, pb.KV_Range_FullMethodName, (*Server).kvRange)},
-			{MethodName: "Put", Handler: unaryHandler(s, pb.KV_Put_FullMethodName, (*Server).kvPut)},
-			{MethodName: "DeleteRange", Handler: unaryHandler(s, pb.KV_DeleteRange_FullMethodName, (*Server).kvDeleteRange)},
-			{MethodName: "Txn", Handler: unaryHandler(s, pb.KV_Txn_FullMethodName, (*Server).kvTxn)},
-			{MethodName: "Compact", Handler: unaryHandler(s, pb.KV_Compact_FullMethodName, (*Server).kvCompact)},
+			{MethodName: "Range", Handler: unaryHandler(s, pb.KV_Range_FullMethodName, traced(s, "range", rangeAttributes, (*Server).kvRange))},
+			{MethodName: "Put", Handler: unaryHandler(s, pb.KV_Put_FullMethodName, traced(s, "put", putAttributes, (*Server).kvPut))},
+			{MethodName: "DeleteRange", Handler: unaryHandler(s, pb.KV_DeleteRange_FullMethodName, traced(s, "delete_range", deleteAttributes, (*Server).kvDeleteRange))},
+			{MethodName: "Txn", Handler: unaryHandler(s, pb.KV_Txn_FullMethodName, traced(s, "txn", txnAttributes, (*Server).kvTxn))},
+			{MethodName: "Compact", Handler: unaryHandler(s, pb.KV_Compact_FullMethodName, traced(s, "compact", compactAttributes, (*Server).kvCompact))},
 		},
 		Streams: []grpc.StreamDesc{
 			{StreamName: "RangeStream", Handler: s.kvRangeStream, ServerStreams: true},
@@ -53,7 +53,9 @@ func unaryHandler[M any](s *Server, full string, fn func(*Server, context.Contex
 			if err = s.admit(ctx, req); err == nil {
 				resp, err = fn(s, ctx, req)
 			}
-			s.end(c, full, err)
+			if took := s.end(c, err); took > s.slowMin {
+				s.slow(ctx, full, req, resp, took, err)
+			}
 		}
 		if raw, ok := any(req).(rawRequest); ok {
 			raw.release()
@@ -76,6 +78,9 @@ type write struct {
 // too.
 func (s *Server) propose(ctx context.Context, kind mvcc.Kind, w *write, body []byte) error {
 	w.cmd = raftstore.Command{Kind: kind, Request: &w.raft, Body: body}
+	if s.tracer != nil {
+		w.cmd.Trace = s.tracer.storeTrace(ctx)
+	}
 	if err := s.store.ProposeTo(ctx, &w.cmd, &w.res); err != nil {
 		return proposeError(err)
 	}

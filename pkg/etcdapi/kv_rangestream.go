@@ -25,6 +25,16 @@ func (s *Server) kvRangeStream(_ any, stream grpc.ServerStream) error {
 	if err := stream.RecvMsg(r); err != nil {
 		return err
 	}
+	if s.tracer == nil {
+		return s.rangeStream(stream, r)
+	}
+	_, end := s.tracer.start(stream.Context(), "range_streaming", streamAttributes(r))
+	err := s.rangeStream(stream, r)
+	end(err)
+	return err
+}
+
+func (s *Server) rangeStream(stream grpc.ServerStream, r *pb.RangeRequest) error {
 	if err := mvcc.CheckRange(r); err != nil {
 		return toGRPC(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.opentelemetry.io/otel/attribute"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
@@ -23,15 +24,21 @@ type leaseServer struct {
 
 // LeaseGrant creates a lease. An ID of zero lets the server choose one.
 func (s leaseServer) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
-	if r.ID == 0 {
-		r.ID = 1 + rand.Int64N(math.MaxInt64)
-	}
+	r.ID = chooseLeaseID(r.ID)
 	w := write{raft: pb.InternalRaftRequest{LeaseGrant: r}}
 	if err := s.propose(ctx, mvcc.KindLeaseGrant, &w, nil); err != nil {
 		return nil, err
 	}
 	granted := w.res.Response.(*mvcc.LeaseGrantResult)
 	return &pb.LeaseGrantResponse{Header: s.headerAt(w.res.Revision), ID: int64(granted.ID), TTL: granted.TTL}, nil
+}
+
+// chooseLeaseID is id, or one at random for 0.
+func chooseLeaseID(id int64) int64 {
+	if id == 0 {
+		return 1 + rand.Int64N(math.MaxInt64)
+	}
+	return id
 }
 
 // LeaseRevoke ends a lease and deletes its keys, in one revision.
@@ -71,7 +78,7 @@ func (s leaseServer) keepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
 		// after the renewal it could name a revision in which a revoke has already
 		// deleted the keys.
 		resp := &pb.LeaseKeepAliveResponse{Header: s.headerNow(), ID: r.ID}
-		ttl, err := s.store.LeaseRenew(stream.Context(), mvcc.LeaseID(r.ID))
+		ttl, err := s.leaseRenew(stream.Context(), r.ID)
 		switch {
 		case errors.Is(err, mvcc.ErrLeaseNotFound):
 			ttl = 0
@@ -83,6 +90,16 @@ func (s leaseServer) keepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
 			return err
 		}
 	}
+}
+
+func (s leaseServer) leaseRenew(ctx context.Context, id int64) (ttl int64, err error) {
+	if s.tracer == nil {
+		return s.store.LeaseRenew(ctx, mvcc.LeaseID(id))
+	}
+	ctx, end := s.tracer.start(ctx, "lease_renew", []attribute.KeyValue{attribute.Int64("id", id)})
+	ttl, err = s.store.LeaseRenew(ctx, mvcc.LeaseID(id))
+	end(err)
+	return ttl, err
 }
 
 // LeaseTimeToLive tells what is left of a lease, -1 if there is no such lease.

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
 // Options tune the protocol layer. The zero value of a field means its default.
@@ -44,9 +46,17 @@ type Options struct {
 	WatchProgressNotifyInterval time.Duration
 
 	// OnSlowCall is told of each unary call that took longer than SlowCallMin, on
-	// the goroutine of the call; nil: nobody is told.
+	// the goroutine of the call; nil: nobody is told. Negative: of each.
 	OnSlowCall  func(SlowCall)
 	SlowCallMin time.Duration
+	// OnSlowRead is told of each range, or txn that only reads, that took longer than
+	// SlowReadMin (--warning-apply-duration), which etcd counts with slow applies.
+	OnSlowRead  func(SlowRead)
+	SlowReadMin time.Duration
+
+	// TracerProvider makes the spans of calls (--enable-distributed-tracing); the
+	// store has to be open with Config.Trace then. nil: nothing is traced.
+	TracerProvider trace.TracerProvider
 
 	// ExtensiveMetrics adds histograms of handling times (--metrics=extensive).
 	ExtensiveMetrics bool

@@ -1,6 +1,8 @@
 package etcdapi
 
 import (
+	"time"
+
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -21,6 +23,8 @@ type Server struct {
 	header  headerInfo
 	pins    *viewPins
 	metrics *grpcmetrics.Metrics
+	tracer  *tracer       // nil: nothing is traced
+	slowMin time.Duration // calls that took longer are looked at
 }
 
 // New returns a server for an open store. It starts nothing. The options must
@@ -33,6 +37,8 @@ func New(opts Options, store *raftstore.Store, hub *watchcache.Hub) *Server {
 		hub:     hub,
 		header:  newHeaderInfo(store.ClusterID(), store.MemberID()),
 		pins:    newViewPins(),
+		tracer:  newTracer(opts.TracerProvider),
+		slowMin: opts.slowMin(),
 		metrics: grpcmetrics.New(grpcmetrics.Options{HandlingTime: opts.ExtensiveMetrics}),
 	}
 }
@@ -45,7 +51,11 @@ func (s *Server) GRPCMetrics() *grpcmetrics.Metrics { return s.metrics }
 func (s *Server) Register(g *grpc.Server) {
 	g.RegisterService(s.kvService(), s)
 	s.registerWatch(g)
-	pb.RegisterLeaseServer(g, leaseServer{Server: s})
+	if leases := (leaseServer{Server: s}); s.tracer != nil {
+		pb.RegisterLeaseServer(g, tracedLeases{leases})
+	} else {
+		pb.RegisterLeaseServer(g, leases)
+	}
 	pb.RegisterMaintenanceServer(g, maintenanceServer{Server: s})
 	pb.RegisterClusterServer(g, clusterServer{Server: s})
 	pb.RegisterAuthServer(g, authServer{Server: s})

@@ -35,9 +35,11 @@ func (s *Server) watch(_ any, stream grpc.ServerStream) error {
 	defer ws.Close()
 	ctx := stream.Context()
 
+	spans := s.tracer.watches(ctx)
+	defer spans.end()
 	received := make(chan error, 1)
 	go func() {
-		err := receiveWatch(stream, ws)
+		err := receiveWatch(stream, ws, spans)
 		if errors.Is(err, io.EOF) {
 			return
 		}
@@ -49,7 +51,7 @@ func (s *Server) watch(_ any, stream grpc.ServerStream) error {
 	sound := s.store.Sound()
 	defer context.AfterFunc(sound, ws.Close)()
 
-	err := s.sendWatch(ctx, stream, ws)
+	err := s.sendWatch(ctx, stream, ws, spans)
 	switch {
 	case errors.Is(err, watchcache.ErrStopped):
 		return rpctypes.ErrGRPCStopped
@@ -68,7 +70,7 @@ func (s *Server) watch(_ any, stream grpc.ServerStream) error {
 }
 
 // receiveWatch turns the client's requests into calls of ws until the stream ends.
-func receiveWatch(stream grpc.ServerStream, ws *watchcache.Stream) error {
+func receiveWatch(stream grpc.ServerStream, ws *watchcache.Stream, spans *watchSpans) error {
 	for {
 		req := new(pb.WatchRequest)
 		if err := stream.RecvMsg(req); err != nil {
@@ -77,6 +79,7 @@ func receiveWatch(stream grpc.ServerStream, ws *watchcache.Stream) error {
 		switch r := req.RequestUnion.(type) {
 		case *pb.WatchRequest_CreateRequest:
 			if r.CreateRequest != nil {
+				spans.create(r.CreateRequest)
 				ws.Create(createRequest(r.CreateRequest))
 			}
 		case *pb.WatchRequest_CancelRequest:
@@ -111,7 +114,7 @@ func createRequest(r *pb.WatchCreateRequest) watchcache.CreateRequest {
 
 // sendWatch sends what ws has until it is closed or the stream fails. It waits for
 // the client's flow control here, holding nothing that others need.
-func (s *Server) sendWatch(ctx context.Context, stream grpc.ServerStream, ws *watchcache.Stream) error {
+func (s *Server) sendWatch(ctx context.Context, stream grpc.ServerStream, ws *watchcache.Stream, spans *watchSpans) error {
 	fragmentBytes := s.opts.MaxRequestBytes + grpcOverheadBytes
 	for {
 		b, err := ws.Next(ctx)
@@ -126,6 +129,7 @@ func (s *Server) sendWatch(ctx context.Context, stream grpc.ServerStream, ws *wa
 		if err := r.send(stream, limit); err != nil {
 			return err
 		}
+		spans.sent(&b)
 	}
 }
 

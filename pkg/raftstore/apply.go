@@ -43,7 +43,8 @@ type applier struct {
 	alarmed        bool            // alarms have changed since the last publish
 	ended          []chan struct{} // of leases that were revoked since then
 
-	decoder mvcc.Decoder // for entries whose call is not here: nothing of theirs is kept
+	request *pb.InternalRaftRequest // of the last entry; nil: it had none
+	decoder mvcc.Decoder            // for entries whose call is not here: nothing of theirs is kept
 	ids     []uint64
 	waiting []*waiter
 	results []mvcc.Result
@@ -117,9 +118,7 @@ func (a *applier) inPlace(m *raftpb.Message) []nodeInput {
 }
 
 func (a *applier) message(m *raftpb.Message) []nodeInput {
-	start := time.Now()
 	a.batch(m.GetEntries())
-	a.s.metrics.appliedBatch(time.Since(start))
 	a.inputs = a.inputs[:0]
 	for _, r := range m.GetResponses() {
 		a.inputs = append(a.inputs, nodeInput{msg: r})
@@ -142,6 +141,7 @@ func (a *applier) batch(entries []*raftpb.Entry) {
 	var events []mvcc.Event
 	var led bool
 	defer func() { clear(a.results) }()
+	start, sofar := time.Now(), time.Duration(0)
 	for i, e := range entries {
 		var req *pb.InternalRaftRequest
 		if w := a.waiting[i]; w != nil {
@@ -152,6 +152,9 @@ func (a *applier) batch(entries []*raftpb.Entry) {
 			a.abandon()
 			return
 		}
+		now := time.Since(start)
+		a.took(a.ids[i], res, now-sofar)
+		sofar = now
 		a.results = append(a.results, res)
 		if i == 0 {
 			events = res.Events
@@ -161,6 +164,11 @@ func (a *applier) batch(entries []*raftpb.Entry) {
 		led = led || e.GetType() == raftpb.EntryNormal && len(e.GetData()) == 0
 	}
 	a.publish(events)
+	if a.s.syncs != nil {
+		a.trace(TracedBatch{Began: start, Ended: time.Now(), Entries: len(entries)}, func(i int) (index, term uint64) {
+			return entries[i].GetIndex(), entries[i].GetTerm()
+		})
+	}
 	for i, w := range a.waiting {
 		switch o := (outcome{result: a.results[i]}); {
 		case w == nil:
@@ -230,6 +238,7 @@ func requestID(e *raftpb.Entry) uint64 {
 // entry applies one entry. req is its decoded form if the proposer is here.
 func (a *applier) entry(e *raftpb.Entry, req *pb.InternalRaftRequest) mvcc.Result {
 	entry := mvcc.Entry{Index: e.GetIndex(), Term: e.GetTerm()}
+	a.request = nil
 	var refused error
 	switch {
 	case e.GetType() != raftpb.EntryNormal:
@@ -242,7 +251,7 @@ func (a *applier) entry(e *raftpb.Entry, req *pb.InternalRaftRequest) mvcc.Resul
 				panic(fmt.Sprintf("entry %d passed its checksum and does not decode: %v", e.GetIndex(), err))
 			}
 		}
-		entry.Request = req
+		entry.Request, a.request = req, req
 	}
 	res := a.state.Apply(entry)
 	if hashDue(entry.Index, entry.Request) {

@@ -49,7 +49,7 @@ func BenchmarkBesideBackup(b *testing.B) {
 		{"cached", func() error { return drainCached(b, s) }},
 	} {
 		b.Run(c.beside, func(b *testing.B) {
-			if err := errors.Join(s.Checkpoint(b.Context()), forgetFile(dbPath(h.dir))); err != nil {
+			if err := errors.Join(s.Checkpoint(b.Context()), forgetFile(Dirs{Data: h.dir}.db())); err != nil {
 				b.Fatal(err)
 			}
 			stop := make(chan struct{})
@@ -82,7 +82,7 @@ func BenchmarkBesideBackup(b *testing.B) {
 			b.ReportMetric(ms(0.5), "p50-ms")
 			b.ReportMetric(ms(0.99), "p99-ms")
 			b.ReportMetric(ms(0.999), "p999-ms")
-			b.ReportMetric(float64(residentBytes(b, dbPath(h.dir)))/(1<<20), "cached-MiB")
+			b.ReportMetric(float64(residentBytes(b, Dirs{Data: h.dir}.db()))/(1<<20), "cached-MiB")
 		})
 	}
 }

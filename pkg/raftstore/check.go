@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 
@@ -28,16 +27,14 @@ func (f Finding) String() string {
 	return fmt.Sprintf("%s: offset %d: %s", f.File, f.Offset, f.Reason)
 }
 
-func dbPath(dataDir string) string { return path.Join(memberDir(dataDir), "snap", "db") }
-
-// Check walks the WAL and the bbolt file of a data dir that no store has open, and reports what is wrong. It changes nothing. The
+// Check walks the WAL and the bbolt file of a member that no store has open, and reports what is wrong. It changes nothing. The
 // error says why it could not look.
-func Check(filesystem vfs.FS, dataDir string, report func(Finding)) error {
-	return check(filesystem, dataDir, dbPath(dataDir), report)
+func Check(filesystem vfs.FS, d Dirs, report func(Finding)) error {
+	return check(filesystem, d, d.db(), report)
 }
 
-func check(filesystem vfs.FS, dataDir, db string, report func(Finding)) error {
-	unlock, err := lockOffline(filesystem, dataDir)
+func check(filesystem vfs.FS, d Dirs, db string, report func(Finding)) error {
+	unlock, err := lockOffline(filesystem, d)
 	if err != nil {
 		return err
 	}
@@ -48,21 +45,21 @@ func check(filesystem vfs.FS, dataDir, db string, report func(Finding)) error {
 		return err
 	}
 	if damaged { // what the log says cannot be compared, but the log itself can be read
-		err = wal.Scan(filesystem, walDir(dataDir), func(wal.Position, wal.Record) error { return nil })
-		return reportCorrupt(dataDir, err, report)
+		err = wal.Scan(filesystem, d.wal(), func(wal.Position, wal.Record) error { return nil })
+		return reportCorrupt(d, err, report)
 	}
 	r := newReplay(mark{index: content.Index, term: content.Term})
-	err = wal.Scan(filesystem, walDir(dataDir), r.record)
+	err = wal.Scan(filesystem, d.wal(), r.record)
 	if err == nil {
 		err = r.check(db)
 	}
 	if err == nil {
 		if commit := r.hard.GetCommit(); commit > r.last() {
-			err = &CorruptError{File: walDir(dataDir), Offset: -1,
+			err = &CorruptError{File: d.wal(), Offset: -1,
 				Reason: fmt.Sprintf("the log ends at entry %d, though entries up to %d are committed", r.last(), commit)}
 		}
 	}
-	return reportCorrupt(dataDir, err, report)
+	return reportCorrupt(d, err, report)
 }
 
 // checkDB is what the bbolt file holds. A data dir without one has not made its first checkpoint.
@@ -72,73 +69,71 @@ func checkDB(path string, report func(Finding)) (backend.Content, error) {
 		return backend.Content{}, nil
 	}
 	if err != nil {
-		return backend.Content{}, reportCorrupt("", err, report)
+		return backend.Content{}, reportCorrupt(Dirs{}, err, report)
 	}
 	defer db.Close()
 	c, err := db.Check(func(offset int64, reason string) { report(Finding{File: path, Offset: offset, Reason: reason}) })
 	if err == nil && c.Index > 0 && !c.Trusted {
 		report(Finding{File: path, Offset: -1, Reason: errUntrusted.Error()})
 	}
-	return c, reportCorrupt("", err, report)
+	return c, reportCorrupt(Dirs{}, err, report)
 }
 
 // reportCorrupt turns corruption into a finding and answers any other error.
-func reportCorrupt(dataDir string, err error, report func(Finding)) error {
+func reportCorrupt(d Dirs, err error, report func(Finding)) error {
 	if err == nil {
 		return nil
 	}
 	var c *CorruptError
-	if !errors.As(typedError(dataDir, err), &c) {
+	if !errors.As(typedError(d, err), &c) {
 		return err
 	}
 	report(Finding(*c))
 	return nil
 }
 
-func lockOffline(filesystem vfs.FS, dataDir string) (io.Closer, error) {
-	if _, err := filesystem.Stat(memberDir(dataDir)); err != nil {
-		return nil, fmt.Errorf("open data dir %s: %w", dataDir, err)
-	}
-	if err := refuseEtcd(filesystem, dataDir); err != nil {
-		return nil, fmt.Errorf("open data dir %s: %w", dataDir, err)
-	}
-	lock, err := filesystem.Lock(path.Join(memberDir(dataDir), "lock"))
-	if errors.Is(err, vfs.ErrLocked) {
-		err = ErrInUse
+func lockOffline(filesystem vfs.FS, d Dirs) (io.Closer, error) {
+	_, err := filesystem.Stat(d.member())
+	var lock io.Closer
+	if err == nil {
+		lock, err = d.lock(filesystem)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open data dir %s: %w", dataDir, err)
+		return nil, fmt.Errorf("open data dir %s: %w", d.Data, err)
+	}
+	if err := d.misplaced(filesystem); err != nil {
+		return nil, errors.Join(fmt.Errorf("open data dir %s: %w", d.Data, err), lock.Close())
 	}
 	return lock, nil
 }
 
-// Dump writes the WAL and the bbolt file of a data dir that no store has open as text.
-func Dump(filesystem vfs.FS, dataDir string, w io.Writer) error {
-	return dump(filesystem, dataDir, dbPath(dataDir), w)
+// Dump writes the WAL and the bbolt file of a member that no store has open as text.
+func Dump(filesystem vfs.FS, d Dirs, w io.Writer) error {
+	return dump(filesystem, d, d.db(), w)
 }
 
-func dump(filesystem vfs.FS, dataDir, path string, w io.Writer) error {
-	unlock, err := lockOffline(filesystem, dataDir)
+func dump(filesystem vfs.FS, d Dirs, path string, w io.Writer) error {
+	unlock, err := lockOffline(filesystem, d)
 	if err != nil {
 		return err
 	}
 	defer unlock.Close()
-	err = wal.Scan(filesystem, walDir(dataDir), func(pos wal.Position, rec wal.Record) error {
+	err = wal.Scan(filesystem, d.wal(), func(pos wal.Position, rec wal.Record) error {
 		_, err := fmt.Fprintf(w, "%v %s\n", pos, describeRecord(rec))
 		return err
 	})
 	if err != nil {
-		return typedError(dataDir, err)
+		return typedError(d, err)
 	}
 	db, err := backend.Open(path, backend.Options{ReadOnly: true})
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return typedError(dataDir, err)
+		return typedError(d, err)
 	}
 	defer db.Close()
-	return typedError(dataDir, db.Dump(w))
+	return typedError(d, db.Dump(w))
 }
 
 func describeRecord(rec wal.Record) string {

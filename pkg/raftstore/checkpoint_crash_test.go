@@ -288,7 +288,7 @@ func startCrashed(t *testing.T, name string, h *harness, l *ledger, want string)
 	if err := errors.Join(s.Checkpoint(context.Background()), s.CompactWait(context.Background(), s.View().Compacted()), s.halt()); err != nil {
 		t.Errorf("%s: %v", name, err)
 	}
-	if err := check(h.fs, h.dir, h.db, func(f Finding) { t.Errorf("%s: %v", name, f) }); err != nil {
+	if err := check(h.fs, Dirs{Data: h.dir}, h.db, func(f Finding) { t.Errorf("%s: %v", name, f) }); err != nil {
 		t.Errorf("%s: %v", name, err)
 	}
 	if s, err = Open(h.config()); err != nil {

@@ -16,4 +16,6 @@ type Command struct {
 	// Body is the wire encoding of the member, as it arrived. It is copied; the caller may reuse it after Propose.
 	// Nil: it is marshalled from Request.
 	Body []byte
+	// Trace takes what the command has waited for. Nil: nobody wants to know.
+	Trace *Trace
 }

@@ -3,7 +3,6 @@ package raftstore
 import (
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +18,8 @@ import (
 type Config struct {
 	// DataDir is the directory etcd calls --data-dir. Everything lives below DataDir/member. Required.
 	DataDir string
+	// WALDir is a directory for the log alone. Default DataDir/member/wal.
+	WALDir string
 	// Name of this member. Default "default".
 	Name string
 	// InitialCluster is "name=url[,name=url...]", read only when the data dir is new. Default Name=PeerURLs.
@@ -76,6 +77,14 @@ type Config struct {
 	// WALSegmentBytes is the size of one WAL file. Default that of package wal.
 	WALSegmentBytes int64
 
+	// SlowApply is how long applying one entry may take before SlowApply is told (--warning-apply-duration). Default 100 ms; negative:
+	// each entry is.
+	SlowApply time.Duration
+	// MemoryLocked says that all memory of the process is locked (--memory-mlock), which the mapped database is to be exempt from.
+	MemoryLocked bool
+	// Trace lets commands carry a Trace. Without it they must not; then nothing is remembered of fsyncs.
+	Trace bool
+
 	// OnApply is called by who applies, after the View is published and before the callers are answered.
 	// It must not block and must not call into the Store, except View.
 	OnApply func(v *mvcc.View, events []mvcc.Event)
@@ -125,6 +134,7 @@ func (c *Config) EnsureDefaults() {
 	c.Memory.EnsureDefaults()
 	c.Checkpoints.EnsureDefaults()
 	c.Defrag.EnsureDefaults()
+	setDefault(&c.SlowApply, slowApplyDefault)
 	setDefault(&c.LeaseCheckpointInterval, leaseCheckpointIntervalDefault)
 	if c.OnApply == nil {
 		c.OnApply = func(*mvcc.View, []mvcc.Event) {}
@@ -145,7 +155,7 @@ func (c *Config) EnsureDefaults() {
 		c.dbFS = vfs.OS
 	}
 	if c.DBPath == "" {
-		c.DBPath = filepath.Join(c.DataDir, "member", "snap", "db")
+		c.DBPath = c.dirs().db()
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -201,6 +211,8 @@ func (c *Config) Validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+func (c *Config) dirs() Dirs { return Dirs{Data: c.DataDir, WAL: c.WALDir} }
 
 func (c *Config) electionTimeout() time.Duration {
 	return time.Duration(c.ElectionTicks) * c.TickInterval

@@ -108,7 +108,7 @@ func (l *ledger) verify(t *testing.T, h *harness, acked map[string]int) {
 	}
 	l.mu.Unlock()
 	closeStore(t, s)
-	if err := check(h.fs, h.dir, h.db, func(f Finding) { t.Errorf("check: %v", f) }); err != nil {
+	if err := check(h.fs, Dirs{Data: h.dir}, h.db, func(f Finding) { t.Errorf("check: %v", f) }); err != nil {
 		t.Errorf("check: %v", err)
 	}
 }

@@ -165,7 +165,7 @@ func TestFlippedBitInDatabase(t *testing.T) {
 				t.Fatal(err)
 			}
 			found := 0
-			if err := check(h.fs, h.dir, h.db, func(f Finding) { found++; t.Logf("finding: %v", f) }); err != nil || found == 0 {
+			if err := check(h.fs, Dirs{Data: h.dir}, h.db, func(f Finding) { found++; t.Logf("finding: %v", f) }); err != nil || found == 0 {
 				t.Errorf("check: %d findings, %v", found, err)
 			}
 			s, err := Open(h.config())

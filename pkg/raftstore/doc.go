@@ -67,7 +67,7 @@
 // # On disk: DataDir/member
 //
 //	lock     held while a store is open
-//	wal/     segments of package wal; records: see walrecord.go
+//	wal/     segments of package wal; records: see walrecord.go. Config.WALDir may name another directory for them, with a lock of its own
 //	snap/db  bbolt in etcd's schema: see package backend
 //
 // A crash leaves one of these, and Open does this about it:
@@ -97,6 +97,9 @@
 // before its note, as they may be the only room for it.
 // A checkpoint that finds no room in bbolt changes nothing; the log keeps what it lacks. Rows that a compaction has made dead leave
 // bbolt in parts behind a checkpoint, with pauses (deadrows.go); one that finds no room is tried again.
+//
+// A log on a disk of its own (Config.WALDir) is moved there, and back, by moving its files while the member is stopped (dirs.go). Open refuses
+// a log in the data dir that it is told to look past, two logs, and a database without one.
 //
 // A failed fsync is another matter: nobody knows what is on disk then. The store stops acknowledging, closes Failed, and has to be
 // opened anew.
@@ -148,6 +151,16 @@
 // hashCheckInterval (a goroutine per comparison, one at a time), and hashes of the rows themselves if it is told to (rows.go). Members outside
 // of the majority get the CORRUPT alarm, without a majority member 0 does (corruption.go). Then all members refuse writes, as etcd's do; one that
 // is named shows no keys either, and the end of Store.Sound ends the watches on it.
+//
+// # What takes long
+//
+// The clock is read once for each entry that is applied: the histogram of applies is made of that, and an entry above Config.SlowApply is an
+// event (slow.go), as are a slow fsync and a read index that does not come. Who bounds how many of them are written is who writes them.
+//
+// With Config.Trace a command may carry a Trace, which says when the fsync and the apply began and ended that it has waited for, and how many
+// entries had a part in each (trace.go). The log goroutine then remembers its last fsyncs by the entries that were in them; who applies
+// looks for the fsync of an entry whose caller wants to know. Without it the difference is one comparison for each batch. What another
+// member does for the command, as the leader of one that a follower has proposed, is not in it.
 //
 // # Limits
 //

@@ -37,6 +37,8 @@ var (
 	ErrInUse = errors.New("data dir is in use by another process")
 	// ErrNewerFormat: the data dir was written by a newer version.
 	ErrNewerFormat = errors.New("written by a newer format")
+	// ErrMisplacedLog: the log is not, or not only, where Config.WALDir says.
+	ErrMisplacedLog = errors.New("the log is in another directory")
 	// ErrEtcdDataDir: the data dir holds the WAL of real etcd.
 	ErrEtcdDataDir = errors.New("data dir belongs to etcd")
 )

@@ -107,14 +107,14 @@ func (g *script) command(d *datadriven.TestData) string {
 		err = g.s.Checkpoint(ctx)
 	case "dump":
 		var b bytes.Buffer
-		if err := dump(g.h.fs, g.h.dir, g.h.db, &b); err != nil {
+		if err := dump(g.h.fs, Dirs{Data: g.h.dir}, g.h.db, &b); err != nil {
 			return err.Error() + "\n"
 		}
 		g.take()
 		return b.String()
 	case "check":
 		found := 0
-		err = check(g.h.fs, g.h.dir, g.h.db, func(f Finding) { found++; g.note("%v", f) })
+		err = check(g.h.fs, Dirs{Data: g.h.dir}, g.h.db, func(f Finding) { found++; g.note("%v", f) })
 		g.note("%d findings", found)
 	default:
 		g.t.Fatalf("%s: unknown command %s", d.Pos, d.Cmd)

@@ -256,7 +256,7 @@ func finishInstall(cfg *Config) error {
 		return nil
 	}
 	r := newReplay(mark{})
-	if err := wal.Scan(cfg.FS, walDir(cfg.DataDir), r.record); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := wal.Scan(cfg.FS, cfg.dirs().wal(), r.record); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	for _, name := range names {

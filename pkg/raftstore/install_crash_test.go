@@ -220,7 +220,7 @@ func startImage(t *testing.T, name string, image *harness, again bool) (state st
 	if left, err := filepath.Glob(image.db + ".*"); err != nil || len(left) > 0 {
 		t.Errorf("%s keeps %q, %v", name, left, err)
 	}
-	if err := check(image.fs, image.dir, image.db, func(f Finding) { t.Errorf("%s: %v", name, f) }); err != nil {
+	if err := check(image.fs, Dirs{Data: image.dir}, image.db, func(f Finding) { t.Errorf("%s: %v", name, f) }); err != nil {
 		t.Errorf("%s: %v", name, err)
 	}
 	for n, in := range inner {

@@ -44,6 +44,10 @@ const (
 	// catchupBytesMax bounds the applied entries that stay in memory for members that lag.
 	catchupBytesMax = 64 << 20
 
+	// slowApplyDefault and slowFsync are etcd's --warning-apply-duration and warnSyncDuration.
+	slowApplyDefault = 100 * time.Millisecond
+	slowFsync        = time.Second
+
 	// readRetryInterval is etcd's: how often a read index is asked for again.
 	readRetryInterval = 500 * time.Millisecond
 

@@ -28,6 +28,7 @@ type logWriter struct {
 	hardState *raftpb.HardState // the newest whose entries are written
 	written   *raftpb.HardState // the one in the WAL
 	segments  segmentStarts
+	last      uint64 // index of the last gathered entry
 	records   []wal.RecordV
 	headers   []byte
 	inputs    []nodeInput
@@ -225,6 +226,7 @@ func (l *logWriter) append(tasks []logTask, await func() bool) error {
 			if first == 0 || e.GetIndex() < first { // a later message may replace the end of the former
 				first = e.GetIndex()
 			}
+			l.last = e.GetIndex()
 			from := len(l.headers)
 			l.headers = entryHeader(l.headers, e)
 			l.records = append(l.records, wal.RecordV{Type: recordEntry, Data: [][]byte{l.headers[from:len(l.headers):len(l.headers)], e.GetData()}})
@@ -265,9 +267,11 @@ func (l *logWriter) write(first uint64, more bool, await func() bool) error {
 	if first != 0 {
 		l.segments.add(pos.Segment, first)
 	}
+	began := l.s.syncs.begin()
 	if err := l.wal.Sync(); err != nil {
 		return err
 	}
+	l.s.syncs.add(first, l.last, began)
 	l.written = hard
 	clear(l.records)
 	l.records, l.headers = l.records[:0], l.headers[:0]

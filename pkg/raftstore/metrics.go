@@ -36,6 +36,7 @@ type metrics struct {
 	historyResident, historySpilled, valuesResident, valuesEvicted prometheus.Gauge
 	evictions                                                      prometheus.Counter
 	evicted                                                        uint64 // what evictions counts; owned by who applies
+	applies                                                        *applyTimes
 }
 
 func newMetrics(r prometheus.Registerer, id identity, quotaBytes int64) (*metrics, error) {
@@ -48,7 +49,7 @@ func newMetrics(r prometheus.Registerer, id identity, quotaBytes int64) (*metric
 	seconds := func(name, help string, start float64, count int) prometheus.Histogram {
 		return prometheus.NewHistogram(prometheus.HistogramOpts{Name: name, Help: help, Buckets: prometheus.ExponentialBuckets(start, 2, count)})
 	}
-	m := &metrics{
+	m := &metrics{applies: newApplyTimes(),
 		hasLeader:        gauge("etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not."),
 		isLeader:         gauge("etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise."),
 		leaderChanges:    counter("etcd_server_leader_changes_seen_total", "The number of leader changes seen."),
@@ -67,8 +68,8 @@ func newMetrics(r prometheus.Registerer, id identity, quotaBytes int64) (*metric
 		txns:             counter("etcd_mvcc_txn_total", "Total number of txns seen by this member."),
 		slowApplies:      counter("etcd_server_slow_apply_total", "The total number of slow apply requests (likely overloaded from slow disk)."),
 		readsFailed:      counter("etcd_server_read_indexes_failed_total", "The total number of failed read indexes seen."),
-		// These two stay 0 while there is one member: it confirms reads itself, and has nobody to send heartbeats to.
-		readsSlow:         counter("etcd_server_slow_read_indexes_total", "The total number of pending read indexes not in sync with leader's or timed out read index requests."),
+		readsSlow:        counter("etcd_server_slow_read_indexes_total", "The total number of pending read indexes not in sync with leader's or timed out read index requests."),
+		// This stays 0: heartbeats have a lane of their own, and wait neither for the disk nor for a batch.
 		heartbeatFailures: counter("etcd_server_heartbeat_send_failures_total", "The total number of leader heartbeat send failures (likely overloaded from slow disk)."),
 		defragActive:      gauge("etcd_disk_defrag_inflight", "Whether or not defrag is active on the member. 1 means active, 0 means not."),
 		walWritten:        gauge("etcd_disk_wal_write_bytes_total", "Total number of bytes written in WAL."),
@@ -109,6 +110,11 @@ func newMetrics(r prometheus.Registerer, id identity, quotaBytes int64) (*metric
 	return m, m.register(r, id)
 }
 
+func newApplyTimes() *applyTimes {
+	return &applyTimes{desc: prometheus.NewDesc("etcd_server_apply_duration_seconds", "The latency distributions of v2 apply called by backend.",
+		[]string{"version", "op", "success"}, nil)}
+}
+
 // memory makes the metrics of what is in memory.
 func (m *metrics) memory(gauge func(name, help string) prometheus.Gauge, counter func(name, help string) prometheus.Counter) {
 	m.historyResident = gauge("shim_history_resident_bytes", "Bytes of superseded versions in memory.")
@@ -127,7 +133,7 @@ func (m *metrics) register(r prometheus.Registerer, id identity) error {
 		m.fsync, m.commit, m.snapshot, m.defrag, m.backupDuration, m.dbSize, m.dbInUse, m.quota, m.revision, m.compacted, m.keys,
 		m.walBytes, m.quotaUsed, m.checkpoints, m.slowApplies, m.readsFailed, m.readsSlow, m.heartbeatFailures, m.defragActive, m.walWritten, m.walWrite,
 		m.defragFreed, m.defragCopied, m.hash, m.compactPause, m.compactTotal, m.compactLast, m.compactedRows,
-		m.historyResident, m.historySpilled, m.valuesResident, m.valuesEvicted, m.evictions} {
+		m.historyResident, m.historySpilled, m.valuesResident, m.valuesEvicted, m.evictions, m.applies} {
 		if err := r.Register(c); err != nil {
 			return fmt.Errorf("register metrics: %w", err)
 		}
@@ -278,16 +284,6 @@ func boolInt(b bool) int {
 // as a View counts nothing.
 func (s *Store) CountRanges(n int) { s.metrics.count(n, 0, 0) }
 
-// slowApply is etcd's warning-apply-duration.
-const slowApply = 100 * time.Millisecond
-
-// appliedBatch counts a batch of entries that took long.
-func (m *metrics) appliedBatch(took time.Duration) {
-	if took > slowApply {
-		m.slowApplies.Inc()
-	}
-}
-
 // compactedSlice is called after each slice of a compaction; writes wait while one is removed.
 func (m *metrics) compactedSlice(took time.Duration, done bool) {
 	m.compactPause.Observe(float64(took) / float64(time.Millisecond))
@@ -314,6 +310,7 @@ func (m *metrics) walWrote(bytes int, took time.Duration) {
 	m.walWritten.Add(float64(bytes))
 	m.walWrite.Observe(took.Seconds())
 }
+func (m *metrics) readTimedOut()             { m.readsSlow.Inc() }
 func (m *metrics) readFailed()               { m.readsFailed.Inc() }
 func (m *metrics) hashed(took time.Duration) { m.hash.Observe(took.Seconds()) }
 func (m *metrics) rowsCompacted(n int)       { m.compactedRows.Add(float64(n)) }

@@ -5,12 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"iter"
 	"math"
-	"path"
-	"regexp"
-	"slices"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -21,7 +17,6 @@ import (
 	"github.com/kubeshim/shim/pkg/raftstore/backend"
 	"github.com/kubeshim/shim/pkg/raftstore/membership"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
-	"github.com/kubeshim/shim/pkg/raftstore/vfs"
 	"github.com/kubeshim/shim/pkg/raftstore/wal"
 )
 
@@ -36,7 +31,7 @@ func Open(cfg Config) (*Store, error) {
 	s, err := o.open(cfg)
 	if err != nil {
 		o.undo()
-		return nil, plainError(cfg.DataDir, err)
+		return nil, plainError(cfg.dirs(), err)
 	}
 	s.start()
 	s.settle()
@@ -59,7 +54,7 @@ type opening struct {
 func (o *opening) open(cfg Config) (*Store, error) {
 	s := newStore(cfg)
 	o.s = s
-	if err := o.lockDir(); err != nil {
+	if err := o.lockDirs(); err != nil {
 		return nil, err
 	}
 	if err := o.loadCheckpoint(); err != nil {
@@ -97,6 +92,9 @@ func newStore(cfg Config) *Store {
 	s.lead.Store(&leadership{})
 	s.clock.Store(cfg.Now().UnixNano())
 	s.apply = newApplier(s)
+	if cfg.Trace {
+		s.syncs = &syncs{}
+	}
 	now := cfg.Now()
 	s.ticker = &ticker{s: s, checkpointed: now, versioned: now}
 	s.reads = &readIndexes{s: s}
@@ -122,45 +120,18 @@ func (o *opening) undo() {
 	}
 }
 
-func memberDir(dataDir string) string { return path.Join(dataDir, "member") }
-func walDir(dataDir string) string    { return path.Join(memberDir(dataDir), "wal") }
-
-func (o *opening) lockDir() error {
+func (o *opening) lockDirs() (err error) {
 	cfg := &o.s.cfg
 	if err := refuseRestoring(cfg.FS, cfg.DataDir); err != nil {
 		return err
 	}
-	if err := cfg.FS.MkdirAll(memberDir(cfg.DataDir)); err != nil {
+	if err := cfg.FS.MkdirAll(cfg.dirs().member()); err != nil {
 		return err
 	}
-	if err := refuseEtcd(cfg.FS, cfg.DataDir); err != nil {
+	if o.s.lock, err = cfg.dirs().lock(cfg.FS); err != nil {
 		return err
 	}
-	lock, err := cfg.FS.Lock(path.Join(memberDir(cfg.DataDir), "lock"))
-	if errors.Is(err, vfs.ErrLocked) {
-		return ErrInUse
-	}
-	o.s.lock = lock
-	return err
-}
-
-// etcdSegment is the name of a file in etcd's own WAL.
-var etcdSegment = regexp.MustCompile(`^[0-9a-f]{16}-[0-9a-f]{16}\.wal$`)
-
-// refuseEtcd finds a data dir that etcd itself uses.
-func refuseEtcd(filesystem vfs.FS, dataDir string) error {
-	names, err := filesystem.List(walDir(dataDir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if slices.ContainsFunc(names, etcdSegment.MatchString) {
-		return fmt.Errorf("%w: it holds etcd's own log in member/wal, which is not read here; take a backup with `etcdctl snapshot save` "+
-			"(look at it with `etcdutl snapshot status`) and start with an empty data dir", ErrEtcdDataDir)
-	}
-	return nil
+	return cfg.dirs().misplaced(cfg.FS)
 }
 
 // loadCheckpoint rebuilds state and membership from bbolt.
@@ -169,7 +140,7 @@ func (o *opening) loadCheckpoint() (err error) {
 	if err := finishInstall(&s.cfg); err != nil {
 		return err
 	}
-	if o.db, err = backend.Open(s.cfg.DBPath, backend.Options{FS: s.cfg.dbFS, DiskFree: s.cfg.diskFree}); err != nil {
+	if o.db, err = backend.Open(s.cfg.DBPath, backend.Options{FS: s.cfg.dbFS, DiskFree: s.cfg.diskFree, MemoryLocked: s.cfg.MemoryLocked}); err != nil {
 		return err
 	}
 	s.versionRoom.set(s.cfg.Memory.Room(compact.MemoryStats{}))
@@ -251,14 +222,13 @@ func clusterOf(c backend.Content) (*membership.Cluster, error) {
 func (o *opening) openLog() error {
 	s := o.s
 	cfg := &s.cfg
-	fresh, err := noSegments(cfg.FS, walDir(cfg.DataDir))
+	fresh, err := noSegments(cfg.FS, cfg.dirs().wal())
 	if err != nil {
 		return err
 	}
 	if fresh {
 		if o.content.Index > 0 {
-			return &CorruptError{File: walDir(cfg.DataDir), Offset: -1, Reason: fmt.Sprintf(
-				"the log is missing, though the database holds the state at index %d", o.content.Index)}
+			return cfg.dirs().missing(o.content.Index)
 		}
 		if err := o.bootstrap(); err != nil {
 			return err
@@ -268,7 +238,7 @@ func (o *opening) openLog() error {
 	o.replay = newReplay(mark{index: o.content.Index, term: o.content.Term})
 	raftLog := &raftLog{}
 	s.log = newLogWriter(s, raftLog)
-	o.wal, err = wal.Open(cfg.FS, walDir(cfg.DataDir), wal.Options{
+	o.wal, err = wal.Open(cfg.FS, cfg.dirs().wal(), wal.Options{
 		SegmentBytes: cfg.WALSegmentBytes,
 		Header:       s.log.header,
 		OnWrite: func(bytes int, took time.Duration) {
@@ -278,7 +248,7 @@ func (o *opening) openLog() error {
 		},
 		OnFsync: func(d time.Duration) {
 			if s.metrics != nil { // nil while the log opens
-				s.metrics.fsynced(d)
+				s.fsynced(d)
 			}
 		},
 	}, o.replay.record)
@@ -305,14 +275,6 @@ func (o *opening) openLog() error {
 		}
 	}
 	return nil
-}
-
-func noSegments(filesystem vfs.FS, dir string) (bool, error) {
-	names, err := filesystem.List(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return true, nil
-	}
-	return !slices.ContainsFunc(names, func(n string) bool { return path.Ext(n) == ".wal" }), err
 }
 
 // bootstrap decides who the members of a new cluster are.
@@ -342,7 +304,7 @@ func (o *opening) catchUp() (*raftLog, uint64, error) {
 	commit := max(r.hard.GetCommit(), r.base.index)
 	last := r.last()
 	if commit > last {
-		return nil, 0, &CorruptError{File: walDir(s.cfg.DataDir), Offset: -1,
+		return nil, 0, &CorruptError{File: s.cfg.dirs().wal(), Offset: -1,
 			Reason: fmt.Sprintf("the log ends at entry %d, though entries up to %d are committed", last, commit)}
 	}
 	if s.cfg.ForceNewCluster {
@@ -482,12 +444,12 @@ func (s *Store) settle() {
 }
 
 // plainError names the data dir.
-func plainError(dataDir string, err error) error {
-	return fmt.Errorf("open data dir %s: %w", dataDir, typedError(dataDir, err))
+func plainError(d Dirs, err error) error {
+	return fmt.Errorf("open data dir %s: %w", d.Data, typedError(d, err))
 }
 
 // typedError gives corruption and newer formats their one type each, whichever package found them.
-func typedError(dataDir string, err error) error {
+func typedError(d Dirs, err error) error {
 	var inWAL *wal.CorruptError
 	var inDB *backend.CorruptError
 	var record *recordError
@@ -495,7 +457,7 @@ func typedError(dataDir string, err error) error {
 	case err == nil, errors.Is(err, ErrNewerFormat):
 		return err
 	case errors.As(err, &record):
-		return &CorruptError{File: fmt.Sprintf("%s/%016x.wal", walDir(dataDir), record.pos.Segment), Offset: record.pos.Offset, Reason: record.err.Error()}
+		return &CorruptError{File: fmt.Sprintf("%s/%016x.wal", d.wal(), record.pos.Segment), Offset: record.pos.Offset, Reason: record.err.Error()}
 	case errors.As(err, &inWAL):
 		return &CorruptError{File: inWAL.File, Offset: inWAL.Offset, Reason: inWAL.Reason}
 	case errors.As(err, &inDB):

@@ -39,7 +39,7 @@ func TestOpenInUse(t *testing.T) {
 	s := h.open()
 	defer closeStore(t, s)
 	oneLine(t, h, ErrInUse, "/data")
-	if err := check(h.fs, h.dir, h.db, func(Finding) {}); !errors.Is(err, ErrInUse) {
+	if err := check(h.fs, Dirs{Data: h.dir}, h.db, func(Finding) {}); !errors.Is(err, ErrInUse) {
 		t.Errorf("check: %v", err)
 	}
 }

@@ -110,7 +110,7 @@ func (s *Store) frame(cmd *Command, w *waiter) error {
 			return err
 		}
 	}
-	w.id, w.request, w.deadline = s.nextID(), cmd.Request, s.clock.Load()+int64(s.cfg.requestTimeout())
+	w.id, w.request, w.trace, w.deadline = s.nextID(), cmd.Request, cmd.Trace, s.clock.Load()+int64(s.cfg.requestTimeout())
 	buf := payload(len(body)+frameOverheadMax, &w.proposal)
 	w.data = mvcc.Frame(buf, w.id, cmd.Kind, body)
 	if len(w.data) > s.entryBytesMax {
@@ -150,7 +150,7 @@ func payload(size int, p *proposal) []byte {
 
 // release gives the waiter back. Nobody else may know of it any more.
 func (w *waiter) release() {
-	w.proposal, w.request, w.outcome = proposal{}, nil, outcome{}
+	w.proposal, w.request, w.trace, w.outcome = proposal{}, nil, nil, outcome{}
 	waiterPool.Put(w)
 }
 

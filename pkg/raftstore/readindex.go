@@ -74,6 +74,7 @@ func (r *readIndexes) ask(rn *raft.RawNode, now uint64) bool {
 		r.asked = append(r.asked, b)
 	}
 	if retry {
+		r.s.cfg.OnEvent(SlowReadIndex{Request: r.request - 1, Retry: readRetryInterval})
 		r.expire(now)
 	}
 	if len(r.asked) > 0 {
@@ -98,7 +99,7 @@ func (r *readIndexes) ticks(nanoseconds int64) uint64 {
 func (r *readIndexes) expire(now uint64) {
 	limit := r.ticks(int64(r.s.cfg.requestTimeout()))
 	for len(r.asked) > 0 && now-r.asked[0].since >= limit {
-		r.s.metrics.readFailed()
+		r.s.metrics.readTimedOut()
 		r.asked[0].finish(ErrTimeout)
 		r.asked = r.asked[1:]
 	}

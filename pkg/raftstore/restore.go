@@ -29,10 +29,11 @@ import (
 //	1 copy the snapshot to member.restoring/snap/db, compare its checksum, sync
 //	2 look at all of it: pages, sums, every row
 //	3 one transaction of bbolt: the members of the new cluster, index and term, the compaction
-//	4 a log in member.restoring/wal that says what bbolt holds, and has no entries
+//	4 a log in member.restoring/wal, or in a directory of its own, that says what bbolt holds, and has no entries
 //	5 rename member.restoring to member, sync the data dir
 //
-// A crash before 5 leaves member.restoring, and Open and Restore refuse the data dir as long as it is there; from 5 on it leaves a whole
+// A crash before 5 leaves member.restoring, and Open and Restore refuse the data dir as long as it is there, and Restore a directory for
+// the log that is not empty; from 5 on it leaves a whole
 // member, or member.restoring still. All members that are restored from one file with the same flags begin at the same index, in the
 // same term and with the same rolling hash; of different files they have different ones, which the first comparison finds.
 
@@ -42,6 +43,8 @@ type RestoreConfig struct {
 	Snapshot string
 	// DataDir must be empty, or not there. Required.
 	DataDir string
+	// WALDir is where the log is to be, as in Config. If it is given, it must be empty, or not there.
+	WALDir string
 	// Name, InitialCluster, ClusterToken and PeerURLs are as in Config.
 	Name           string
 	InitialCluster string
@@ -119,7 +122,7 @@ func Restore(cfg RestoreConfig) (Restored, error) {
 	}
 	err := r.run()
 	if err != nil {
-		err = errors.Join(typedError(cfg.DataDir, err), removeAll(cfg.FS, r.dir))
+		err = errors.Join(typedError(cfg.dirs(), err), removeAll(cfg.FS, r.dir), r.removeLog())
 	}
 	return r.out, err
 }
@@ -131,6 +134,13 @@ func (r *restore) check() (err error) {
 		InitialCluster: cfg.InitialCluster, Token: cfg.ClusterToken, PeerURLs: cfg.PeerURLs})
 	if err != nil {
 		return err
+	}
+	if cfg.WALDir != "" {
+		if names, err := cfg.FS.List(cfg.WALDir); err == nil && len(names) > 0 {
+			return fmt.Errorf("wal dir %s is not empty: it holds %s", cfg.WALDir, names[0])
+		} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	names, err := cfg.FS.List(cfg.DataDir)
 	switch {
@@ -164,7 +174,7 @@ func (r *restore) run() error {
 	if err := cfg.FS.SyncDir(path.Dir(r.db)); err != nil {
 		return err
 	}
-	if err := cfg.FS.Rename(r.dir, memberDir(cfg.DataDir)); err != nil {
+	if err := cfg.FS.Rename(r.dir, cfg.dirs().member()); err != nil {
 		return err
 	}
 	return cfg.FS.SyncDir(cfg.DataDir)
@@ -276,7 +286,7 @@ func (r *restore) batch() (backend.Batch, error) {
 // makeLog is step 4.
 func (r *restore) makeLog() error {
 	index := uint64(len(r.start.Members))
-	w, err := wal.Open(r.cfg.FS, path.Join(r.dir, "wal"), wal.Options{SegmentBytes: r.cfg.WALSegmentBytes, ReserveInline: true,
+	w, err := wal.Open(r.cfg.FS, r.walDir(), wal.Options{SegmentBytes: r.cfg.WALSegmentBytes, ReserveInline: true,
 		Header: func() []wal.Record {
 			return []wal.Record{
 				identity{member: uint64(r.start.Self.ID), cluster: uint64(r.start.ClusterID)}.record(),
@@ -288,6 +298,28 @@ func (r *restore) makeLog() error {
 		return err
 	}
 	return w.Close()
+}
+
+func (c *RestoreConfig) dirs() Dirs { return Dirs{Data: c.DataDir, WAL: c.WALDir} }
+
+// walDir is where the log is made.
+func (r *restore) walDir() string {
+	if r.cfg.WALDir != "" {
+		return r.cfg.WALDir
+	}
+	return path.Join(r.dir, "wal")
+}
+
+// removeLog removes what was made outside of the data dir; the directory was empty before, and stays.
+func (r *restore) removeLog() error {
+	names, err := r.cfg.FS.List(r.cfg.WALDir)
+	if r.cfg.WALDir == "" || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, n := range names {
+		err = errors.Join(err, r.cfg.FS.Remove(path.Join(r.cfg.WALDir, n)))
+	}
+	return err
 }
 
 // refuseRestoring finds a restore that did not end.

@@ -52,7 +52,7 @@ func restoreConfig(t *testing.T, snapshot string) RestoreConfig {
 // restored is the member of a data dir that a restore has made.
 func restored(t *testing.T, cfg RestoreConfig) *harness {
 	h := newHarness(t)
-	h.fs, h.dir, h.db = vfs.OS, cfg.DataDir, dbPath(cfg.DataDir)
+	h.fs, h.dir, h.db = vfs.OS, cfg.DataDir, Dirs{Data: cfg.DataDir}.db()
 	return h
 }
 
@@ -62,7 +62,7 @@ func mustRestore(t *testing.T, cfg RestoreConfig) Restored {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Check(vfs.OS, cfg.DataDir, func(f Finding) { t.Errorf("restored: %v", f) }); err != nil {
+	if err := Check(vfs.OS, Dirs{Data: cfg.DataDir}, func(f Finding) { t.Errorf("restored: %v", f) }); err != nil {
 		t.Error(err)
 	}
 	return out
@@ -115,7 +115,7 @@ func TestRestore(t *testing.T) {
 		}
 		all := rowsAt(t, s.View(), 0)
 		closeStore(t, s)
-		if err := Check(vfs.OS, cfg.DataDir, func(f Finding) { t.Errorf("after the first use: %v", f) }); err != nil {
+		if err := Check(vfs.OS, Dirs{Data: cfg.DataDir}, func(f Finding) { t.Errorf("after the first use: %v", f) }); err != nil {
 			t.Error(err)
 		}
 		s = h.open()
@@ -371,7 +371,7 @@ func TestRestoreCrashes(t *testing.T) {
 	refused := 0
 	for _, image := range append(images, cfg.DataDir) {
 		h := newHarness(t)
-		h.fs, h.dir, h.db = vfs.OS, image, dbPath(image)
+		h.fs, h.dir, h.db = vfs.OS, image, Dirs{Data: image}.db()
 		s, err := Open(h.config())
 		if errors.Is(err, ErrRestoring) {
 			refused++

@@ -80,10 +80,10 @@ func SnapshotStatus(filesystem vfs.FS, name string) (backend.Status, error) {
 	}
 	db, err := backend.Open(name, backend.Options{ReadOnly: true})
 	if err != nil {
-		return backend.Status{}, typedError("", err)
+		return backend.Status{}, typedError(Dirs{}, err)
 	}
 	status, err := db.Status()
-	return status, typedError("", errors.Join(err, db.Close()))
+	return status, typedError(Dirs{}, errors.Join(err, db.Close()))
 }
 
 // removeAll removes a directory with all that is in it. One that is not there is no error.

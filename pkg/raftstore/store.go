@@ -32,6 +32,7 @@ type Store struct {
 	hashes     hashRing
 	comparison *comparison
 	quota      *quotaWatch
+	syncs      *syncs // nil without Config.Trace
 
 	// Published by their owners, read by anybody.
 	view               atomic.Pointer[mvcc.View]          // apply

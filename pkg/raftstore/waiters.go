@@ -14,6 +14,7 @@ import (
 type waiter struct {
 	proposal // data and pool are the node's once it is queued
 	request  *pb.InternalRaftRequest
+	trace    *Trace        // nil: nobody wants one
 	deadline int64         // unix nanoseconds
 	outcome  outcome       // of who took the waiter out until done has something, then the call's
 	done     chan struct{} // capacity 1

@@ -112,7 +112,7 @@ type verdict struct {
 func (w *wreck) judge(t *testing.T) verdict {
 	t.Helper()
 	var v verdict
-	err := raftstore.Check(vfs.OS, w.dir, func(f raftstore.Finding) { v.findings = append(v.findings, f.String()) })
+	err := raftstore.Check(vfs.OS, raftstore.Dirs{Data: w.dir}, func(f raftstore.Finding) { v.findings = append(v.findings, f.String()) })
 	if err != nil {
 		v.findings = append(v.findings, err.Error())
 	}

@@ -67,6 +67,8 @@ type Options struct {
 	ReadOnly bool
 	// MapBytes is the room that is mapped at first. Default 10 GiB; 256 MiB where addresses have 32 bits.
 	MapBytes int
+	// MemoryLocked says that all memory of the process is locked. The mapping is not to be, unless the file outgrows MapBytes.
+	MemoryLocked bool
 	// PageBytes is the size of the pages of a file that is made, a power of two from 4 KiB to 64 KiB. Default 16 KiB. Larger pages waste
 	// less room beside rows of a few kB and cost less CPU; smaller ones write less around a row that is changed. A file that is there
 	// keeps its size until it is defragmented.
@@ -207,6 +209,9 @@ func (db *DB) open(path string) (*bbolt.DB, error) {
 	})
 	switch {
 	case err == nil:
+		if db.opts.MemoryLocked {
+			unlock(h.Info().Data, int64(db.opts.MapBytes))
+		}
 		return h, nil
 	case errors.Is(err, berrors.ErrTimeout):
 		return nil, fmt.Errorf("open %s: it is in use by another process", path)
