@@ -164,7 +164,7 @@ func (p *process) waitAfter(sig os.Signal) int {
 	p.t.Helper()
 	code := p.wait()
 	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
-	if ok && status.Signaled() && status.Signal() == sig && strings.Contains(p.log(), "closed etcd server") {
+	if ok && sig != syscall.SIGKILL && status.Signaled() && status.Signal() == sig && strings.Contains(p.log(), "closed etcd server") {
 		return 0
 	}
 	return code

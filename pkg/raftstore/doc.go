@@ -82,6 +82,11 @@
 //  7. snap/db.install*: a snapshot on its way; finished or removed (install.go).
 //  8. member.restoring beside member: a restore that did not end; refused (restore.go).
 //
+// The log is read before the rows. A committed compaction in it makes dead, when it is applied again, what the file holds as history; such rows
+// are not made versions of (mvcc.Loader.CompactAhead), so a start takes as long as what is alive needs, but for the reading of their bytes.
+// Replaying does not look at them: compares see the newest version only, and what a range in a txn answers is nobody's any more. Should the
+// compaction be refused, as one of a future revision is, all is loaded once more.
+//
 // Entries up to the commit index in the WAL are applied before anything starts. Those behind it are raft's business: a sole voter
 // campaigns at once, without waiting for an election timeout, and commits them with the first entry of its term. Open returns after that.
 // Meanwhile Config.Loading says how far it has come, and an event each second.

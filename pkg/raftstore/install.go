@@ -126,7 +126,7 @@ func (in *install) store(cfg *Config, size int64, r io.Reader, rows mvcc.Rows) (
 }
 
 func (in *install) load(cfg *Config, db *backend.DB, rows mvcc.Rows) (content backend.Content, err error) {
-	if content, in.state, in.cluster, err = loadState(cfg, db, rows); err != nil {
+	if content, in.state, in.cluster, err = loadState(cfg, db, rows, 0); err != nil {
 		return content, err
 	}
 	for !in.state.CompactStep(math.MaxInt32) {

@@ -39,7 +39,7 @@ type metrics struct {
 	applies                                                        *applyTimes
 }
 
-func newMetrics(r prometheus.Registerer, id identity, quotaBytes int64) (*metrics, error) {
+func newMetrics(quotaBytes int64) *metrics {
 	gauge := func(name, help string) prometheus.Gauge {
 		return prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 	}
@@ -104,10 +104,7 @@ func newMetrics(r prometheus.Registerer, id identity, quotaBytes int64) (*metric
 		Help: "Which version is running. 1 for 'cluster_version' label with current cluster version"}, []string{"cluster_version"})
 	m.promoteFailures = prometheus.NewCounterVec(prometheus.CounterOpts{Name: "etcd_server_learner_promote_failures",
 		Help: "The total number of failed learner promotions (likely learner not ready) while this member is leader."}, []string{"Reason"})
-	if r == nil {
-		return m, nil
-	}
-	return m, m.register(r, id)
+	return m
 }
 
 func newApplyTimes() *applyTimes {
@@ -124,7 +121,11 @@ func (m *metrics) memory(gauge func(name, help string) prometheus.Gauge, counter
 	m.evictions = counter("shim_evictions_total", "Versions whose values have left memory.")
 }
 
+// register gives them to a registry, if there is one.
 func (m *metrics) register(r prometheus.Registerer, id identity) error {
+	if r == nil {
+		return nil
+	}
 	serverID := prometheus.NewGauge(prometheus.GaugeOpts{Name: "etcd_server_id", Help: "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.",
 		ConstLabels: prometheus.Labels{"server_id": fmt.Sprintf("%x", id.member)}})
 	serverID.Set(1)

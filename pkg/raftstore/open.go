@@ -27,8 +27,13 @@ func Open(cfg Config) (*Store, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
-	o := &opening{began: time.Now()}
+	o := &opening{began: time.Now(), trusting: true}
 	s, err := o.open(cfg)
+	if errors.Is(err, errNotCompacted) {
+		o.undo()
+		o = &opening{began: o.began}
+		s, err = o.open(cfg)
+	}
 	if err != nil {
 		o.undo()
 		return nil, plainError(cfg.dirs(), err)
@@ -49,6 +54,9 @@ type opening struct {
 	replay  *replay
 	boot    []membership.Member // of a new data dir
 	running []membership.Member // of the cluster that is joined
+	// What is dead by a compaction that stands in the log is not loaded; trusting, that replaying it comes to as much.
+	trusting bool
+	ahead    mvcc.Revision
 }
 
 func (o *opening) open(cfg Config) (*Store, error) {
@@ -57,18 +65,21 @@ func (o *opening) open(cfg Config) (*Store, error) {
 	if err := o.lockDirs(); err != nil {
 		return nil, err
 	}
-	if err := o.loadCheckpoint(); err != nil {
+	if err := o.openDatabase(); err != nil {
 		return nil, err
 	}
 	if err := o.openLog(); err != nil {
 		return nil, err
 	}
-	var err error
-	if s.metrics, err = newMetrics(cfg.Registerer, s.id, cfg.Quota.Ceiling()); err != nil {
+	if err := o.loadCheckpoint(); err != nil {
 		return nil, err
 	}
+	s.metrics = newMetrics(cfg.Quota.Ceiling())
 	log, applied, err := o.catchUp()
 	if err != nil {
+		return nil, err
+	}
+	if err := s.metrics.register(cfg.Registerer, s.id); err != nil {
 		return nil, err
 	}
 	if s.apply.expelled() {
@@ -134,8 +145,8 @@ func (o *opening) lockDirs() (err error) {
 	return cfg.dirs().misplaced(cfg.FS)
 }
 
-// loadCheckpoint rebuilds state and membership from bbolt.
-func (o *opening) loadCheckpoint() (err error) {
+// openDatabase opens bbolt and finds out at which index it is.
+func (o *opening) openDatabase() (err error) {
 	s := o.s
 	if err := finishInstall(&s.cfg); err != nil {
 		return err
@@ -143,15 +154,30 @@ func (o *opening) loadCheckpoint() (err error) {
 	if o.db, err = backend.Open(s.cfg.DBPath, backend.Options{FS: s.cfg.dbFS, DiskFree: s.cfg.diskFree, MemoryLocked: s.cfg.MemoryLocked}); err != nil {
 		return err
 	}
+	o.content.Index, o.content.Term, err = o.db.Applied()
+	return err
+}
+
+// loadCheckpoint rebuilds state and membership from bbolt.
+func (o *opening) loadCheckpoint() (err error) {
+	s := o.s
+	if o.trusting {
+		o.ahead = o.replay.compacted()
+	}
 	s.versionRoom.set(s.cfg.Memory.Room(compact.MemoryStats{}))
-	if o.content, s.apply.state, s.apply.cluster, err = loadState(&s.cfg, o.db, o.db.Rows()); err == nil {
+	if o.content, s.apply.state, s.apply.cluster, err = loadState(&s.cfg, o.db, o.db.Rows(), o.ahead); err == nil {
 		o.conf = s.apply.cluster.ConfState()
 	}
 	return err
 }
 
-// loadState rebuilds state and membership from a file. rows are where its rows will be read when the state is in use.
-func loadState(cfg *Config, db *backend.DB, rows mvcc.Rows) (content backend.Content, state *mvcc.State, cluster *membership.Cluster, err error) {
+// errNotCompacted: a compaction that stands in the log was refused when it was applied, as of a revision that had not come yet, and what
+// it would have made dead was not loaded.
+var errNotCompacted = errors.New("a compaction in the log came to nothing")
+
+// loadState rebuilds state and membership from a file. rows are where its rows will be read when the state is in use, ahead is as in
+// mvcc.Loader.
+func loadState(cfg *Config, db *backend.DB, rows mvcc.Rows, ahead mvcc.Revision) (content backend.Content, state *mvcc.State, cluster *membership.Cluster, err error) {
 	err = db.Load(func(c backend.Content, parts []iter.Seq2[mvcc.Row, error]) error {
 		content = c
 		if !backend.Readable(c.StorageVersion) {
@@ -162,7 +188,7 @@ func loadState(cfg *Config, db *backend.DB, rows mvcc.Rows) (content backend.Con
 		}
 		cfg.Loading.begin(loadingRows, int64(c.Rows))
 		l := mvcc.Loader{Index: c.Index, Term: c.Term, Hash: c.Hash, CompactScheduled: c.CompactScheduled, CompactFinished: c.CompactFinished,
-			Rows: cfg.Loading.count(parts, cfg.OnEvent), RowsHint: c.Rows,
+			CompactAhead: ahead, Rows: cfg.Loading.count(parts, cfg.OnEvent), Readers: backend.Readers(), RowsHint: c.Rows,
 			RowsEvicted: cfg.Memory.LoadEvicted(c.Rows, db.SizeInUse()), Leases: c.Leases, Alarms: c.Alarms, ClusterVersion: c.ClusterVersion}
 		if c.Downgrade != nil {
 			var d DowngradeInfo
@@ -331,6 +357,9 @@ func (o *opening) catchUp() (*raftLog, uint64, error) {
 	}
 	a.compacting = false
 	view := a.state.Publish()
+	if o.ahead > 0 && view.Compacted() < o.ahead {
+		return nil, 0, errNotCompacted
+	}
 	a.compacted = view.Compacted()
 	s.view.Store(view)
 	s.lookAtAlarms(view)

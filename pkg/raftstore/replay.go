@@ -6,6 +6,7 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 	"github.com/kubeshim/shim/pkg/raftstore/wal"
 )
 
@@ -86,6 +87,22 @@ func (r *replay) entry(pos wal.Position, e *raftpb.Entry) error {
 	}
 	r.entries = append(r.entries[:index-r.base.index-1], e)
 	return nil
+}
+
+// compacted is the newest revision that a committed entry asks to compact to; 0: none does.
+func (r *replay) compacted() (rev mvcc.Revision) {
+	for _, e := range r.entries {
+		if e.GetIndex() > r.hard.GetCommit() {
+			break
+		}
+		if e.GetType() != raftpb.EntryNormal {
+			continue
+		}
+		if to, ok := mvcc.CompactionOf(e.GetData()); ok {
+			rev = max(rev, to)
+		}
+	}
+	return rev
 }
 
 // check compares the WAL with the database. If entries between the two are missing, the database is at fault if the WAL says that it

@@ -84,7 +84,7 @@ func (p *process) signal(sig os.Signal) int {
 	}
 	code := p.wait()
 	status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
-	if ok && status.Signaled() && status.Signal() == sig && p.said("closed etcd server") {
+	if ok && sig != syscall.SIGKILL && status.Signaled() && status.Signal() == sig && p.said("closed etcd server") {
 		return 0
 	}
 	return code

@@ -24,7 +24,7 @@ func (db *DB) Check(report func(offset int64, reason string)) (c Content, err er
 	}
 	err = db.Load(func(got Content, rows []iter.Seq2[mvcc.Row, error]) error {
 		c = got
-		_, err := mvcc.Load(mvcc.Loader{Index: c.Index, Term: c.Term, Rows: rows, Leases: c.Leases, Alarms: c.Alarms,
+		_, err := mvcc.Load(mvcc.Loader{Index: c.Index, Term: c.Term, Rows: rows, Readers: Readers(), Leases: c.Leases, Alarms: c.Alarms,
 			CompactScheduled: c.CompactScheduled, CompactFinished: c.CompactFinished}, mvcc.Options{})
 		return err
 	})

@@ -36,7 +36,7 @@
 //
 // # Goroutines
 //
-// Load hands out the rows in parts, which may be read by a goroutine each, at most as many as there are processors.
+// Load hands out the rows in parts, which may be read by a goroutine each; it is best to read as many at a time as there are processors.
 // Write, a Defragmentation, Replace and Close belong to one goroutine (the checkpoint goroutine of raftstore); Begin and the
 // readers it gives may be used from any, and Rows, which reads single rows: versions that have left the memory of the store. A file that was replaced has a goroutine until its last reader has ended and its room was given
 // back, or the DB is closed.

@@ -33,8 +33,26 @@ type Content struct {
 	Rows                              int
 }
 
+// Applied is the index, and the term, that the file holds the state of. A file that is damaged may have them wrong: Load says so.
+func (db *DB) Applied() (index, term uint64, err error) {
+	defer db.guard(debug.SetPanicOnFault(true), &err)
+	tx, err := db.Begin()
+	if err != nil {
+		return 0, 0, fmt.Errorf("begin to read the database: %w", err)
+	}
+	defer tx.Rollback()
+	meta := tx.Bucket(bucketMeta)
+	if meta == nil || meta.Get(metaIndex) == nil {
+		return 0, 0, nil
+	}
+	index, err1 := decodeUint64(meta.Get(metaIndex))
+	term, err2 := decodeUint64(meta.Get(metaTerm))
+	return index, term, errors.Join(err1, err2)
+}
+
 // Load reads everything and checks it against the sums. build is given the content and the rows: parts of about the same size, which it
-// may read at the same time, each on one goroutine, and which one behind the other are in the order of revisions. It has to read each to
+// may read at the same time, each on one goroutine, and which one behind the other are in the order of revisions. More than Readers at
+// the same time are of no use. It has to read each to
 // its end or to an error. The bytes of a row are valid until build returns. The error is a *CorruptError if the file does not hold what
 // was written.
 func (db *DB) Load(build func(Content, []iter.Seq2[mvcc.Row, error]) error) (err error) {

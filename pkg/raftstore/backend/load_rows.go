@@ -11,8 +11,15 @@ import (
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
-// rowsPerPartMin is how many rows are worth a goroutine.
-const rowsPerPartMin = 4096
+// rowsPerPartMin is how many rows are worth a part of their own, and partsPerReader how many parts there are for each of the processors:
+// the smaller they are, the more of what is dead is known when a part is read.
+const (
+	rowsPerPartMin = 4096
+	partsPerReader = 16
+)
+
+// Readers is how many parts of a Load are best read at the same time.
+func Readers() int { return runtime.GOMAXPROCS(0) }
 
 // part is the rows of bucket key whose groups are in [from, to). What it finds is that of the goroutine which reads it, until build has
 // returned.
@@ -23,10 +30,10 @@ type part struct {
 	failed   error  // a *CorruptError that reading has found
 }
 
-// split cuts the rows into as many parts as there are processors, or fewer if there are few rows. A file without sums, which say how
+// split cuts the rows into some parts for each processor, or fewer if there are few rows. A file without sums, which say how
 // many rows lie where, is one part.
 func (l *loader) split(rows int) []*part {
-	n := max(1, min(runtime.GOMAXPROCS(0), rows/rowsPerPartMin))
+	n := max(1, min(partsPerReader*Readers(), rows/rowsPerPartMin))
 	parts := []*part{{loader: l, to: math.MaxUint64}}
 	before := 0
 	for _, g := range l.groups {
@@ -147,14 +154,15 @@ func (s *scan) checkMissing() error {
 	if !s.trusted {
 		return nil
 	}
-	return s.tx.Bucket(bucketShim).ForEach(func(k, _ []byte) error {
-		if len(k) != 9 || k[0] != 'g' {
-			return nil
-		}
+	cursor := s.tx.Bucket(bucketShim).Cursor()
+	for k, _ := cursor.Seek(groupKey(s.from)); len(k) == 9 && k[0] == 'g'; k, _ = cursor.Next() {
 		g := binary.BigEndian.Uint64(k[1:])
-		if _, ok := slices.BinarySearch(s.seen, g); ok || g < s.from || g >= s.to {
-			return nil
+		if g >= s.to {
+			break
 		}
-		return s.corruptAt(offset(s.handle, k), fmt.Errorf("the rows of revisions %d to %d are missing", g*groupRevisions, (g+1)*groupRevisions-1))
-	})
+		if _, ok := slices.BinarySearch(s.seen, g); !ok {
+			return s.corruptAt(offset(s.handle, k), fmt.Errorf("the rows of revisions %d to %d are missing", g*groupRevisions, (g+1)*groupRevisions-1))
+		}
+	}
+	return nil
 }

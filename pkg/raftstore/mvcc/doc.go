@@ -127,7 +127,7 @@
 //
 // # Goroutines
 //
-// The package starts none but in Load, one for each part of the rows, and then
+// The package starts none but in Load, Loader.Readers for the rows, and then
 // one that sorts half of the keys. They have ended when Load returns. A State with its Checkpoint calls belongs to one
 // goroutine, the one that applies. Views and Versions are read by all. A
 // Checkpoint may be written by another goroutine while the State goes on.

@@ -140,3 +140,27 @@ func (d *Decoder) decode(kind Kind, body []byte) bool {
 	}
 	return false
 }
+
+// CompactionOf is the revision that the entry with this payload compacts to, if it is such an entry.
+func CompactionOf(payload []byte) (rev Revision, ok bool) {
+	for len(payload) > 0 {
+		num, typ, n := protowire.ConsumeTag(payload)
+		if n < 0 {
+			return 0, false
+		}
+		payload = payload[n:]
+		if Kind(num) == KindCompaction && typ == protowire.BytesType {
+			body, n := protowire.ConsumeBytes(payload)
+			var r pb.CompactionRequest
+			if n < 0 || proto.Unmarshal(body, &r) != nil {
+				return 0, false
+			}
+			return Revision(r.GetRevision()), true
+		}
+		if n = protowire.ConsumeFieldValue(num, typ, payload); n < 0 {
+			return 0, false
+		}
+		payload = payload[n:]
+	}
+	return 0, false
+}

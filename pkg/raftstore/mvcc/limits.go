@@ -32,9 +32,11 @@ const (
 	// time.
 	loadKeysChunk = 64 << 10
 
-	// loadHintSlack is the fraction of its share of the rows by which a part
-	// may have more without being copied.
-	loadHintSlack = 16
+	// loadBatch is the number of rows whose keys Load looks up at a time.
+	loadBatch = 32
+
+	// loadChunk is the number of versions that Load makes room for at a time.
+	loadChunk = 1024
 
 	// evictValueMin is the length of a value, in bytes, from which on evicting it
 	// frees more than its stub takes.

@@ -2,11 +2,13 @@ package mvcc
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"iter"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
@@ -26,10 +28,16 @@ type Loader struct {
 	// NeverCompacted, not 0, where the file has none.
 	CompactScheduled, CompactFinished Revision
 
-	// Rows are in the order of revisions, one part behind the other. The parts
-	// are read at the same time, each on one goroutine.
+	// CompactAhead is a compacted revision that the caller knows to become the
+	// state's before anybody reads it: of a compaction in the log behind the
+	// checkpoint. What that makes dead is left out, too. 0: none.
+	CompactAhead Revision
+
+	// Rows are in the order of revisions, one part behind the other. The parts are
+	// read from the last to the first, Readers at a time, each on one goroutine.
 	Rows     []iter.Seq2[Row, error]
-	RowsHint int // about how many in all, 0 if unknown
+	Readers  int // 0: as many as there are parts
+	RowsHint int // at least how many in all, 0 if unknown
 	// RowsEvicted is how many rows, from the first on, are loaded without their
 	// values, which stay in Options.Rows: those of the oldest revisions.
 	RowsEvicted int
@@ -41,9 +49,10 @@ type Loader struct {
 }
 
 // Load rebuilds the state of a checkpoint, of ours or of etcd's. It is O(n log
-// n) in the rows. Rows that the compaction has made dead may be among them;
-// they are left out, and the next checkpoint deletes them. It panics with what
-// reading a part has panicked with.
+// n) in the rows that are not dead. Rows that the compaction has made dead may be
+// among them; they are left out, for little more than the reading of their bytes,
+// and the next checkpoint deletes them. It panics with what reading a part has
+// panicked with.
 func Load(l Loader, o Options) (*State, error) {
 	s := New(o)
 	s.index, s.term, s.hash = l.Index, l.Term, l.Hash
@@ -71,11 +80,20 @@ func Load(l Loader, o Options) (*State, error) {
 // loadRows answers the versions of each part.
 func (s *State) loadRows(l Loader) ([][]keyed, error) {
 	parts := make([]loadPart, len(l.Rows))
+	newest := newNewestKeys(max(s.compacted, l.CompactAhead), l.RowsHint)
+	for i := range parts {
+		parts[i].newest = newest
+		parts[i].evicted = l.RowsEvicted - i*(l.RowsHint/len(l.Rows)) // parts are of about the same size
+	}
 	var reading sync.WaitGroup
-	for i, rows := range l.Rows {
-		hint := l.RowsHint / len(l.Rows)
-		parts[i].evicted = l.RowsEvicted - i*hint // parts are of about the same size
-		reading.Go(func() { parts[i].read(rows, hint) })
+	var left atomic.Int64
+	left.Store(int64(len(parts)))
+	for range cmp.Or(min(l.Readers, len(parts)), len(parts)) {
+		reading.Go(func() {
+			for i := left.Add(-1); i >= 0; i = left.Add(-1) {
+				parts[i].read(l.Rows[i])
+			}
+		})
 	}
 	reading.Wait()
 	read := make([][]keyed, 0, len(parts))
@@ -87,14 +105,17 @@ func (s *State) loadRows(l Loader) ([][]keyed, error) {
 		if p.err != nil {
 			return nil, p.err
 		}
-		if len(p.versions) == 0 {
+		if p.rows == 0 {
 			continue
 		}
-		if err := last.before(p.versions[0].v.RowKey()); err != nil {
+		if err := last.before(p.first); err != nil {
 			return nil, err
 		}
 		last = p.last
-		read = append(read, p.versions)
+		read = append(read, p.versions.chunks...)
+		for _, k := range p.dead {
+			s.pending.dead.append(k)
+		}
 	}
 	s.revision = max(s.revision, last.Main)
 	return read, nil
@@ -102,49 +123,103 @@ func (s *State) loadRows(l Loader) ([][]keyed, error) {
 
 // loadPart is one part of the rows.
 type loadPart struct {
-	versions []keyed
-	evicted  int // how many of the first rows leave their values
+	newest   *newestKeys // of all parts
+	versions keyedArena
+	keys     []byte   // copies of keys, and room for more
+	dead     []RowKey // rows without a version
+	rows     int      // read
+	evicted  int      // how many of the first rows leave their values
+	first    RowKey
 	last     RowKey
 	err      error
 	panicked any
 }
 
-// read is run by a goroutine of its own.
-func (p *loadPart) read(rows iter.Seq2[Row, error], hint int) {
+// read is run by one goroutine.
+func (p *loadPart) read(rows iter.Seq2[Row, error]) {
 	defer func() { p.panicked = recover() }()
-	p.versions = make([]keyed, 0, hint+hint/loadHintSlack)
 	p.last = noRow
-	var keys []byte
+	batch := make([]Row, 0, loadBatch)
 	for row, err := range rows {
 		if err != nil {
-			p.err = fmt.Errorf("read row: %w", err)
+			if p.take(batch); p.err == nil {
+				p.err = fmt.Errorf("read row: %w", err)
+			}
 			return
 		}
-		v, err := p.next(row)
+		if batch = append(batch, row); len(batch) == loadBatch {
+			p.take(batch)
+			batch = batch[:0]
+		}
+		if p.err != nil {
+			return
+		}
+	}
+	p.take(batch)
+}
+
+// take makes the versions of some rows that are not dead, up to the first row that
+// makes no sense.
+func (p *loadPart) take(batch []Row) {
+	var at [loadBatch]RowKey
+	for i, row := range batch {
+		if at[i], p.err = p.next(row); p.err != nil {
+			batch = batch[:i]
+			break
+		}
+	}
+	dead := p.newest.dead(batch, at[:])
+	for i, row := range batch {
+		if p.rows++; dead[i] {
+			p.dead = append(p.dead, at[i])
+			continue
+		}
+		v, err := parseRow(at[i], row.Value, p.rows <= p.evicted)
 		if err != nil {
 			p.err = err
 			return
 		}
-		if cap(keys)-len(keys) < len(v.Key()) {
-			keys = make([]byte, 0, max(loadKeysChunk, len(v.Key())))
-		}
-		from := len(keys)
-		keys = append(keys, v.Key()...)
-		p.versions = append(p.versions, keyed{aliasString(keys[from:]), v})
+		p.newest.add(p.versions.append(keyed{p.copyKey(v.Key()), v}))
 	}
 }
 
-// next makes a version of the row that follows the last one.
-func (p *loadPart) next(row Row) (*Version, error) {
-	k, err := ParseRowKey(row.Key)
-	if err != nil {
-		return nil, err
+// copyKey copies a key beside the one before.
+func (p *loadPart) copyKey(key []byte) string {
+	if cap(p.keys)-len(p.keys) < len(key) {
+		p.keys = make([]byte, 0, max(loadKeysChunk, len(key)))
 	}
-	if err := p.last.before(k); err != nil {
-		return nil, err
+	from := len(p.keys)
+	p.keys = append(p.keys, key...)
+	return aliasString(p.keys[from:])
+}
+
+// next is the key of the row that follows the last one.
+func (p *loadPart) next(row Row) (RowKey, error) {
+	k, err := ParseRowKey(row.Key)
+	if err == nil {
+		err = p.last.before(k)
+	}
+	if err != nil {
+		return k, err
+	}
+	if p.last == noRow {
+		p.first = k
 	}
 	p.last = k
-	return parseRow(k, row.Value, len(p.versions) < p.evicted)
+	return k, nil
+}
+
+// rowKeyOf is the key in the value of a row, where it stands in the first place, as
+// everybody writes it.
+func rowKeyOf(value []byte) (key []byte, ok bool) {
+	if len(value) == 0 || value[0] != tagKey {
+		return nil, false
+	}
+	n, size := binary.Uvarint(value[1:])
+	if size <= 0 || n > uint64(len(value)-1-size) {
+		return nil, false
+	}
+	return value[1+size : 1+size+int(n)], true
 }
 
 func parseRow(k RowKey, value []byte, evicted bool) (*Version, error) {
