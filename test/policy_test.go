@@ -28,24 +28,25 @@ const module = "github.com/kubeshim/shim"
 var importTable = map[string][]string{
 	"pkg/registry":               {},
 	"pkg/request":                {},
+	"pkg/auth":                   {},
 	"pkg/discovery":              {},
 	"pkg/handover":               {},
-	"pkg/raftstore/mvcc":         {"pkg/raftstore/mvcc/cowtree", "pkg/request"},
+	"pkg/raftstore/mvcc":         {"pkg/raftstore/mvcc/cowtree", "pkg/request", "pkg/auth"},
 	"pkg/raftstore/mvcc/cowtree": {},
 	"pkg/raftstore/vfs":          {},
 	"pkg/raftstore/wal":          {"pkg/raftstore/vfs"},
 	"pkg/raftstore/membership":   {},
 	"pkg/raftstore/transport":    {"pkg/handover"},
-	"pkg/raftstore/backend":      {"pkg/raftstore/mvcc", "pkg/raftstore/membership", "pkg/raftstore/vfs"},
+	"pkg/raftstore/backend":      {"pkg/auth", "pkg/raftstore/mvcc", "pkg/raftstore/membership", "pkg/raftstore/vfs"},
 	"pkg/raftstore": {
 		"pkg/raftstore/mvcc", "pkg/raftstore/wal", "pkg/raftstore/vfs", "pkg/raftstore/membership",
-		"pkg/raftstore/backend", "pkg/raftstore/transport", "pkg/compact",
+		"pkg/raftstore/backend", "pkg/raftstore/transport", "pkg/compact", "pkg/auth",
 	},
 	"pkg/watchcache": {"pkg/raftstore/mvcc", "pkg/registry"},
 	"pkg/compact":    {"pkg/raftstore/mvcc"},
 	"pkg/etcdapi": {
 		"pkg/raftstore/mvcc", "pkg/raftstore", "pkg/raftstore/membership", "pkg/watchcache", "pkg/registry",
-		"pkg/etcdapi/grpcmetrics", "pkg/handover", "pkg/request",
+		"pkg/etcdapi/grpcmetrics", "pkg/handover", "pkg/request", "pkg/auth",
 	},
 	"pkg/etcdapi/grpcmetrics": {},
 	"cmd/shim":                {"pkg"},
@@ -57,7 +58,7 @@ var importTable = map[string][]string{
 var testImports = map[string][]string{}
 
 // purePackages have no clock, disk, network, chance or log.
-var purePackages = []string{"pkg/raftstore/mvcc", "pkg/raftstore/mvcc/cowtree", "pkg/registry", "pkg/request"}
+var purePackages = []string{"pkg/raftstore/mvcc", "pkg/raftstore/mvcc/cowtree", "pkg/registry", "pkg/request", "pkg/auth"}
 
 // impure is what they may therefore not import, with all below it.
 var impure = []string{

@@ -288,6 +288,8 @@ func (a *applier) sideEffects(r *pb.InternalRaftRequest, res mvcc.Result) {
 	case r.Compaction != nil:
 		a.compacting = true
 		poke(a.wake)
+	case r.AuthDisable != nil, r.AuthUserDelete != nil, r.AuthUserChangePassword != nil, r.Authenticate != nil:
+		a.tokens(r, res)
 	case r.Alarm != nil && r.Alarm.GetAction() != pb.AlarmRequest_GET:
 		a.alarmed = true
 		if res, ok := res.Response.(*mvcc.AlarmResult); ok {
@@ -295,6 +297,24 @@ func (a *applier) sideEffects(r *pb.InternalRaftRequest, res mvcc.Result) {
 				a.s.cfg.OnEvent(AlarmChanged{Alarm: m.GetAlarm().String(), Member: types.ID(m.GetMemberID()),
 					Raised: r.Alarm.GetAction() == pb.AlarmRequest_ACTIVATE})
 			}
+		}
+	}
+}
+
+// tokens tells the table of tokens what an applied request means to it. A replay does not: tokens end with the process.
+func (a *applier) tokens(r *pb.InternalRaftRequest, res mvcc.Result) {
+	table := a.s.cfg.Tokens
+	switch {
+	case a.s.node == nil:
+	case r.AuthDisable != nil:
+		table.InvalidateAll()
+	case r.AuthUserDelete != nil:
+		table.Invalidate(r.AuthUserDelete.GetName())
+	case r.AuthUserChangePassword != nil:
+		table.Invalidate(r.AuthUserChangePassword.GetName())
+	case r.Authenticate != nil:
+		if given, ok := res.Response.(*mvcc.AuthenticateResult); ok && given.Token != "" {
+			table.Assign(r.Authenticate.GetName(), given.Token, a.state.Index())
 		}
 	}
 }

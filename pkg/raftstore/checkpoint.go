@@ -249,7 +249,7 @@ func batchOf(got captured) (backend.Batch, error) {
 	cp, view := got.state, got.state.View
 	b := backend.Batch{
 		Index: cp.Index, Term: cp.Term, Hash: view.Hash(),
-		Puts: cp.Puts(), Dead: cp.Dead(), LeasesPut: cp.LeasesPut(), LeasesDeleted: cp.LeasesDeleted(),
+		Puts: cp.Puts(), Dead: cp.Dead(), LeasesPut: cp.LeasesPut(), LeasesDeleted: cp.LeasesDeleted(), Auth: cp.Auth(),
 		CompactScheduled: cp.CompactScheduled, CompactFinished: cp.CompactFinished,
 		ClusterVersion: view.ClusterVersion(), Members: make(map[string][]byte),
 	}

@@ -90,6 +90,8 @@ type Config struct {
 	OnApply func(v *mvcc.View, events []mvcc.Event)
 	// OnEvent is told what happens inside, for a log. It is called from several goroutines and must not block.
 	OnEvent func(Event)
+	// Tokens is told of tokens. Default one that keeps none.
+	Tokens Tokens
 	// Loading is told how far Open has come. Default one that nobody reads.
 	Loading *Loading
 	// Connect gives the way to the other members, once it is known who this one is. The handler may be called from then on. Default:
@@ -141,6 +143,9 @@ func (c *Config) EnsureDefaults() {
 	}
 	if c.OnEvent == nil {
 		c.OnEvent = func(Event) {}
+	}
+	if c.Tokens == nil {
+		c.Tokens = noTokens{}
 	}
 	if c.Loading == nil {
 		c.Loading = &Loading{}

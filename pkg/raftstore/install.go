@@ -225,6 +225,9 @@ func (c *checkpointer) install(t installTask) {
 
 // install is step 6. What waits for an entry that the snapshot may hold cannot be answered from here: it may have taken effect.
 func (a *applier) install(in *install) {
+	if in.state.AuthRevision() != a.state.AuthRevision() { // a password that was changed may be among what was skipped
+		a.s.cfg.Tokens.InvalidateAll()
+	}
 	a.state, a.cluster, a.compacting, a.alarmed = in.state, in.cluster, false, true
 	a.evicting, a.blocked = false, false
 	view := a.state.Publish()

@@ -30,7 +30,7 @@ type metrics struct {
 	dbSize, dbInUse, quota, revision, compacted, keys              prometheus.Gauge
 	walBytes, quotaUsed                                            prometheus.Gauge
 	checkpoints                                                    prometheus.Counter
-	isLearner                                                      prometheus.Gauge
+	isLearner, authRevision                                        prometheus.Gauge
 	promoteSuccesses                                               prometheus.Counter
 	promoteFailures                                                *prometheus.CounterVec
 	historyResident, historySpilled, valuesResident, valuesEvicted prometheus.Gauge
@@ -98,7 +98,7 @@ func newMetrics(quotaBytes int64) *metrics {
 		defragCopied:      counter("shim_defrag_copied_bytes_total", "Bytes of rows that defragmentations of the database have copied."),
 		checkpoints:       counter("shim_checkpoints_total", "Checkpoints written to bbolt."),
 	}
-	m.memory(gauge, counter)
+	m.state(gauge, counter)
 	m.quota.Set(float64(quotaBytes))
 	m.clusterVersion = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "etcd_cluster_version",
 		Help: "Which version is running. 1 for 'cluster_version' label with current cluster version"}, []string{"cluster_version"})
@@ -112,8 +112,9 @@ func newApplyTimes() *applyTimes {
 		[]string{"version", "op", "success"}, nil)}
 }
 
-// memory makes the metrics of what is in memory.
-func (m *metrics) memory(gauge func(name, help string) prometheus.Gauge, counter func(name, help string) prometheus.Counter) {
+// state makes the metrics of users and roles, and of what is in memory.
+func (m *metrics) state(gauge func(name, help string) prometheus.Gauge, counter func(name, help string) prometheus.Counter) {
+	m.authRevision = gauge("etcd_debugging_auth_revision", "The current revision of auth store.")
 	m.historyResident = gauge("shim_history_resident_bytes", "Bytes of superseded versions in memory.")
 	m.historySpilled = gauge("shim_history_spilled_bytes", "Bytes of superseded versions in the database only, as there were more than --history-bytes or --memory-limit leave room for.")
 	m.valuesResident = gauge("shim_values_resident_bytes", "Bytes of the newest versions of the live keys in memory.")
@@ -129,7 +130,7 @@ func (m *metrics) register(r prometheus.Registerer, id identity) error {
 	serverID := prometheus.NewGauge(prometheus.GaugeOpts{Name: "etcd_server_id", Help: "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.",
 		ConstLabels: prometheus.Labels{"server_id": fmt.Sprintf("%x", id.member)}})
 	serverID.Set(1)
-	for _, c := range []prometheus.Collector{serverID, m.clusterVersion, m.isLearner, m.promoteSuccesses, m.promoteFailures, m.hasLeader, m.isLeader, m.leaderChanges, m.committedIndex, m.appliedIndex,
+	for _, c := range []prometheus.Collector{serverID, m.clusterVersion, m.authRevision, m.isLearner, m.promoteSuccesses, m.promoteFailures, m.hasLeader, m.isLeader, m.leaderChanges, m.committedIndex, m.appliedIndex,
 		m.proposalsPending, m.failed, m.leaseExpired, m.leaseGrants, m.leaseRevokes, m.leaseRenews, m.leaseTTL, m.ranges, m.puts, m.deletes, m.txns,
 		m.fsync, m.commit, m.snapshot, m.defrag, m.backupDuration, m.dbSize, m.dbInUse, m.quota, m.revision, m.compacted, m.keys,
 		m.walBytes, m.quotaUsed, m.checkpoints, m.slowApplies, m.readsFailed, m.readsSlow, m.heartbeatFailures, m.defragActive, m.walWritten, m.walWrite,
@@ -179,6 +180,7 @@ func boolGauge(b bool) float64 {
 func (m *metrics) published(v *mvcc.View) {
 	m.appliedIndex.Set(float64(v.Index()))
 	m.revision.Set(float64(v.Revision()))
+	m.authRevision.Set(float64(v.Auth().Revision()))
 	m.compacted.Set(float64(v.Compacted()))
 	m.keys.Set(float64(v.KeyCount()))
 	m.quotaUsed.Set(float64(v.QuotaSize()))

@@ -189,7 +189,7 @@ func loadState(cfg *Config, db *backend.DB, rows mvcc.Rows, ahead mvcc.Revision)
 		cfg.Loading.begin(loadingRows, int64(c.Rows))
 		l := mvcc.Loader{Index: c.Index, Term: c.Term, Hash: c.Hash, CompactScheduled: c.CompactScheduled, CompactFinished: c.CompactFinished,
 			CompactAhead: ahead, Rows: cfg.Loading.count(parts, cfg.OnEvent), Readers: backend.Readers(), RowsHint: c.Rows,
-			RowsEvicted: cfg.Memory.LoadEvicted(c.Rows, db.SizeInUse()), Leases: c.Leases, Alarms: c.Alarms, ClusterVersion: c.ClusterVersion}
+			RowsEvicted: cfg.Memory.LoadEvicted(c.Rows, db.SizeInUse()), Leases: c.Leases, Alarms: c.Alarms, ClusterVersion: c.ClusterVersion, Auth: c.Auth}
 		if c.Downgrade != nil {
 			var d DowngradeInfo
 			if err := json.Unmarshal(c.Downgrade, &d); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/kubeshim/shim/pkg/auth"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
@@ -113,6 +114,15 @@ func (s *Store) frame(cmd *Command, w *waiter) error {
 	w.id, w.request, w.trace, w.deadline = s.nextID(), cmd.Request, cmd.Trace, s.clock.Load()+int64(s.cfg.requestTimeout())
 	buf := payload(len(body)+frameOverheadMax, &w.proposal)
 	w.data = mvcc.Frame(buf, w.id, cmd.Kind, body)
+	if cmd.Auth != (auth.Info{}) {
+		var err error
+		if w.data, err = mvcc.AppendInfo(w.data, cmd.Auth); err != nil {
+			return err
+		}
+		cmd.Request.Header = &pb.RequestHeader{Username: cmd.Auth.Username, AuthRevision: cmd.Auth.Revision}
+	} else if cmd.Request.Header != nil { // what is applied here has to be what is in the log
+		cmd.Request.Header = nil
+	}
 	if len(w.data) > s.entryBytesMax {
 		return ErrRequestTooLarge
 	}

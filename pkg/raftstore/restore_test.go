@@ -12,7 +12,9 @@ import (
 	"testing"
 
 	"go.etcd.io/bbolt"
+	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 	"github.com/kubeshim/shim/pkg/raftstore/vfs"
@@ -316,9 +318,13 @@ func TestRestoreRefusesFlags(t *testing.T) {
 // TestRestoreAuth: what was behind passwords does not become open unless that is asked for.
 func TestRestoreAuth(t *testing.T) {
 	snapshot, before := snapshotOf(t)
+	row, err := proto.Marshal(&authpb.User{Name: []byte("root"), Password: []byte("hash")})
+	if err != nil {
+		t.Fatal(err)
+	}
 	guarded := changed(t, snapshot, func(tx *bbolt.Tx) error {
 		return errors.Join(tx.Bucket([]byte("auth")).Put([]byte("authEnabled"), []byte{1}),
-			tx.Bucket([]byte("authUsers")).Put([]byte("root"), []byte("user")),
+			tx.Bucket([]byte("authUsers")).Put([]byte("root"), row),
 			writtenByEtcd(tx))
 	})
 	cfg := restoreConfig(t, guarded)
@@ -343,7 +349,7 @@ func TestRestoreAuth(t *testing.T) {
 		if on := tx.Bucket([]byte("auth")).Get([]byte("authEnabled")); !bytes.Equal(on, []byte{0}) {
 			t.Errorf("auth is %v", on)
 		}
-		if user := tx.Bucket([]byte("authUsers")).Get([]byte("root")); string(user) != "user" {
+		if user := tx.Bucket([]byte("authUsers")).Get([]byte("root")); !bytes.Equal(user, row) {
 			t.Errorf("the user is %q", user)
 		}
 		return nil

@@ -25,7 +25,7 @@ func (db *DB) Check(report func(offset int64, reason string)) (c Content, err er
 	err = db.Load(func(got Content, rows []iter.Seq2[mvcc.Row, error]) error {
 		c = got
 		_, err := mvcc.Load(mvcc.Loader{Index: c.Index, Term: c.Term, Rows: rows, Readers: Readers(), Leases: c.Leases, Alarms: c.Alarms,
-			CompactScheduled: c.CompactScheduled, CompactFinished: c.CompactFinished}, mvcc.Options{})
+			CompactScheduled: c.CompactScheduled, CompactFinished: c.CompactFinished, Auth: c.Auth}, mvcc.Options{})
 		return err
 	})
 	return c, err
@@ -89,6 +89,12 @@ func describeRow(bucket, k, v []byte) string {
 			n, _ := decodeUint64(v)
 			return fmt.Sprintf("%s %d", k, n)
 		}
+	case string(bucketAuthUsers):
+		return describeUser(v)
+	case string(bucketAuthRoles):
+		return describeRole(v)
+	case string(bucketAuth):
+		return fmt.Sprintf("%s %x", k, v)
 	case string(bucketShim), string(bucketAlarm):
 		return fmt.Sprintf("%x %x", k, v)
 	}

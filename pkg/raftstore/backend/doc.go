@@ -14,7 +14,9 @@
 //	cluster          clusterVersion, downgrade (JSON)
 //	members          ID as hex text -> JSON
 //	members_removed  ID as hex text -> "removed"
-//	auth, authUsers, authRoles   empty
+//	auth             authEnabled (1 or 0 as a byte), authRevision (8 bytes big endian); not there while nothing has changed
+//	authUsers        name -> authpb.User, with the bcrypt hash of the password
+//	authRoles        name -> authpb.Role
 //	shim             ours; etcd ignores it and keeps it in copies
 //
 // Bucket shim holds what guards the file against flipped bits, which bbolt itself does not notice:

@@ -13,6 +13,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/kubeshim/shim/pkg/auth"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
@@ -30,6 +31,7 @@ type Content struct {
 	Downgrade                         []byte
 	Members                           map[string][]byte
 	MembersRemoved                    []string
+	Auth                              *auth.State
 	Rows                              int
 }
 
@@ -115,6 +117,7 @@ func (l *loader) content() (Content, error) {
 		return Content{}, fmt.Errorf("facts: %w", err)
 	}
 	l.trusted = valid
+	var users authRows
 	c := Content{Hash: f.hash, Trusted: valid, CompactScheduled: -1, CompactFinished: -1, Members: make(map[string][]byte)}
 	var small sum
 	for _, b := range buckets {
@@ -124,7 +127,7 @@ func (l *loader) content() (Content, error) {
 		err := l.tx.Bucket(b).ForEach(func(k, v []byte) error {
 			l.at = offset(l.handle, k)
 			small.add(k, v)
-			if err := c.take(b, k, v); err != nil {
+			if err := errors.Join(c.take(b, k, v), users.take(b, k, v)); err != nil {
 				return fmt.Errorf("bucket %s, key %q: %w", b, k, err)
 			}
 			return nil
@@ -135,6 +138,9 @@ func (l *loader) content() (Content, error) {
 	}
 	if valid && small != f.small {
 		return Content{}, errors.New("the rows of the small buckets do not have the checksum they were written with")
+	}
+	if c.Auth, err = auth.Load(users.enabled, users.revision, users.users, users.roles); err != nil {
+		return Content{}, err
 	}
 	if b := l.tx.Bucket(bucketShim); b != nil && valid {
 		err = b.ForEach(func(k, v []byte) error {

@@ -13,13 +13,6 @@ import (
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
-var (
-	bucketAuth  = []byte("auth")
-	authEnabled = []byte("authEnabled")
-	authOn      = []byte{1}
-	authOff     = []byte{0}
-)
-
 // Survey is what a snapshot holds, of ours or of etcd's.
 type Survey struct {
 	Content

@@ -21,10 +21,13 @@ var (
 	bucketCluster        = []byte("cluster")
 	bucketMembers        = []byte("members")
 	bucketMembersRemoved = []byte("members_removed")
+	bucketAuth           = []byte("auth")
+	bucketAuthUsers      = []byte("authUsers")
+	bucketAuthRoles      = []byte("authRoles")
 	bucketShim           = []byte("shim")
 
 	buckets = [][]byte{bucketKey, bucketMeta, bucketLease, bucketAlarm, bucketCluster, bucketMembers, bucketMembersRemoved,
-		[]byte("auth"), []byte("authUsers"), []byte("authRoles"), bucketShim}
+		bucketAuth, bucketAuthUsers, bucketAuthRoles, bucketShim}
 )
 
 var (
@@ -36,6 +39,8 @@ var (
 	metaStorageVersion   = []byte("storageVersion")
 	clusterVersion       = []byte("clusterVersion")
 	clusterDowngrade     = []byte("downgrade")
+	authEnabled          = []byte("authEnabled")
+	authRevision         = []byte("authRevision")
 	shimFacts            = []byte("facts")
 )
 

@@ -9,6 +9,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/kubeshim/shim/pkg/auth"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
@@ -22,6 +23,7 @@ type Batch struct {
 	DeadMax       int                     // how many of Dead are deleted at most; 0: no bound
 	LeasesPut     []mvcc.Lease
 	LeasesDeleted []mvcc.LeaseID
+	Auth          auth.Delta
 
 	// All below is written in full each time.
 	CompactScheduled, CompactFinished mvcc.Revision // -1: never; the second is not written while some of Dead are left
@@ -63,6 +65,9 @@ func (db *DB) Write(b Batch) (dead int, err error) {
 		}
 		if err := w.leases(b); err != nil {
 			return fmt.Errorf("write leases: %w", err)
+		}
+		if err := w.auth(b.Auth); err != nil {
+			return fmt.Errorf("write users and roles: %w", err)
 		}
 		if err := w.meta(b); err != nil {
 			return fmt.Errorf("write meta: %w", err)

@@ -25,8 +25,9 @@ type Result struct {
 	Err error
 	// Response is a *RangeResult, *PutResult, *DeleteResult, *TxnResult,
 	// *CompactResult, *LeaseGrantResult, *LeaseRevokeResult,
-	// *LeaseCheckpointResult or *AlarmResult; nil on error and for requests
-	// without an answer of their own.
+	// *LeaseCheckpointResult, *AlarmResult, *AuthenticateResult, auth.Status,
+	// auth.Names or auth.Permissions; nil on error and for requests without an
+	// answer of their own.
 	Response any
 	// Events are the changes of this entry, in sub order. The slice is the
 	// caller's.
@@ -138,7 +139,7 @@ func (s *State) dispatch(e Entry) (any, error) {
 	case r.Alarm != nil:
 		return s.applyAlarm(r.Alarm)
 	}
-	return nil, ErrUnsupported
+	return s.applyAuth(e)
 }
 
 // applyRange answers a range that came through the log (etcd lets it).

@@ -10,12 +10,17 @@ import (
 // AlarmResult answers an alarm request. The members are never changed.
 type AlarmResult struct{ Alarms []*pb.AlarmMember }
 
-// refuse applies the alarms: NOSPACE refuses what grows the live keys, by what
-// the state knows, so that all members and every replay decide alike; CORRUPT
-// refuses nearly all.
+// refuse applies the alarms, and then the permissions of who asks. NOSPACE
+// refuses what grows the live keys, by what the state knows, so that all members
+// and every replay decide alike; CORRUPT refuses nearly all. Who may not do
+// something is told of no space where etcd says so without a look at the keys.
 func (s *State) refuse(r *pb.InternalRaftRequest) error {
+	var denied error
+	if s.auth.Enabled() {
+		denied = s.permit(r)
+	}
 	if len(s.meta.alarms) == 0 {
-		return nil
+		return denied
 	}
 	if s.meta.raised(pb.AlarmType_CORRUPT) {
 		switch {
@@ -25,11 +30,14 @@ func (s *State) refuse(r *pb.InternalRaftRequest) error {
 		}
 	}
 	if s.meta.raised(pb.AlarmType_NOSPACE) {
+		if denied != nil && MayGrow(r) {
+			return ErrNoSpace
+		}
 		if n, err := s.reader().growth(r); n > 0 || err != nil {
 			return cmp.Or(err, ErrNoSpace)
 		}
 	}
-	return nil
+	return denied
 }
 
 // MayGrow tells whether a request can need space at all: a put, a txn with a

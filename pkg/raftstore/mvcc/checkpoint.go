@@ -4,6 +4,8 @@ import (
 	"iter"
 	"maps"
 	"slices"
+
+	"github.com/kubeshim/shim/pkg/auth"
 )
 
 // pending is what the next checkpoint has to write.
@@ -13,7 +15,8 @@ type pending struct {
 	unput  rowList              // dead ones that are still in puts
 	leases map[LeaseID]struct{} // granted, revoked or changed
 	meta   bool
-	again  bool // puts holds rows of a checkpoint that failed
+	auth   *auth.State // what a finished checkpoint holds
+	again  bool        // puts holds rows of a checkpoint that failed
 
 	begun Revision // rows up to here may be in a checkpoint
 	stale int      // versions above begun that the next compaction beyond them makes dead
@@ -55,6 +58,7 @@ type Checkpoint struct {
 	puts   versionList
 	dead   rowList
 	leases map[LeaseID]struct{}
+	auth   *auth.State // of the checkpoint before
 }
 
 // BeginCheckpoint captures what has changed since the last checkpoint that was
@@ -68,7 +72,7 @@ func (s *State) BeginCheckpoint() *Checkpoint {
 	c := &Checkpoint{
 		Index: s.index, Term: s.term, View: s.Publish(), MetaChanged: p.meta,
 		CompactScheduled: s.compacted, CompactFinished: s.compact.finished,
-		puts: p.puts, dead: p.dead, leases: p.leases,
+		puts: p.puts, dead: p.dead, leases: p.leases, auth: p.auth,
 	}
 	// What is dead in puts is written now and deleted by the next one.
 	p.puts, p.dead, p.unput = versionList{}, p.unput, rowList{}
@@ -84,6 +88,7 @@ func (s *State) BeginCheckpoint() *Checkpoint {
 func (s *State) EndCheckpoint(c *Checkpoint, ok bool) {
 	if ok {
 		s.resident.persisted = c.View.revision
+		s.pending.auth = c.View.auth
 		return
 	}
 	p := &s.pending
@@ -134,9 +139,12 @@ func (c *Checkpoint) LeasesDeleted() []LeaseID {
 	return gone
 }
 
+// Auth answers what to write of users and roles.
+func (c *Checkpoint) Auth() auth.Delta { return c.View.auth.Since(c.auth) }
+
 // Empty tells that there is nothing to write but the index.
 func (c *Checkpoint) Empty() bool {
-	return c.puts.n == 0 && len(c.dead) == 0 && len(c.leases) == 0 && !c.MetaChanged
+	return c.puts.n == 0 && len(c.dead) == 0 && len(c.leases) == 0 && !c.MetaChanged && c.View.auth == c.auth
 }
 
 // rowList is a list of rows in chunks, so that the longest is not copied to

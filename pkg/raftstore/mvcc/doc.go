@@ -125,6 +125,16 @@
 // does not grow, so that heartbeats go on; all of it together is less than a
 // unit for each key. A txn that is applied then looks at its keys twice.
 //
+// # Auth
+//
+// Who asks stands in the header of a command (AppendInfo). While auth is enabled
+// it is checked where the command is applied, against the users and roles there
+// (package auth), so that a change of permissions is ordered with the writes on
+// every member. As in etcd this comes behind the alarms and before all else: a
+// txn is checked in its compares and both branches, prev_kv is a read, a put with
+// a lease and a revocation have to be permitted for all keys of the lease. A
+// lease that expires asks nobody. With auth disabled that is one comparison.
+//
 // # Goroutines
 //
 // The package starts none but in Load, Loader.Readers for the rows, and then
@@ -160,7 +170,8 @@
 //     either branch, and every lease. Here updates that do not grow, txns whose
 //     branch does not, and leases go through.
 //   - Alarms are listed by type and member, not at random.
-//   - Auth requests are refused with ErrUnsupported.
+//   - Who may not do what NOSPACE stands in the way of is told ErrNoSpace, as in
+//     etcd, also where it would not grow: else the answer would tell of the keys.
 //
 // # Limits
 //

@@ -9,6 +9,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/kubeshim/shim/pkg/auth"
 	"github.com/kubeshim/shim/pkg/request"
 )
 
@@ -29,6 +30,24 @@ const (
 	KindClusterVersion  Kind = 1300
 	KindMemberAttr      Kind = 1301
 	KindDowngradeInfo   Kind = 1302
+
+	KindAuthEnable           Kind = 1000
+	KindAuthDisable          Kind = 1011
+	KindAuthenticate         Kind = 1012
+	KindAuthStatus           Kind = 1013
+	KindUserAdd              Kind = 1100
+	KindUserDelete           Kind = 1101
+	KindUserGet              Kind = 1102
+	KindUserChangePassword   Kind = 1103
+	KindUserGrantRole        Kind = 1104
+	KindUserRevokeRole       Kind = 1105
+	KindUserList             Kind = 1106
+	KindRoleList             Kind = 1107
+	KindRoleAdd              Kind = 1200
+	KindRoleDelete           Kind = 1201
+	KindRoleGet              Kind = 1202
+	KindRoleGrantPermission  Kind = 1203
+	KindRoleRevokePermission Kind = 1204
 )
 
 var kindNames = map[Kind]string{
@@ -36,6 +55,12 @@ var kindNames = map[Kind]string{
 	KindLeaseGrant: "lease grant", KindLeaseRevoke: "lease revoke", KindAlarm: "alarm",
 	KindLeaseCheckpoint: "lease checkpoint", KindClusterVersion: "cluster version",
 	KindMemberAttr: "member attributes", KindDowngradeInfo: "downgrade info",
+	KindAuthEnable: "auth enable", KindAuthDisable: "auth disable", KindAuthenticate: "authenticate",
+	KindAuthStatus: "auth status", KindUserAdd: "user add", KindUserDelete: "user delete", KindUserGet: "user get",
+	KindUserChangePassword: "user change password", KindUserGrantRole: "user grant role",
+	KindUserRevokeRole: "user revoke role", KindUserList: "user list", KindRoleList: "role list",
+	KindRoleAdd: "role add", KindRoleDelete: "role delete", KindRoleGet: "role get",
+	KindRoleGrantPermission: "role grant permission", KindRoleRevokePermission: "role revoke permission",
 }
 
 // String names the kind.
@@ -46,8 +71,12 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind %d", uint16(k))
 }
 
-// fieldID is the field of InternalRaftRequest with the id of the request.
-const fieldID = 1
+// Fields of InternalRaftRequest: the id of the request, and its RequestHeader,
+// which says who asks.
+const (
+	fieldID     = 1
+	fieldHeader = 100
+)
 
 // Frame appends the payload of a log entry: an InternalRaftRequest with an id
 // and one request, whose bytes are taken as they are.
@@ -67,6 +96,23 @@ func AppendFrameHeader(dst []byte, id uint64, kind Kind, bodyLen int) []byte {
 	}
 	dst = protowire.AppendTag(dst, protowire.Number(kind), protowire.BytesType)
 	return binary.AppendUvarint(dst, uint64(bodyLen))
+}
+
+// AppendInfo appends to the payload of an entry who asks: a RequestHeader.
+//
+//	tag(100, bytes) length ( tag(2, bytes) length username | tag(3, varint) revision )
+//
+// The error is that the name is no UTF-8: that of a certificate may not be.
+func AppendInfo(dst []byte, i auth.Info) ([]byte, error) {
+	h := &pb.RequestHeader{Username: i.Username, AuthRevision: i.Revision}
+	dst = protowire.AppendTag(dst, fieldHeader, protowire.BytesType)
+	dst = binary.AppendUvarint(dst, uint64(proto.Size(h)))
+	return proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(dst, h)
+}
+
+// infoOf answers who asks.
+func infoOf(r *pb.InternalRaftRequest) auth.Info {
+	return auth.Info{Username: r.GetHeader().GetUsername(), Revision: r.GetHeader().GetAuthRevision()}
 }
 
 // FrameLeaseExpiry appends the payload of an entry with LeaseExpiryRequest.
@@ -89,6 +135,7 @@ func Decode(payload []byte) (*pb.InternalRaftRequest, error) {
 // allocations that proto makes. The zero value is usable.
 type Decoder struct {
 	request pb.InternalRaftRequest
+	header  pb.RequestHeader
 	put     pb.PutRequest
 	del     pb.DeleteRangeRequest
 	txn     request.Txn
@@ -96,29 +143,49 @@ type Decoder struct {
 
 // Decode is as the function, but that the result shares the payload's bytes and is valid until the next call.
 func (d *Decoder) Decode(payload []byte) (*pb.InternalRaftRequest, error) {
-	if id, kind, body, ok := unframe(payload); ok && d.decode(kind, body) {
+	if id, kind, body, rest, ok := unframe(payload); ok && d.decode(kind, body) && d.decodeHeader(rest) {
 		d.request.ID = id
 		return &d.request, nil
 	}
 	return Decode(payload)
 }
 
-// unframe takes apart what Frame has put together, and nothing else.
-func unframe(payload []byte) (id uint64, kind Kind, body []byte, ok bool) {
+// decodeHeader decodes what is behind the request: nothing, or a header.
+func (d *Decoder) decodeHeader(rest []byte) bool {
+	if len(rest) == 0 {
+		return true
+	}
+	num, typ, n := protowire.ConsumeTag(rest)
+	if n < 0 || num != fieldHeader || typ != protowire.BytesType {
+		return false
+	}
+	b, m := protowire.ConsumeBytes(rest[n:])
+	if m != len(rest)-n || proto.Unmarshal(b, &d.header) != nil {
+		return false
+	}
+	d.request.Header = &d.header
+	return true
+}
+
+// unframe takes apart what Frame has put together, and answers what is behind it.
+func unframe(payload []byte) (id uint64, kind Kind, body, rest []byte, ok bool) {
 	num, typ, n := protowire.ConsumeTag(payload)
 	if n > 0 && num == fieldID && typ == protowire.VarintType {
 		payload = payload[n:]
 		if id, n = protowire.ConsumeVarint(payload); n < 0 {
-			return 0, 0, nil, false
+			return 0, 0, nil, nil, false
 		}
 		payload = payload[n:]
 		num, typ, n = protowire.ConsumeTag(payload)
 	}
 	if n < 0 || typ != protowire.BytesType {
-		return 0, 0, nil, false
+		return 0, 0, nil, nil, false
 	}
 	body, m := protowire.ConsumeBytes(payload[n:])
-	return id, Kind(num), body, m == len(payload)-n
+	if m < 0 {
+		return 0, 0, nil, nil, false
+	}
+	return id, Kind(num), body, payload[n+m:], true
 }
 
 // decode is false for what is left to proto.

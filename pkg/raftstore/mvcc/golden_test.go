@@ -110,6 +110,13 @@ func goldenState(v *View) string {
 	for _, a := range v.Alarms() {
 		fmt.Fprintf(&out, "alarm %v of %d\n", a.Alarm, a.MemberID)
 	}
+	if a := v.Auth(); a.Revision() > 1 {
+		fmt.Fprintf(&out, "auth %v at revision %d, users", a.Enabled(), a.Revision())
+		for _, u := range a.Users() {
+			fmt.Fprintf(&out, " %s%v", u.Name, u.Roles)
+		}
+		out.WriteString("\n")
+	}
 	if v.ClusterVersion() != "" || v.Downgrade().Enabled {
 		fmt.Fprintf(&out, "cluster version %s, downgrade %+v\n", v.ClusterVersion(), v.Downgrade())
 	}
@@ -132,6 +139,16 @@ func goldenCheckpoint(s *State, ok bool) string {
 	}
 	for _, id := range c.LeasesDeleted() {
 		fmt.Fprintf(&out, "delete lease %d\n", id)
+	}
+	d := c.Auth()
+	for _, u := range d.UsersPut {
+		fmt.Fprintf(&out, "put user %s%v\n", u.Name, u.Roles)
+	}
+	for _, r := range d.RolesPut {
+		fmt.Fprintf(&out, "put role %s with %d permissions\n", r.Name, len(r.KeyPermission))
+	}
+	if d.Revision > 0 || d.EnabledChanged {
+		fmt.Fprintf(&out, "auth revision %d, deleted %s %s, enabled changed %v to %v\n", d.Revision, d.UsersDeleted, d.RolesDeleted, d.EnabledChanged, d.Enabled)
 	}
 	s.EndCheckpoint(c, ok)
 	return out.String()

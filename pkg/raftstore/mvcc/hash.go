@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 
 	"github.com/cespare/xxhash/v2"
+
+	"github.com/kubeshim/shim/pkg/auth"
 )
 
 // fold takes an entry into the rolling hash: the hash before, the index, and
@@ -18,6 +20,8 @@ import (
 //	attached keys | alarms | then for each event: sub | length | KV
 //	then for each lease that the entry granted or checkpointed:
 //	id | ttl | remaining
+//	then, if the entry has changed users, roles or whether they count:
+//	enabled (0, 1) | auth revision | auth.State.Sum
 func (s *State) fold(e Entry, res Result) {
 	refused := uint64(0)
 	if res.Err != nil {
@@ -38,6 +42,10 @@ func (s *State) fold(e Entry, res Result) {
 			b = foldLease(b, l)
 		}
 	}
+	if s.auth != s.folded {
+		b = foldAuth(b, s.auth)
+		s.folded = s.auth
+	}
 	if len(res.Events) == 0 {
 		s.foldBuf = b
 		s.hash = xxhash.Sum64(b)
@@ -54,6 +62,16 @@ func (s *State) fold(e Entry, res Result) {
 	}
 	s.foldBuf = b
 	s.hash = d.Sum64()
+}
+
+func foldAuth(b []byte, a *auth.State) []byte {
+	enabled := uint64(0)
+	if a.Enabled() {
+		enabled = 1
+	}
+	b = binary.LittleEndian.AppendUint64(b, enabled)
+	b = binary.LittleEndian.AppendUint64(b, a.Revision())
+	return binary.LittleEndian.AppendUint64(b, a.Sum())
 }
 
 func foldLease(b []byte, l Lease) []byte {

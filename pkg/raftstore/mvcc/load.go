@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kubeshim/shim/pkg/auth"
 )
 
 // Row is one row of etcd's key bucket. The bytes are copied, so they may alias
@@ -46,6 +48,7 @@ type Loader struct {
 	Alarms         []*pb.AlarmMember
 	ClusterVersion string
 	Downgrade      Downgrade
+	Auth           *auth.State // nil: as in an empty state
 }
 
 // Load rebuilds the state of a checkpoint, of ours or of etcd's. It is O(n log
@@ -65,6 +68,9 @@ func Load(l Loader, o Options) (*State, error) {
 	}
 	s.meta = meta{clusterVersion: l.ClusterVersion, downgrade: l.Downgrade, alarms: slices.Clone(l.Alarms)}
 	slices.SortFunc(s.meta.alarms, compareAlarms)
+	if l.Auth != nil {
+		s.auth, s.folded, s.pending.auth = l.Auth, l.Auth, l.Auth
+	}
 	parts, err := s.loadRows(l)
 	if err != nil {
 		return nil, err

@@ -8,6 +8,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/kubeshim/shim/pkg/auth"
 )
 
 // render writes a result as the model does. Versions are read from their
@@ -64,6 +66,8 @@ func (x *renderer) body(body any) string {
 		return "checkpoint"
 	case *LeaseRevokeResult:
 		return fmt.Sprintf("revoke %d", r.ID)
+	case *AuthenticateResult, auth.Status, auth.Names, auth.Permissions:
+		return fmt.Sprintf("%T%+v", body, body)
 	}
 	return fmt.Sprintf("%T?", body)
 }

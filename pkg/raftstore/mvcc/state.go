@@ -9,6 +9,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/kubeshim/shim/pkg/auth"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc/cowtree"
 )
 
@@ -60,6 +61,7 @@ type State struct {
 	attached *attachTree // the live versions with a lease, by lease and key
 	history  history
 	meta     meta
+	auth     *auth.State
 	resident residency
 	size     int64 // bytes of all rows that are not removed yet
 	liveSize int64 // bytes of the rows of live keys
@@ -72,6 +74,7 @@ type State struct {
 
 	digest  xxhash.Digest // for fold
 	foldBuf []byte
+	folded  *auth.State // the one that hash knows of
 }
 
 // latest is what views need to know of the states after them.
@@ -102,6 +105,7 @@ func New(o Options) *State {
 	if err := o.Validate(); err != nil {
 		panic(fmt.Sprintf("mvcc: %v", err))
 	}
+	users := auth.New()
 	s := &State{
 		opt:       o,
 		revision:  1,
@@ -110,7 +114,10 @@ func New(o Options) *State {
 		keys:      cowtree.New(bytes.Compare, (*Version).Key, (*Version).weight),
 		leases:    cowtree.New(cmp.Compare[LeaseID], (*Lease).id, (*Lease).weight),
 		attached:  cowtree.New(attachKey.compare, attachKeyOf, (*Version).weight),
+		auth:      users,
+		folded:    users,
 	}
+	s.pending.auth = users
 	s.latest.compacted.Store(int64(NeverCompacted))
 	s.compact.finished = NeverCompacted
 	s.pending.leases = make(map[LeaseID]struct{})
@@ -128,6 +135,9 @@ func (s *State) Hash() uint64 { return s.hash }
 
 // Revision is the current main revision.
 func (s *State) Revision() Revision { return s.revision }
+
+// AuthRevision is the current auth revision.
+func (s *State) AuthRevision() uint64 { return s.auth.Revision() }
 
 // Overtaken tells the views that the file is about to hold a later state in the
 // place of this one, compacted at a revision: what that has removed is gone.
@@ -154,6 +164,7 @@ func (s *State) Publish() *View {
 		attached: s.attached.Snapshot(),
 		history:  s.history.view(),
 		meta:     s.meta,
+		auth:     s.auth,
 		size:     s.size,
 		liveSize: s.liveSize,
 		pending:  s.pending.rows(),

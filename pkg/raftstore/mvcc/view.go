@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kubeshim/shim/pkg/auth"
 )
 
 // View is the state at one applied index. It never changes and may be used by
@@ -21,6 +23,7 @@ type View struct {
 	attached    *attachTree
 	history     historyView
 	meta        meta
+	auth        *auth.State
 	size        int64
 	liveSize    int64
 	pending     PendingRows
@@ -75,6 +78,9 @@ func (v *View) LeaseKeys(id LeaseID) [][]byte {
 	})
 	return keys
 }
+
+// Auth is users, roles and permissions.
+func (v *View) Auth() *auth.State { return v.auth }
 
 // Alarms answers the alarms that are raised, by type and member. Not to be
 // modified.
