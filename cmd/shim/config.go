@@ -64,6 +64,8 @@ type Config struct {
 		ReuseAddress bool `json:"reuse-address"`
 	} `json:"socket-options"`
 
+	EnableGRPCGateway bool `json:"enable-grpc-gateway"`
+
 	ListenPeerURLs       []url.URL `json:"-"`
 	ListenClientURLs     []url.URL `json:"-"`
 	ListenClientHTTPURLs []url.URL `json:"-"`
@@ -151,6 +153,7 @@ func DefaultConfig() *Config {
 		MaxTxnOps:                   128,
 		MaxRequestBytes:             1536 * 1024,
 		MaxConcurrentStreams:        math.MaxUint32,
+		EnableGRPCGateway:           true,
 		GRPCKeepAliveMinTime:        5 * time.Second,
 		GRPCKeepAliveInterval:       2 * time.Hour,
 		GRPCKeepAliveTimeout:        20 * time.Second,

@@ -59,7 +59,7 @@ func memberFlags() []flagDef {
 		{"grpc-keepalive-timeout", duration(func(c *Config) *time.Duration { return &c.GRPCKeepAliveTimeout }), "How long the answer to a ping may take; 0: no pings.", ""},
 		{"socket-reuse-port", boolean(func(c *Config) *bool { return &c.SocketOpts.ReusePort }), "Set SO_REUSEPORT on the listening sockets.", ""},
 		{"socket-reuse-address", boolean(func(c *Config) *bool { return &c.SocketOpts.ReuseAddress }), "Set SO_REUSEADDR on the listening sockets.", ""},
-		{"enable-grpc-gateway", noBool(true), "Serve the API as JSON, too.", "the JSON gateway is not there yet"},
+		{"enable-grpc-gateway", boolean(func(c *Config) *bool { return &c.EnableGRPCGateway }), "Serve the API as JSON, too.", ""},
 		{"raft-read-timeout", noDuration(5 * time.Second), "The longest wait for data of a peer.", "peers that are gone are found by probes"},
 		{"raft-write-timeout", noDuration(5 * time.Second), "The longest wait for a peer to take data.", "peers that are gone are found by probes"},
 		{"feature-gates", value(func(c *Config) flag.Value { return c.Gates }), "Feature gates, as name=true|false,...:\n" + strings.Join(knownFeatures(), "\n"), ""},

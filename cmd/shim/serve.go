@@ -54,6 +54,7 @@ type member struct {
 	api       *etcdapi.Server
 	drain     *etcdapi.Drain
 	front     *etcdapi.Front
+	gateway   *etcdapi.Gateway // nil: off
 	metrics   *prometheus.Registry
 	health    *etcdapi.HealthMetrics
 	loading   raftstore.Loading
@@ -274,6 +275,11 @@ func (m *member) run(stop context.Context, listeners *listeners) error {
 	if derr := errors.Join(m.front.Shutdown(ctx), m.probes.Shutdown(ctx)); derr != nil {
 		m.log.Warn("calls under way were cut off", "after", drainTimeout)
 	}
+	if m.gateway != nil {
+		if gerr := m.gateway.Close(); gerr != nil {
+			m.log.Warn("cannot close the gateway", "error", gerr)
+		}
+	}
 	return err
 }
 
@@ -394,12 +400,17 @@ func (m *member) build(l *listeners) error {
 	peer := etcdapi.NewPeerHandler(m.httpOptions())
 	m.peerHTTP.Store(&peer)
 	m.api = etcdapi.New(opts, m.store, m.hub)
-	server := m.api.NewGRPCServer(
-		grpc.Creds(etcdapi.FrontCredentials()),
-		grpc.ChainStreamInterceptor(m.drain.Intercept),
-	)
+	server := m.api.NewGRPCServer(append(m.drain.Options(), grpc.Creds(etcdapi.FrontCredentials()))...)
+	pages := m.httpOptions()
+	if c.EnableGRPCGateway {
+		gateway, err := etcdapi.NewGateway(m.api, m.drain.Options()...)
+		if err != nil {
+			return err
+		}
+		m.gateway, pages.Gateway = gateway, gateway
+	}
 	front, err := etcdapi.NewFront(etcdapi.FrontOptions{OnRejected: m.logRejected, MoreToSend: m.hub.Waking},
-		l.endpoints(server, etcdapi.NewClientHandler(m.httpOptions())))
+		l.endpoints(server, etcdapi.NewClientHandler(pages)))
 	if err != nil {
 		return err
 	}

@@ -44,12 +44,31 @@
 // # Files
 //
 // One file per verb or service: kv_*.go, lease.go, maintenance.go, snapshot.go,
-// downgrade.go, cluster.go, auth.go, watch*.go. codec.go, encode*.go and
+// downgrade.go, cluster.go, auth.go, lock*.go, election.go, watch*.go. codec.go, encode*.go and
 // header.go are the wire format; errors.go is the one place where gRPC codes and
 // texts are born; grpcserver.go is the one place where the transport is tuned.
 // slow.go tells of calls that take long, trace.go makes spans: both cost a look at
 // a number or a pointer where nothing is slow, or traced.
 // listen.go, tls.go and http*.go put gRPC and HTTP on one port.
+//
+// # The recipes
+//
+// Lock and Election run the recipes of etcd's client library in the server
+// (lock.go, election.go). Their calls are made inside the process with the context
+// of the caller (lock_local.go): the handlers of KV check, write and answer, the
+// hub tells of the end of a key, and only the transport is left out. A call that
+// waits costs its goroutine and one watch. When its caller goes, or the server
+// stops, its key is deleted; when that fails its lease ends it.
+//
+// # The gateway
+//
+//	HTTP -> access (host, CORS) -> JSON -> pipe -> gRPC server -> handler
+//
+// gateway*.go serve the API as JSON under /v3/, with etcd's own generated
+// translation. A request is a gRPC call over a connection inside the process: of a
+// server of its own, so that HTTP ends first and those of gRPC's clients are not
+// waited for, and the other way round. It costs nothing until the first request.
+// A message of JSON is bounded before it is decoded; a WebSocket is one stream.
 //
 // # Goroutines
 //
@@ -61,7 +80,8 @@
 //     sends, and waits for the client's flow control;
 //   - one per stream with hasleader metadata, which waits for the loss of the
 //     leader or the end of the stream;
-//   - the timer of viewPins, which drops Views that are no longer used.
+//   - the timer of viewPins, which drops Views that are no longer used;
+//   - one for the gateway's gRPC server, and one per WebSocket that reads it.
 //
 // # Invariants
 //
@@ -93,6 +113,5 @@
 // of those that have left memory the rows in the database, for a minute: after that
 // a compaction may remove them, and the connection is closed when one is missing.
 //
-// Not there yet: users and roles (Auth), changing the members (Cluster), and the
-// Lock and Election services, which are not registered.
+// Not there yet: users and roles (Auth).
 package etcdapi

@@ -48,6 +48,7 @@ type HTTPMember struct {
 type HTTPOptions struct {
 	Env      HTTPEnv
 	Gatherer prometheus.Gatherer // what /metrics shows
+	Gateway  http.Handler        // the API as JSON; nil: not served
 	Health   *HealthMetrics      // counts the checks; nil: nobody does
 	Log      *slog.Logger        // failed checks and refused hosts; nil: nowhere
 	Pprof    bool                // --enable-pprof
@@ -68,13 +69,16 @@ func (o *HTTPOptions) ensureDefaults() {
 	}
 }
 
-// NewClientHandler is the HTTP side of the client addresses: metrics, health,
-// version and debugging, behind the checks for browsers.
+// NewClientHandler is the HTTP side of the client addresses: the API as JSON,
+// metrics, health, version and debugging, behind the checks for browsers.
 func NewClientHandler(o HTTPOptions) http.Handler {
 	o.ensureDefaults()
 	mux := http.NewServeMux()
 	mux.HandleFunc("/debug/vars", getOnly(serveVars))
 	o.handleCommon(mux)
+	if o.Gateway != nil {
+		mux.Handle(gatewayPath, o.Gateway)
+	}
 	return &access{mux: mux, log: o.Log, cors: allowSet(o.CORS), hosts: allowSet(o.Hosts)}
 }
 
@@ -191,6 +195,7 @@ func allowSet(names []string) map[string]bool {
 
 // ServeHTTP implements http.Handler.
 func (a *access) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	r.URL.Path = canonicalPath(r.URL.Path)
 	if host := hostName(r); r.TLS == nil && a.hosts != nil && !a.hosts[host] {
 		a.log.Warn("rejecting HTTP request to prevent DNS rebinding attacks", "host", host)
 		http.Error(w, fmt.Sprintf("the Host header %q is not on the list of --host-whitelist; use TLS, or add it there", host), http.StatusMisdirectedRequest)

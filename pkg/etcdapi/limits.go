@@ -57,6 +57,18 @@ const (
 	// snapshotChunkBytes is the payload of one Snapshot message.
 	snapshotChunkBytes = 32 * 1024
 
+	// gatewayJSONFactor is how much larger than the largest gRPC message one of the
+	// JSON gateway may be: base64 takes a third more, and names and escapes the rest.
+	gatewayJSONFactor = 4
+	// socketBufferBytes is the size of each buffer of a WebSocket.
+	socketBufferBytes = 1024
+
+	// recipeLeaseSeconds is the TTL of the lease that Lock and Campaign make for a
+	// caller without one; etcd's.
+	recipeLeaseSeconds = 60
+	// recipeCleanupMax bounds what is done for a caller of Lock or Campaign that has gone.
+	recipeCleanupMax = 5 * time.Second
+
 	// encodeWholeBytesMax is the largest response encoded into one pooled buffer.
 	// Larger ones are a chain of chunks and of values shared with the store.
 	encodeWholeBytesMax = 32 * 1024

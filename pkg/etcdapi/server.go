@@ -4,6 +4,8 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
@@ -59,6 +61,8 @@ func (s *Server) Register(g *grpc.Server) {
 	pb.RegisterMaintenanceServer(g, maintenanceServer{Server: s})
 	pb.RegisterClusterServer(g, clusterServer{Server: s})
 	pb.RegisterAuthServer(g, authServer{Server: s})
+	v3lockpb.RegisterLockServer(g, lockServer{Server: s})
+	v3electionpb.RegisterElectionServer(g, electionServer{Server: s})
 	healthpb.RegisterHealthServer(g, newHealthService())
 	s.metrics.InitializeMetrics(g)
 }

@@ -44,6 +44,17 @@
 //	                 addresses; with kill, SIGKILL instead.
 //	snapshot         takes a backup, and prints what etcdutl says about it.
 //	http PATH        GET on the client port: status and body.
+//	json PATH        POST of each line to the JSON API: status, content type, body.
+//	                 Options: method=M, header=(NAME,VALUE), host=H, as=NAME;
+//	                 show=(NAME,...) prints headers of the answer.
+//	json-open S PATH  the same for one answer that goes on, of which json-recv S n=N
+//	                 prints the next N lines.
+//	lock | unlock | campaign | proclaim | resign | leader
+//	                 the calls of the Lock and Election services.
+//	begin P CALL     makes a unary call that waits; end P prints its answer,
+//	                 cancel P gives it up.
+//	observe S        opens Election.Observe, of which observe-recv S n=N prints
+//	                 the next N answers.
 //
 // Any directive takes at=NAME, leader, follower or down (one that was stopped): the
 // member it is for. Without it that is the first.

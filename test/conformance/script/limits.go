@@ -9,6 +9,7 @@ const (
 	outputLines   = 40                     // of a server's log that an error shows
 	eventsMax     = 1 << 20                // of one watch-recv with until
 	bytesMax      = 100                    // longer values are shown by length and checksum
+	jsonLineMax   = 2000                   // longer lines are shown by length and checksum
 	retryInterval = 100 * time.Millisecond // between two attempts of a patient call
 	messageMax    = 1<<31 - 1              // no limit on the client's side
 

@@ -32,19 +32,19 @@ type Session struct {
 	leases  map[string]int64
 	ids     map[string]uint64 // of members
 	watches map[string]*watchStream
+	streams map[string]*jsonStream
+	pending map[string]*pendingCall
 }
 
 // New returns a session whose server starts with the first directive.
 func New(cfg Config) *Session {
-	return &Session{cfg: cfg, joining: map[string]*member{}, leases: map[string]int64{}, ids: map[string]uint64{}, watches: map[string]*watchStream{}}
+	return &Session{cfg: cfg, joining: map[string]*member{}, leases: map[string]int64{}, ids: map[string]uint64{}, watches: map[string]*watchStream{},
+		streams: map[string]*jsonStream{}, pending: map[string]*pendingCall{}}
 }
 
 // Close ends the streams, the connections and the servers.
 func (s *Session) Close() error {
-	for _, w := range s.watches {
-		w.cancel()
-	}
-	clear(s.watches)
+	s.endStreams()
 	var errs []error
 	for _, m := range s.members {
 		m.disconnect()
@@ -108,6 +108,22 @@ func (s *Session) Run(d *datadriven.TestData) (string, error) {
 		return s.snapshot()
 	case "http":
 		return s.http(d)
+	case "json":
+		return s.json(d)
+	case "json-open":
+		return s.jsonOpen(d)
+	case "json-recv":
+		return s.jsonRecv(d)
+	case "begin":
+		return s.begin(d)
+	case "end":
+		return s.end(d)
+	case "cancel":
+		return s.cancelPending(d)
+	case "observe":
+		return s.observe(d)
+	case "observe-recv":
+		return s.observeRecv(d)
 	}
 	return s.unary(d)
 }
@@ -124,11 +140,25 @@ func (s *Session) start(flags []string) error {
 	return s.connect()
 }
 
-func (s *Session) restart(kill bool) error {
+// endStreams ends what goes on from one directive to another.
+func (s *Session) endStreams() {
 	for _, w := range s.watches {
 		w.cancel()
 	}
 	clear(s.watches)
+	for _, j := range s.streams {
+		j.close()
+	}
+	clear(s.streams)
+	for _, p := range s.pending {
+		p.cancel()
+		<-p.done
+	}
+	clear(s.pending)
+}
+
+func (s *Session) restart(kill bool) error {
+	s.endStreams()
 	s.disconnect()
 	if !s.down {
 		if err := s.stop(kill); err != nil {

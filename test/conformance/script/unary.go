@@ -12,6 +12,8 @@ import (
 
 	"github.com/cockroachdb/datadriven"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3lock/v3lockpb"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/prototext"
@@ -55,6 +57,12 @@ var calls = map[string]call{
 	"member-remove":  {pb.Cluster_MemberRemove_FullMethodName, message[pb.MemberRemoveRequest](), message[pb.MemberRemoveResponse]()},
 	"member-update":  {pb.Cluster_MemberUpdate_FullMethodName, message[pb.MemberUpdateRequest](), message[pb.MemberUpdateResponse]()},
 	"member-promote": {pb.Cluster_MemberPromote_FullMethodName, message[pb.MemberPromoteRequest](), message[pb.MemberPromoteResponse]()},
+	"lock":           {v3lockpb.Lock_Lock_FullMethodName, message[v3lockpb.LockRequest](), message[v3lockpb.LockResponse]()},
+	"unlock":         {v3lockpb.Lock_Unlock_FullMethodName, message[v3lockpb.UnlockRequest](), message[v3lockpb.UnlockResponse]()},
+	"campaign":       {v3electionpb.Election_Campaign_FullMethodName, message[v3electionpb.CampaignRequest](), message[v3electionpb.CampaignResponse]()},
+	"proclaim":       {v3electionpb.Election_Proclaim_FullMethodName, message[v3electionpb.ProclaimRequest](), message[v3electionpb.ProclaimResponse]()},
+	"resign":         {v3electionpb.Election_Resign_FullMethodName, message[v3electionpb.ResignRequest](), message[v3electionpb.ResignResponse]()},
+	"leader":         {v3electionpb.Election_Leader_FullMethodName, message[v3electionpb.LeaderRequest](), message[v3electionpb.LeaderResponse]()},
 	"health":         {healthpb.Health_Check_FullMethodName, message[healthpb.HealthCheckRequest](), message[healthpb.HealthCheckResponse]()},
 }
 
