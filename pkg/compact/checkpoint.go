@@ -29,6 +29,10 @@ type CheckpointPolicy struct {
 	// compaction, when the least is alive, and half of it later in any case, if
 	// anything was applied since. More saves writes and keeps WAL segments longer.
 	Age time.Duration
+	// PartBytes of rows are put by one transaction of a checkpoint, or a row more.
+	// More saves writes, some 100 kB for each part; less keeps a write waiting
+	// less beside it.
+	PartBytes int64
 	// DeadRows is how many rows that a compaction has made dead one transaction
 	// deletes. More saves writes and makes a removal shorter; fewer keep a write
 	// waiting less beside it.
@@ -55,6 +59,9 @@ func (p *CheckpointPolicy) EnsureDefaults() {
 	if p.Age == 0 {
 		p.Age = DefaultCheckpointAge
 	}
+	if p.PartBytes == 0 {
+		p.PartBytes = DefaultCheckpointPartBytes
+	}
 	if p.DeadRows == 0 {
 		p.DeadRows = DefaultCheckpointDeadRows
 	}
@@ -74,6 +81,9 @@ func (p *CheckpointPolicy) Validate() error {
 	}
 	if p.Age < 0 {
 		errs = append(errs, fmt.Errorf("checkpoint after %v", p.Age))
+	}
+	if p.PartBytes < 0 {
+		errs = append(errs, fmt.Errorf("checkpoint in parts of %d bytes", p.PartBytes))
 	}
 	if p.DeadRows < 0 {
 		errs = append(errs, fmt.Errorf("removal of %d dead rows at a time", p.DeadRows))
@@ -161,6 +171,28 @@ func (p CheckpointPolicy) patient(s CheckpointStats) bool {
 	return 2*s.Stale >= s.Rows &&
 		s.WALRate*int64(burstAhead/time.Second) < p.PatientBytes/4 &&
 		(s.WALBytes < p.BurstBytes || s.WALBytes*int64(patientAhead/time.Second) <= p.PatientBytes*int64(s.Age/time.Second))
+}
+
+// PartStats is what is known after a part of a checkpoint.
+type PartStats struct {
+	Took    time.Duration // writing the part
+	Written int64         // bytes of rows so far
+	Grown   int64         // bytes that the log has grown by meanwhile
+	Awaited bool          // somebody waits for the end
+	Pressed bool          // there is no time to lose: the store is closing, or the disk is full
+}
+
+// PartPause answers how long to leave disk and processors to the writes after a
+// part of a checkpoint. Where the log grows more than half as fast as rows are
+// put there is no pause: the next checkpoint must not be larger than this one.
+func PartPause(s PartStats) time.Duration {
+	switch {
+	case s.Pressed || s.Written < partCatchUp*s.Grown:
+		return 0
+	case s.Awaited:
+		return min(s.Took*partPauseFactorAwaited, partPauseMax)
+	}
+	return min(s.Took*partPauseFactor, partPauseMax)
 }
 
 // RemovalPause answers how long to leave disk and processors to the writes

@@ -54,6 +54,10 @@
 // followed by a pause that doubles up to a minute. One is due as
 // well when versions have to leave memory that no checkpoint holds yet.
 //
+// A checkpoint is written in parts of 1 MiB of rows, with a pause after each that
+// is nine times as long as the part took, or twice if somebody waits for the
+// end, and none while the log grows more than half as fast as rows are put.
+//
 // Rows that a compaction has made dead are deleted in parts behind a checkpoint,
 // with a pause after each that is twenty times as long as the part took, from 30
 // to 200 ms: writes wait behind the fsync of one, and share the processors.

@@ -22,6 +22,7 @@ const (
 	DefaultCheckpointBurstBytes   = 16 << 20
 	DefaultCheckpointEntries      = 500_000
 	DefaultCheckpointAge          = 30 * time.Minute
+	DefaultCheckpointPartBytes    = 1 << 20
 	DefaultCheckpointDeadRows     = 2500
 
 	// burstAhead is how far the growth of the log is looked ahead: what would
@@ -37,6 +38,13 @@ const (
 	// fresh has nearly nothing to write that died since.
 	compactionSettles = 2 * time.Second
 	compactionFresh   = time.Minute
+
+	// A checkpoint takes a tenth of the time, or a third if somebody waits for it,
+	// and puts rows twice as fast as the log grows.
+	partPauseFactor        = 9
+	partPauseFactorAwaited = 2
+	partPauseMax           = 200 * time.Millisecond
+	partCatchUp            = 2
 
 	// A removal takes a twentieth of the time, so that few writes meet one of
 	// its parts, unless the disk is so slow that nobody would wait for its end.

@@ -3,6 +3,7 @@ package raftstore
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,7 @@ type checkpointer struct {
 	poke     chan struct{}         // capacity 1: look at the policy
 	installs *mailbox[installTask] // wakes with poke; one at a time
 	crowded  atomic.Bool           // a checkpoint lets versions leave memory
+	waiting  atomic.Int32          // callers of call
 	burst    atomic.Int64          // the size of the WAL from which on it is poked with each tick
 
 	// All below belongs to the goroutine.
@@ -35,7 +37,8 @@ type checkpointer struct {
 	defrag   defragmenter
 	growth   growth
 	behind   compacted
-	failures int // in a row
+	unsure   bool // the last one failed: when it was the sync that did, the file may hold it
+	failures int  // in a row
 	failedAt time.Time
 }
 
@@ -81,6 +84,8 @@ func (c *checkpointer) run() {
 
 // call runs do on the goroutine.
 func (c *checkpointer) call(ctx context.Context, do func() error) error {
+	c.waiting.Add(1)
+	defer c.waiting.Add(-1)
 	t := checkpointTask{do: do, done: make(chan error, 1)}
 	select {
 	case c.tasks <- t:
@@ -149,6 +154,9 @@ func (g *growth) look(size int64, now time.Time) int64 {
 // write makes a checkpoint.
 func (c *checkpointer) write(reason string) error {
 	start := c.s.cfg.Now()
+	if err := c.dropAhead(); err != nil {
+		return c.failed(reason, err)
+	}
 	got, err := c.capture()
 	if err != nil {
 		return err
@@ -161,17 +169,17 @@ func (c *checkpointer) write(reason string) error {
 	batch, err := batchOf(got)
 	if err == nil {
 		batch.Dead, batch.DeadMax = c.removal.with(batch.Dead), c.s.cfg.Checkpoints.DeadRows
-		dead, err = c.commit(batch)
+		dead, err = c.put(batch)
 	}
 	if err != nil {
-		c.failures, c.failedAt = c.failures+1, c.s.cfg.Now()
+		c.unsure = true
 		_ = c.release(got, false)
-		c.s.cfg.OnEvent(CheckpointFailed{Reason: reason, Err: err})
-		return fmt.Errorf("checkpoint: %w", err)
+		return c.failed(reason, err)
 	}
 	if err := c.release(got, true); err != nil {
 		return err
 	}
+	c.unsure = false
 	c.last = mark{index: at, term: got.state.Term, conf: got.cluster.ConfState()}
 	c.lastAt, c.failures = c.s.cfg.Now(), 0
 	took := c.lastAt.Sub(start)
@@ -190,9 +198,18 @@ func (c *checkpointer) write(reason string) error {
 	return nil
 }
 
+// failed notes that a checkpoint failed.
+func (c *checkpointer) failed(reason string, err error) error {
+	if errors.Is(err, ErrStopped) {
+		return err
+	}
+	c.failures, c.failedAt = c.failures+1, c.s.cfg.Now()
+	c.s.cfg.OnEvent(CheckpointFailed{Reason: reason, Err: err})
+	return fmt.Errorf("checkpoint: %w", err)
+}
+
+// commit is the last transaction of a checkpoint, which brings the file to its index, or a part of a removal.
 func (c *checkpointer) commit(b backend.Batch) (dead int, err error) {
-	c.s.room.Lock()
-	defer c.s.room.Unlock()
 	start := time.Now()
 	dead, err = c.db.Write(b)
 	c.s.metrics.committed(time.Since(start))

@@ -53,7 +53,10 @@ func bboltOf(t *testing.T, db *backend.DB) (file *bbolt.DB, write *func([]byte, 
 // in the log alone, and a log of several segments.
 func beginCheckpointing(t *testing.T) *checkpointing {
 	h, l := newHarness(t), newLedger()
-	h.adjust = func(c *Config) { l.watch(c); c.WALSegmentBytes, c.Checkpoints.DeadRows = 32<<10, 60 }
+	h.adjust = func(c *Config) {
+		l.watch(c)
+		c.WALSegmentBytes, c.Checkpoints.DeadRows, c.Checkpoints.PartBytes = 32<<10, 60, 4<<10
+	}
 	s := h.open()
 	file, _ := bboltOf(t, s.checkpoint.db)
 	file.AllocSize = 1 // it grows by what it needs, and an image is small
@@ -246,16 +249,35 @@ func TestCheckpointCrashes(t *testing.T) {
 		t.Fatal(err)
 	}
 	starts := make(map[uint64]int) // by the checkpoint's index
+	ahead := 0                     // images with rows ahead of it
 	for i, image := range images {
+		if rowsAhead(t, image.harness) {
+			ahead++
+		}
 		name := fmt.Sprintf("image %d, before %s", i, strings.ReplaceAll(image.op, filepath.Dir(c.h.db), ""))
 		starts[startCrashed(t, name, image.harness, c.l, image.want)]++
 		if t.Failed() {
 			return
 		}
 	}
-	if len(starts) < 2 {
-		t.Errorf("all started from one checkpoint: %v", starts)
+	if len(starts) < 2 || ahead == 0 {
+		t.Errorf("started from checkpoints %v, %d with rows ahead of them", starts, ahead)
 	}
+}
+
+// rowsAhead tells whether the database has rows of a checkpoint that did not come to its end.
+func rowsAhead(t *testing.T, h *harness) bool {
+	t.Helper()
+	db, err := backend.Open(h.db, backend.Options{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	ahead, err := db.Ahead()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ahead
 }
 
 // startCrashed starts a member from what a crash left, compares it with what was acknowledged, and lets it go on to a checkpoint of its

@@ -124,7 +124,10 @@ func TestCrash(t *testing.T) {
 
 func crashRound(t *testing.T, rng *rand.Rand) {
 	h, l := newHarness(t), newLedger()
-	h.adjust = func(c *Config) { l.watch(c); c.WALSegmentBytes, c.Checkpoints.DeadRows = 64<<10, 20 }
+	h.adjust = func(c *Config) {
+		l.watch(c)
+		c.WALSegmentBytes, c.Checkpoints.DeadRows, c.Checkpoints.PartBytes = 64<<10, 20, 4<<10
+	}
 	s := h.open()
 	ctx, cancel := context.WithCancel(context.Background())
 	var writers sync.WaitGroup

@@ -55,7 +55,8 @@
 //
 //	I2  Nothing is answered, or applied, before the fsync it depends on: raft gives out committed entries only once it was told that
 //	    they are durable.
-//	I3  A checkpoint is the state at exactly one applied index: apply captures it between two batches.
+//	I3  A checkpoint is the state at exactly one applied index: apply captures it between two batches. It is written in parts (parts.go),
+//	    and until the last of them the file is at the index before.
 //	I4  View, then events, then answers.
 //	I9  The state's rolling hash is in the checkpoint, and the replay continues it.
 //	A1  Exactly one of apply, the sweep of timeouts, failure and the caller takes a waiter out of the table, and only the first three
@@ -77,6 +78,7 @@
 //  3. bbolt at an older index than the last mark in the WAL, or at none: what the WAL gave back after a mark is missing, which no crash
 //     does: refused as corruption.
 //  4. bbolt at a newer index than the last mark (a crash between its commit and the mark): entries up to its index are skipped.
+//     The same for rows that a checkpoint has put ahead, when the crash came before its commit: they are left out, and deleted by the next.
 //  5. segments below a mark that were not given back yet: the same.
 //  6. snap/db.tmp: removed (package backend).
 //  7. snap/db.install*: a snapshot on its way; finished or removed (install.go).

@@ -55,7 +55,7 @@ func randomCommand(rng *rand.Rand, rev mvcc.Revision) Command {
 func play(t *testing.T, seed uint64, pace func(h *harness, s *Store) *Store) history {
 	t.Helper()
 	h, rng := newHarness(t), rand.New(rand.NewPCG(seed, 0))
-	h.adjust = func(c *Config) { c.WALSegmentBytes, c.Checkpoints.DeadRows = 64<<10, 3 }
+	h.adjust = func(c *Config) { c.WALSegmentBytes, c.Checkpoints.DeadRows, c.Checkpoints.PartBytes = 64<<10, 3, 1000 }
 	s := h.open()
 	var got history
 	for range 600 {

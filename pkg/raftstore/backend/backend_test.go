@@ -26,8 +26,9 @@ type machine struct {
 	state *mvcc.State
 	index uint64
 
-	deadMax int           // as in Batch
-	left    []mvcc.RowKey // of Dead, by the last checkpoint
+	aheadMax int           // rows of a part that is put ahead; 0: none are
+	deadMax  int           // as in Batch
+	left     []mvcc.RowKey // of Dead, by the last checkpoint
 }
 
 func newMachine(t *testing.T) *machine {
@@ -86,6 +87,13 @@ func (m *machine) checkpoint() {
 		b.Alarms = [][]byte{{8, 1, 16, 1}}
 	}
 	slices.SortFunc(b.Dead, mvcc.RowKey.Compare)
+	var err error
+	if m.aheadMax > 0 {
+		b.Puts, err = m.putAhead(b.Puts)
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
 	dead, err := m.db.Write(b)
 	m.state.EndCheckpoint(c, err == nil)
 	if err != nil {
@@ -141,7 +149,7 @@ func TestRandomCheckpoints(t *testing.T) {
 		if m.index == 0 {
 			continue
 		}
-		m.deadMax = rng.IntN(20)
+		m.deadMax, m.aheadMax = rng.IntN(20), rng.IntN(20)
 		m.checkpoint()
 		if rng.IntN(10) == 0 {
 			if err := m.defragment(); err != nil {

@@ -1,7 +1,8 @@
 // Package backend is etcd 3.7's storage schema in a bbolt file: what raftstore checkpoints its state to and starts from.
 //
 // The file is a checkpoint, not a write-through. One Write brings it from the state at one applied index to the state at a later
-// one in one bbolt transaction, so that it always is the state at exactly one index, which it names. etcd's own tools read it
+// one in one bbolt transaction, so that it always is the state at exactly one index, which it names. Most of the rows may be put ahead of
+// it, in transactions of their own: until then they are no part of the state. etcd's own tools read the file
 // (etcdutl snapshot status, restore, hashkv), and etcd starts from what they restore.
 //
 // # Buckets
@@ -22,7 +23,7 @@
 // Bucket shim holds what guards the file against flipped bits, which bbolt itself does not notice:
 //
 //	facts            8 byte index, 8 byte rolling hash, 8 byte count and 8 byte sum of the rows of all other buckets but
-//	                 key, 8 byte hash of these 32
+//	                 key, 8 byte main revision above which rows are ahead (only if there are any), 8 byte hash of these
 //	g + 8 byte group 8 byte count and 8 byte sum of the rows of key whose main revision / 1024 is the group
 //
 // A sum is the sum modulo 2^64 of a 64 bit hash of each row, so a write changes it without reading what it does not touch. Load
@@ -66,6 +67,8 @@
 //
 // A crash while Open makes the file leaves none, maybe with db.tmp, or an empty one with all buckets.
 // A crash in Write leaves the state before or the state after: bbolt writes new pages, syncs, and then switches with one meta page.
+// A crash behind PutAhead leaves the state before and rows ahead of it, which the sums cover, Load leaves out and DropAhead deletes. Only
+// such a file is not what etcd's tools take it for, and no snapshot is one.
 // A crash in a defragmentation leaves the old file or the new one, which hold the same rows, and maybe db.tmp, which Open removes.
 // After Replace or the last step of one has renamed a file, nothing is written to it before its directory was synced.
 //

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math"
 	"runtime/debug"
 
 	"go.etcd.io/bbolt"
@@ -32,7 +33,7 @@ type Content struct {
 	Members                           map[string][]byte
 	MembersRemoved                    []string
 	Auth                              *auth.State
-	Rows                              int
+	Rows                              int // with those ahead
 }
 
 // Applied is the index, and the term, that the file holds the state of. A file that is damaged may have them wrong: Load says so.
@@ -90,8 +91,9 @@ type loader struct {
 	handle  *bbolt.DB
 	tx      *bbolt.Tx
 	trusted bool
-	groups  []groupRows // in order; none if the file is not trusted
-	at      int64       // the place of the row at hand
+	above   mvcc.Revision // rows above it are ahead of the state
+	groups  []groupRows   // in order; none if the file is not trusted
+	at      int64         // the place of the row at hand
 }
 
 // groupRows is how many rows a group has by its sum.
@@ -116,8 +118,11 @@ func (l *loader) content() (Content, error) {
 	if err != nil {
 		return Content{}, fmt.Errorf("facts: %w", err)
 	}
-	l.trusted = valid
 	var users authRows
+	l.trusted, l.above = valid, math.MaxInt64
+	if valid && f.ahead {
+		l.above = f.above
+	}
 	c := Content{Hash: f.hash, Trusted: valid, CompactScheduled: -1, CompactFinished: -1, Members: make(map[string][]byte)}
 	var small sum
 	for _, b := range buckets {

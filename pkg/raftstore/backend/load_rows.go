@@ -120,6 +120,9 @@ func (s *scan) run(yield func(mvcc.Row, error) bool) (stopped bool, err error) {
 			forget(s.handle.Info().Data, s.db.Size())
 		}
 		s.row = k
+		if mainOf(k) > s.above {
+			continue
+		}
 		if !yield(mvcc.Row{Key: k, Value: v}, nil) {
 			return true, nil
 		}

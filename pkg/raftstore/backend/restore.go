@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"math"
 	"runtime/debug"
 
 	"github.com/cespare/xxhash/v2"
@@ -101,6 +102,9 @@ func (db *DB) Restore(b Batch, disableAuth bool) (err error) {
 		w, err := newWriter(tx)
 		if err != nil {
 			return err
+		}
+		if _, err := w.dropAhead(math.MaxInt); err != nil {
+			return fmt.Errorf("delete rows ahead of the state: %w", err)
 		}
 		if err := w.dropNameless(); err != nil {
 			return fmt.Errorf("delete rows without a key: %w", err)

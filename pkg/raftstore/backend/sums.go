@@ -8,6 +8,8 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"go.etcd.io/bbolt"
+
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
 // sum is the count and the hash sum of a set of rows. The order of the rows does not matter, and rows can be taken out again.
@@ -50,29 +52,45 @@ func groupKey(group uint64) []byte { return binary.BigEndian.AppendUint64([]byte
 
 var errFactsSum = errors.New("the facts about the file have a wrong checksum")
 
+// The size of the facts. An older program, which would take rows ahead for the state's, refuses the longer ones.
+const (
+	factsBytes      = 40
+	factsAheadBytes = 48
+)
+
 // facts says what the sums belong to.
 type facts struct {
 	index uint64
-	hash  uint64 // the state's rolling hash
-	small sum    // of the rows of all buckets but key and shim
+	hash  uint64        // the state's rolling hash
+	small sum           // of the rows of all buckets but key and shim
+	ahead bool          // there are rows of a later state,
+	above mvcc.Revision // with main revisions above this one
 }
 
 func (f facts) encode() []byte {
 	b := binary.BigEndian.AppendUint64(nil, f.index)
 	b = binary.BigEndian.AppendUint64(b, f.hash)
 	b = f.small.encode(b)
+	if f.ahead {
+		b = binary.BigEndian.AppendUint64(b, uint64(f.above))
+	}
 	return binary.BigEndian.AppendUint64(b, xxhash.Sum64(b))
 }
 
-func decodeFacts(b []byte) (facts, error) {
-	if len(b) != 40 {
+func decodeFacts(b []byte) (f facts, err error) {
+	if len(b) != factsBytes && len(b) != factsAheadBytes {
 		return facts{}, errRowShort
 	}
-	if binary.BigEndian.Uint64(b[32:]) != xxhash.Sum64(b[:32]) {
+	b, check := b[:len(b)-8], b[len(b)-8:]
+	if binary.BigEndian.Uint64(check) != xxhash.Sum64(b) {
 		return facts{}, errFactsSum
 	}
-	small, err := decodeSum(b[16:32])
-	return facts{index: binary.BigEndian.Uint64(b), hash: binary.BigEndian.Uint64(b[8:]), small: small}, err
+	f.index, f.hash = binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])
+	if len(b) > factsBytes-8 {
+		f.ahead, f.above = true, mvcc.Revision(binary.BigEndian.Uint64(b[32:]))
+	}
+	f.small, err = decodeSum(b[16:32])
+	return f, err
 }
 
 // readFacts is false if there are none that belong to what the file holds now.

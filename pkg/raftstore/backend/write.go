@@ -44,7 +44,7 @@ type writer struct {
 }
 
 // Write writes the batch in one transaction, Puts before Dead, and answers how many of Dead it got through: the first DeadMax at most, on
-// the first pagesOfDeadMax pages at most. The others may be deleted by later batches, of the same index or another, in the order of
+// the first pagesOfDeadMax pages at most. If it raises the index, rows that were put ahead are part of the state from now on. The others may be deleted by later batches, of the same index or another, in the order of
 // revisions: they are dead whether they are in the file or not. After an error the file holds what it held before.
 func (db *DB) Write(b Batch) (dead int, err error) {
 	defer db.guard(debug.SetPanicOnFault(true), &err)
@@ -54,7 +54,7 @@ func (db *DB) Write(b Batch) (dead int, err error) {
 			return err
 		}
 		w.copy = db.defragmentation
-		if err := w.puts(b); err != nil {
+		if err := w.putRows(b.Puts); err != nil {
 			return fmt.Errorf("write rows: %w", err)
 		}
 		if dead, err = w.delete(db, b); err != nil {
@@ -166,35 +166,49 @@ func (w *writer) find(db *DB, b Batch) (there []mvcc.RowKey, n int, err error) {
 	return there, len(dead), nil
 }
 
-// puts writes the new rows.
-func (w *writer) puts(b Batch) error {
-	bucket := w.tx.Bucket(bucketKey)
-	bucket.FillPercent = 1 // rows are appended, as revisions grow, and never become larger
-	if b.Puts == nil {
+// putRows writes new rows. Where the file took a write that has failed, some of them are there.
+func (w *writer) putRows(rows iter.Seq[*mvcc.Version]) error {
+	if rows == nil {
 		return nil
 	}
+	bucket := w.tx.Bucket(bucketKey)
+	bucket.FillPercent = 1 // rows are appended, as revisions grow, and never become larger
 	last, _ := bucket.Cursor().Last()
 	last = bytes.Clone(last)
 	var key []byte // bbolt copies it
-	for v := range b.Puts {
+	for v := range rows {
 		key = v.RowKey().Append(key[:0])
-		s, err := w.group(key)
-		if err != nil {
-			return err
-		}
 		if bytes.Compare(key, last) <= 0 {
-			if old := bucket.Get(key); old != nil {
+			old := bucket.Get(key)
+			if k := v.RowKey(); old == nil && w.facts.ahead && k.Main <= w.facts.above && !k.Tombstone {
+				return fmt.Errorf("row %d.%d is no part of the state, and not ahead of revision %d", k.Main, k.Sub, w.facts.above)
+			}
+			if old != nil {
+				s, err := w.group(key)
+				if err != nil {
+					return err
+				}
 				s.remove(key, old)
+				w.groups[groupOf(key)] = s
 			}
 		}
-		s.add(key, v.RowValue())
-		w.groups[groupOf(key)] = s
-		w.copy.touched(bucketKey, key, len(v.RowValue()))
-		if err := bucket.Put(key, v.RowValue()); err != nil {
+		if err := w.putRow(bucket, key, v.RowValue()); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// putRow writes a row of bucket key that the sums do not have.
+func (w *writer) putRow(bucket *bbolt.Bucket, key, value []byte) error {
+	s, err := w.group(key)
+	if err != nil {
+		return err
+	}
+	s.add(key, value)
+	w.groups[groupOf(key)] = s
+	w.copy.touched(bucketKey, key, len(value))
+	return bucket.Put(key, value)
 }
 
 // put writes a row outside bucket key.
@@ -303,8 +317,17 @@ func (w *writer) meta(b Batch) error {
 	return nil
 }
 
-// finish writes the sums.
+// finish brings the file to the batch's index. What was ahead of a former one is part of the state now.
 func (w *writer) finish(b Batch) error {
+	if b.Index > w.facts.index {
+		w.facts.ahead = false
+	}
+	w.facts.index, w.facts.hash = b.Index, b.Hash
+	return w.finishSums()
+}
+
+// finishSums writes the sums.
+func (w *writer) finishSums() error {
 	shim := w.tx.Bucket(bucketShim)
 	for g, s := range w.groups {
 		w.copy.touched(bucketShim, groupKey(g), 0)
@@ -318,7 +341,6 @@ func (w *writer) finish(b Batch) error {
 			return fmt.Errorf("write sums: %w", err)
 		}
 	}
-	w.facts.index, w.facts.hash = b.Index, b.Hash
 	w.copy.touched(bucketShim, shimFacts, 0)
 	return shim.Put(shimFacts, w.facts.encode())
 }
