@@ -12,6 +12,8 @@ import (
 
 	"go.etcd.io/etcd/client/pkg/v3/tlsutil"
 
+	"github.com/kubeshim/shim/pkg/auth/password"
+	"github.com/kubeshim/shim/pkg/auth/token"
 	"github.com/kubeshim/shim/pkg/compact"
 	"github.com/kubeshim/shim/pkg/etcdapi"
 	"github.com/kubeshim/shim/pkg/raftstore"
@@ -109,6 +111,10 @@ type Config struct {
 	AutoDefrag                        bool `json:"auto-defrag"`
 	BootstrapDefragThresholdMegabytes uint `json:"bootstrap-defrag-threshold-megabytes"`
 
+	AuthToken    string `json:"auth-token"`
+	AuthTokenTTL uint   `json:"auth-token-ttl"` // seconds
+	BcryptCost   uint   `json:"bcrypt-cost"`
+
 	CORS          []string `json:"-"`
 	HostWhitelist []string `json:"-"`
 
@@ -176,6 +182,9 @@ func DefaultConfig() *Config {
 		AutoCompactionMode:          string(compact.ModePeriodic),
 		AutoCompactionRetention:     "0",
 		AutoDefrag:                  true,
+		AuthToken:                   "simple",
+		AuthTokenTTL:                uint(token.TTLDefault / time.Second),
+		BcryptCost:                  password.CostDefault,
 		CORS:                        []string{"*"},
 		HostWhitelist:               []string{"*"},
 		WarningApplyDuration:        100 * time.Millisecond,
@@ -224,6 +233,13 @@ func (c *Config) EnsureDefaults() {
 	if c.Dir == "" {
 		c.Dir = c.Name + ".etcd"
 		c.warn("'data-dir' was empty; using default %s", c.Dir)
+	}
+	if kind, _, _ := strings.Cut(c.AuthToken, ","); kind == "simple" {
+		c.note("simple token is not cryptographically signed")
+	}
+	if c.BcryptCost < password.CostMin || c.BcryptCost > password.CostMax {
+		c.warn("--bcrypt-cost %d is not between %d and %d; using %d", c.BcryptCost, password.CostMin, password.CostMax, password.CostDefault)
+		c.BcryptCost = password.CostDefault
 	}
 	if c.Name == nameDefault {
 		c.warn("it isn't recommended to use default name, please set a value for --name. " +
@@ -321,6 +337,11 @@ func (c *Config) validateTLS() error {
 }
 
 func (c *Config) dirs() raftstore.Dirs { return raftstore.Dirs{Data: c.Dir, WAL: c.WalDir} }
+
+// tokens is the provider of --auth-token; it reads the files of keys.
+func (c *Config) tokens() (token.Provider, error) {
+	return token.New(token.Options{Kind: c.AuthToken, TTL: time.Duration(c.AuthTokenTTL) * time.Second})
+}
 
 // defrag says when the database file is written anew.
 func (c *Config) defrag() compact.DefragPolicy {

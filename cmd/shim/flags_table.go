@@ -10,7 +10,6 @@ import (
 // Reasons that several inert flags share.
 const (
 	noPeersYet     = "this member has no peers yet"
-	noAuthYet      = "authentication of users is not there yet"
 	ownCheckpoints = "checkpoints are paced by the size and age of the log"
 )
 
@@ -143,9 +142,9 @@ func peerSecurityFlags() []flagDef {
 
 func authFlags() []flagDef {
 	return []flagDef{
-		{"auth-token", noText("simple"), "The kind of token and its options.", noAuthYet},
-		{"bcrypt-cost", noUint(10), "The cost of hashing a password.", noAuthYet},
-		{"auth-token-ttl", noUint(300), "Seconds a token is valid.", noAuthYet},
+		{"auth-token", text(func(c *Config) *string { return &c.AuthToken }), "The kind of token that logins get: 'simple', or 'jwt' with its options,\njwt,sign-method=METHOD,priv-key=FILE,pub-key=FILE,ttl=5m: METHOD is one of RS, PS, ES or HS with 256, 384 or 512, or EdDSA.", ""},
+		{"bcrypt-cost", unsigned(func(c *Config) *uint { return &c.BcryptCost }), "The cost of hashing a password, 4 to 31: one more is twice the time.", ""},
+		{"auth-token-ttl", unsigned(func(c *Config) *uint { return &c.AuthTokenTTL }), "Seconds a simple token is good for after its last use.", ""},
 	}
 }
 

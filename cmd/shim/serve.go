@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 
+	"github.com/kubeshim/shim/pkg/auth/token"
 	"github.com/kubeshim/shim/pkg/compact"
 	"github.com/kubeshim/shim/pkg/etcdapi"
 	"github.com/kubeshim/shim/pkg/raftstore"
@@ -43,6 +44,7 @@ type member struct {
 	c      *Config
 	log    *slog.Logger
 	warn   *warnings
+	tokens token.Provider
 	memory compact.Memory
 	tracer trace.TracerProvider // nil: nothing is traced
 
@@ -92,6 +94,9 @@ func serve(c *Config, log *slog.Logger) error {
 	defer stopTracing()
 	m := &member{c: c, log: log, warn: newWarnings(log), tracer: tracer, memory: c.memory(limit.bytes), metrics: prometheus.NewRegistry(), resources: etcdapi.NewResources(compact.Quota(c.QuotaBackendBytes).Ceiling()), drain: etcdapi.NewDrain()}
 	m.health = etcdapi.NewHealthMetrics(m.metrics)
+	if m.tokens, err = c.tokens(); err != nil {
+		return err
+	}
 	listeners, err := bind(stop, c, log)
 	if err != nil {
 		return err
@@ -192,6 +197,7 @@ func (m *member) storeConfig(l *listeners, cluster, token string, late *lateHub)
 			m.tellGrowth(e)
 		},
 		Registerer: m.metrics,
+		Tokens:     m.tokens,
 		Defrag:     c.defrag(),
 		Loading:    &m.loading,
 
@@ -385,6 +391,9 @@ func (m *member) build(l *listeners) error {
 		WatchProgressNotifyInterval: c.WatchProgressNotifyInterval,
 		ExtensiveMetrics:            c.Metrics == metricsExtensive,
 		OnSlowCall:                  m.slowCall,
+		Tokens:                      m.tokens,
+		BcryptCost:                  int(c.BcryptCost),
+		ClientCertAuth:              c.ClientTLS.ClientCertAuth,
 		SlowCallMin:                 c.WarningUnaryRequestDuration,
 		OnSlowRead:                  m.slowRead,
 		SlowReadMin:                 c.WarningApplyDuration,

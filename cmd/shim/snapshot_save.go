@@ -19,10 +19,12 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/kubeshim/shim/pkg/raftstore/vfs"
 )
@@ -35,6 +37,8 @@ type saveFlags struct {
 	cacert          string
 	cert, key       string
 	skipVerify      bool
+	user, password  string
+	jwt             string
 	dialTimeout     time.Duration
 	commandTimeout  time.Duration
 	keepaliveTime   time.Duration
@@ -48,6 +52,9 @@ func (f *saveFlags) set() *flag.FlagSet {
 	fs.StringVar(&f.cert, "cert", "", "The certificate to show to the server.")
 	fs.StringVar(&f.key, "key", "", "The key of --cert.")
 	fs.BoolVar(&f.skipVerify, "insecure-skip-tls-verify", false, "Do not verify the server's certificate.")
+	fs.StringVar(&f.user, "user", "", "Log in as this user, as name[:password]. It needs the role root.")
+	fs.StringVar(&f.password, "password", "", "The password of --user, which is then the name alone.")
+	fs.StringVar(&f.jwt, "auth-jwt-token", "", "The token to show instead of logging in.")
 	fs.DurationVar(&f.dialTimeout, "dial-timeout", 2*time.Second, "How long a connection may take.")
 	fs.DurationVar(&f.commandTimeout, "command-timeout", 0, "How long all of it may take. 0 is any time.")
 	fs.DurationVar(&f.keepaliveTime, "keepalive-time", 10*time.Second, "After how much silence the server is asked whether it is there.")
@@ -112,6 +119,9 @@ func (f *saveFlags) save(ctx context.Context, file string) (version string, err 
 		return "", err
 	}
 	defer conn.Close()
+	if ctx, err = f.login(ctx, conn); err != nil {
+		return "", err
+	}
 	stream, err := pb.NewMaintenanceClient(conn).Snapshot(ctx, &pb.SnapshotRequest{})
 	if err != nil {
 		return "", err
@@ -137,6 +147,33 @@ func (f *saveFlags) save(ctx context.Context, file string) (version string, err 
 		return "", err
 	}
 	return version, vfs.OS.SyncDir(filepath.Dir(file))
+}
+
+// login answers a context whose calls have the token of the user that the flags name, if they name one. As etcdctl's client does, it
+// goes on without a token where auth is off.
+func (f *saveFlags) login(ctx context.Context, conn *grpc.ClientConn) (context.Context, error) {
+	token := f.jwt
+	if token == "" && f.user != "" {
+		name, password := f.user, f.password
+		if password == "" {
+			var given bool
+			if name, password, given = strings.Cut(f.user, ":"); !given {
+				return nil, fmt.Errorf("the password of user %s is not given: neither --user NAME:PASSWORD nor --password", name)
+			}
+		}
+		r, err := pb.NewAuthClient(conn).Authenticate(ctx, &pb.AuthenticateRequest{Name: name, Password: password})
+		if errors.Is(rpctypes.Error(err), rpctypes.ErrAuthNotEnabled) {
+			return ctx, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		token = r.Token
+	}
+	if token == "" {
+		return ctx, nil
+	}
+	return metadata.AppendToOutgoingContext(ctx, rpctypes.TokenFieldNameGRPC, token), nil
 }
 
 // receive writes the stream, and compares the file with the checksum that is at its end.

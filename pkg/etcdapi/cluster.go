@@ -24,6 +24,9 @@ func (s clusterServer) MemberList(ctx context.Context, r *pb.MemberListRequest) 
 			return nil, err
 		}
 	}
+	if err := s.requireUser(ctx); err != nil {
+		return nil, err
+	}
 	return &pb.MemberListResponse{Header: s.headerAt(0), Members: protoMembers(s.store.Members())}, nil
 }
 
@@ -32,6 +35,9 @@ func (s clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (*
 	urls, err := types.NewURLs(r.PeerURLs)
 	if err != nil {
 		return nil, rpctypes.ErrGRPCMemberBadURLs
+	}
+	if err := s.requireAdmin(ctx); err != nil {
+		return nil, err
 	}
 	m, all, err := s.store.AddMember(ctx, urls.StringSlice(), r.IsLearner)
 	if err != nil {
@@ -42,6 +48,9 @@ func (s clusterServer) MemberAdd(ctx context.Context, r *pb.MemberAddRequest) (*
 
 // MemberRemove removes a member for good.
 func (s clusterServer) MemberRemove(ctx context.Context, r *pb.MemberRemoveRequest) (*pb.MemberRemoveResponse, error) {
+	if err := s.requireAdmin(ctx); err != nil {
+		return nil, err
+	}
 	all, err := s.store.RemoveMember(ctx, r.ID)
 	if err != nil {
 		return nil, proposeError(err)
@@ -52,6 +61,9 @@ func (s clusterServer) MemberRemove(ctx context.Context, r *pb.MemberRemoveReque
 // MemberUpdate gives a member other peer URLs. They have to be good ones: etcd
 // does not look, and its members panic over bad ones of another member.
 func (s clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateRequest) (*pb.MemberUpdateResponse, error) {
+	if err := s.requireAdmin(ctx); err != nil {
+		return nil, err
+	}
 	if _, err := types.NewURLs(r.PeerURLs); err != nil {
 		return nil, rpctypes.ErrGRPCMemberBadURLs
 	}
@@ -64,6 +76,9 @@ func (s clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateReque
 
 // MemberPromote makes a learner that has caught up a voter.
 func (s clusterServer) MemberPromote(ctx context.Context, r *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
+	if err := s.requireAdmin(ctx); err != nil {
+		return nil, err
+	}
 	all, err := s.store.PromoteMember(ctx, r.ID)
 	if err != nil {
 		return nil, proposeError(err)

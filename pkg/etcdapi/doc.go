@@ -70,6 +70,23 @@
 // waited for, and the other way round. It costs nothing until the first request.
 // A message of JSON is bounded before it is decoded; a WebSocket is one stream.
 //
+// # Who asks
+//
+// With auth on, identity.go finds out who makes a call, from its context alone:
+// the user of the token in the metadata, or else, with --client-cert-auth, the
+// common name of the client's certificate, or else nobody. A write takes that
+// along and is checked where it is applied (package auth); a read is checked
+// against the View that it is answered from, a watch when it is made. What etcd
+// checks before the log is checked there here, too: compactions, members, leases,
+// and maintenance. With auth off all of it is one comparison.
+//
+// A simple token may come to a member that has not applied the login yet. The
+// call then reads at a read index once, which is behind the login if there was
+// one: nobody waits for an entry that never comes.
+//
+// Passwords are hashed in turns (package auth/password), before the log, which
+// has none.
+//
 // # Goroutines
 //
 // A call runs on the goroutine gRPC gives it. Beside those there are:
@@ -112,6 +129,4 @@
 // A slow reader of a large list holds the encodings of that list and one chunk, and
 // of those that have left memory the rows in the database, for a minute: after that
 // a compaction may remove them, and the connection is closed when one is missing.
-//
-// Not there yet: users and roles (Auth).
 package etcdapi

@@ -16,6 +16,9 @@ import (
 // Downgrade validates, enables and cancels a downgrade of the cluster version.
 // The store follows an enabled one within seconds, as etcd does.
 func (s maintenanceServer) Downgrade(ctx context.Context, r *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
+	if err := s.requireAdmin(ctx); err != nil {
+		return nil, err
+	}
 	var err error
 	switch r.Action {
 	case pb.DowngradeRequest_VALIDATE:

@@ -8,6 +8,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/kubeshim/shim/pkg/auth"
+	"github.com/kubeshim/shim/pkg/auth/token"
 	"github.com/kubeshim/shim/pkg/raftstore"
 	"github.com/kubeshim/shim/pkg/raftstore/membership"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
@@ -43,6 +45,24 @@ var errorTable = []struct{ sentinel, grpc error }{
 	{membership.ErrNotEnoughStartedMembers, rpctypes.ErrMemberNotEnoughStarted}, // the client's value: its code on the wire is Unknown, as etcd's
 	{membership.ErrLearnerNotReady, rpctypes.ErrGRPCLearnerNotReady},
 	{membership.ErrUnhealthy, rpctypes.ErrGRPCUnhealthy},
+
+	{auth.ErrRootUserNotExist, rpctypes.ErrGRPCRootUserNotExist},
+	{auth.ErrRootRoleNotExist, rpctypes.ErrGRPCRootRoleNotExist},
+	{auth.ErrUserAlreadyExist, rpctypes.ErrGRPCUserAlreadyExist},
+	{auth.ErrUserEmpty, rpctypes.ErrGRPCUserEmpty},
+	{auth.ErrUserNotFound, rpctypes.ErrGRPCUserNotFound},
+	{auth.ErrRoleAlreadyExist, rpctypes.ErrGRPCRoleAlreadyExist},
+	{auth.ErrRoleNotFound, rpctypes.ErrGRPCRoleNotFound},
+	{auth.ErrRoleEmpty, rpctypes.ErrGRPCRoleEmpty},
+	{auth.ErrAuthFailed, rpctypes.ErrGRPCAuthFailed},
+	{auth.ErrPermissionNotGiven, rpctypes.ErrGRPCPermissionNotGiven},
+	{auth.ErrPermissionDenied, rpctypes.ErrGRPCPermissionDenied},
+	{auth.ErrRoleNotGranted, rpctypes.ErrGRPCRoleNotGranted},
+	{auth.ErrPermissionNotGranted, rpctypes.ErrGRPCPermissionNotGranted},
+	{auth.ErrAuthNotEnabled, rpctypes.ErrGRPCAuthNotEnabled},
+	{auth.ErrInvalidAuthMgmt, rpctypes.ErrGRPCInvalidAuthMgmt},
+	{auth.ErrAuthOldRevision, rpctypes.ErrGRPCAuthOldRevision},
+	{token.ErrInvalid, rpctypes.ErrGRPCInvalidAuthToken},
 
 	{raftstore.ErrTooManyRequests, rpctypes.ErrGRPCRequestTooManyRequests},
 	{raftstore.ErrTimeout, rpctypes.ErrGRPCTimeout},

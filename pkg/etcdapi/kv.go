@@ -74,10 +74,20 @@ type write struct {
 	res  mvcc.Result
 }
 
-// propose sends w through the log. The refusals of the state machine are errors,
-// too.
+// propose sends w through the log, with who asks for it if auth is on. The
+// refusals of the state machine are errors, too.
 func (s *Server) propose(ctx context.Context, kind mvcc.Kind, w *write, body []byte) error {
-	w.cmd = raftstore.Command{Kind: kind, Request: &w.raft, Body: body}
+	if s.store.View().Auth().Enabled() {
+		if err := s.sign(ctx, w); err != nil {
+			return err
+		}
+	}
+	return s.proposeUnsigned(ctx, kind, w, body)
+}
+
+// proposeUnsigned is propose for a w that is signed, or for nobody's command.
+func (s *Server) proposeUnsigned(ctx context.Context, kind mvcc.Kind, w *write, body []byte) error {
+	w.cmd.Kind, w.cmd.Request, w.cmd.Body = kind, &w.raft, body
 	if s.tracer != nil {
 		w.cmd.Trace = s.tracer.storeTrace(ctx)
 	}

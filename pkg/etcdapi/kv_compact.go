@@ -15,6 +15,9 @@ import (
 // are gone from memory and disk, also when somebody else has compacted them.
 // The header tells the current revision.
 func (s *Server) kvCompact(ctx context.Context, r *pb.CompactionRequest) (any, error) {
+	if err := s.requireAdmin(ctx); err != nil {
+		return nil, err
+	}
 	w := write{raft: pb.InternalRaftRequest{Compaction: r}}
 	err := s.propose(ctx, mvcc.KindCompaction, &w, nil)
 	if r.GetPhysical() && (err == nil || errors.Is(err, rpctypes.ErrGRPCCompacted)) {

@@ -27,6 +27,9 @@ func (s *Server) kvRange(ctx context.Context, req *rangeRequest) (any, error) {
 		if err != nil {
 			return nil, err
 		}
+		if now, err = s.permitRange(ctx, now, r); err != nil {
+			return nil, err
+		}
 		at := s.viewAt(now, mvcc.Revision(r.GetRevision()))
 		res, err := at.Range(r)
 		if err == nil && res.More && pagedList(r) && (r.GetRevision() <= 0 || at.Revision() == mvcc.Revision(r.GetRevision())) {

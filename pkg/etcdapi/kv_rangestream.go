@@ -48,6 +48,9 @@ func (s *Server) rangeStream(stream grpc.ServerStream, r *pb.RangeRequest) error
 	if err != nil {
 		return err
 	}
+	if now, err = s.permitRange(stream.Context(), now, r); err != nil {
+		return err
+	}
 	s.store.CountRanges(1)
 	h := s.wireHeader(now.Revision())
 	at := s.viewAt(now, mvcc.Revision(r.GetRevision()))

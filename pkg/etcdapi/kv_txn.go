@@ -7,6 +7,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/kubeshim/shim/pkg/auth"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
@@ -36,6 +37,9 @@ func (s *Server) readTxn(ctx context.Context, r *pb.TxnRequest) (any, error) {
 	for {
 		v, err := s.keysView(ctx, serializableTxn(r))
 		if err != nil {
+			return nil, err
+		}
+		if v, err = s.permit(ctx, v, func(v *mvcc.View, i auth.Info) error { return v.CheckTxn(i, r) }); err != nil {
 			return nil, err
 		}
 		a, err := s.answerTxn(ctx, v, r)

@@ -13,6 +13,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.opentelemetry.io/otel/attribute"
 
+	"github.com/kubeshim/shim/pkg/auth"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
@@ -25,6 +26,9 @@ type leaseServer struct {
 // LeaseGrant creates a lease. An ID of zero lets the server choose one.
 func (s leaseServer) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
 	r.ID = chooseLeaseID(r.ID)
+	if err := s.requireUser(ctx); err != nil {
+		return nil, err
+	}
 	w := write{raft: pb.InternalRaftRequest{LeaseGrant: r}}
 	if err := s.propose(ctx, mvcc.KindLeaseGrant, &w, nil); err != nil {
 		return nil, err
@@ -43,6 +47,9 @@ func chooseLeaseID(id int64) int64 {
 
 // LeaseRevoke ends a lease and deletes its keys, in one revision.
 func (s leaseServer) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest) (*pb.LeaseRevokeResponse, error) {
+	if err := s.requireUser(ctx); err != nil {
+		return nil, err
+	}
 	w := write{raft: pb.InternalRaftRequest{LeaseRevoke: r}}
 	if err := s.propose(ctx, mvcc.KindLeaseRevoke, &w, nil); err != nil {
 		return nil, err
@@ -78,6 +85,9 @@ func (s leaseServer) keepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
 		// after the renewal it could name a revision in which a revoke has already
 		// deleted the keys.
 		resp := &pb.LeaseKeepAliveResponse{Header: s.headerNow(), ID: r.ID}
+		if err := s.permitLease(stream.Context(), mvcc.LeaseID(r.ID), (*auth.State).CheckPut); err != nil {
+			return err
+		}
 		ttl, err := s.leaseRenew(stream.Context(), r.ID)
 		switch {
 		case errors.Is(err, mvcc.ErrLeaseNotFound):
@@ -104,6 +114,14 @@ func (s leaseServer) leaseRenew(ctx context.Context, id int64) (ttl int64, err e
 
 // LeaseTimeToLive tells what is left of a lease, -1 if there is no such lease.
 func (s leaseServer) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+	if err := s.requireUser(ctx); err != nil {
+		return nil, err
+	}
+	if r.Keys {
+		if err := s.permitLease(ctx, mvcc.LeaseID(r.ID), readable); err != nil {
+			return nil, err
+		}
+	}
 	left, err := s.store.LeaseTimeToLive(ctx, mvcc.LeaseID(r.ID), r.Keys)
 	resp := &pb.LeaseTimeToLiveResponse{Header: s.headerNow(), ID: r.ID, TTL: -1}
 	switch {
@@ -118,8 +136,14 @@ func (s leaseServer) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveR
 
 // LeaseLeases lists all leases, the one that expires first at the front. As in
 // etcd it is answered from this member's own state.
-func (s leaseServer) LeaseLeases(context.Context, *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
+func (s leaseServer) LeaseLeases(ctx context.Context, _ *pb.LeaseLeasesRequest) (*pb.LeaseLeasesResponse, error) {
 	v := s.store.View()
+	if v.Auth().Enabled() {
+		var err error
+		if v, err = s.permitLeases(ctx, v); err != nil {
+			return nil, err
+		}
+	}
 	type entry struct {
 		id   mvcc.LeaseID
 		left time.Duration
@@ -135,4 +159,59 @@ func (s leaseServer) LeaseLeases(context.Context, *pb.LeaseLeasesRequest) (*pb.L
 		resp.Leases[i] = &pb.LeaseStatus{ID: int64(e.id)}
 	}
 	return resp, nil
+}
+
+// keyCheck is a check of one key.
+type keyCheck func(*auth.State, auth.Info, []byte) error
+
+func readable(st *auth.State, i auth.Info, key []byte) error { return st.CheckRange(i, key, nil) }
+
+// permitLease refuses who may not do something with all keys of a lease. The
+// keys are those of a linearizable View: the answer is the leader's.
+func (s leaseServer) permitLease(ctx context.Context, id mvcc.LeaseID, check keyCheck) error {
+	if !s.store.View().Auth().Enabled() {
+		return nil
+	}
+	v, err := s.readView(ctx, false)
+	if err != nil {
+		return err
+	}
+	c, err := s.identify(ctx, v)
+	if err == nil {
+		err = c.permitKeys(check, id)
+	}
+	return toGRPC(err)
+}
+
+// permitLeases is permitLease for reading all keys of all leases of v, or of a
+// later View, which is answered.
+func (s leaseServer) permitLeases(ctx context.Context, v *mvcc.View) (*mvcc.View, error) {
+	c, err := s.identify(ctx, v)
+	if err == nil {
+		var ids []mvcc.LeaseID
+		for _, l := range c.view.Leases() {
+			ids = append(ids, l.ID)
+		}
+		err = c.permitKeys(readable, ids...)
+	}
+	return c.view, toGRPC(err)
+}
+
+// permitKeys checks the keys of leases, unless root asks.
+func (c caller) permitKeys(check keyCheck, ids ...mvcc.LeaseID) error {
+	st := c.view.Auth()
+	if st.CheckAdmin(c.Info) == nil {
+		return nil
+	}
+	if c.Info == (auth.Info{}) {
+		return auth.ErrUserEmpty
+	}
+	for _, id := range ids {
+		for _, key := range c.view.LeaseKeys(id) {
+			if err := check(st, c.Info, key); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

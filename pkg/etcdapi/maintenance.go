@@ -19,7 +19,10 @@ type maintenanceServer struct {
 
 // Status describes this member. The version is that of the etcd whose API this
 // is: clients decide by it which features they use.
-func (s maintenanceServer) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
+func (s maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusResponse, error) {
+	if err := s.requireUser(ctx); err != nil {
+		return nil, err
+	}
 	st, v := s.store.Status(), s.store.View()
 	resp := &pb.StatusResponse{
 		Header:           s.header.message(v.Revision(), st.Term),
@@ -42,11 +45,17 @@ func (s maintenanceServer) Status(context.Context, *pb.StatusRequest) (*pb.Statu
 // Alarm lists, raises or disarms alarms. Listing is a linearizable read.
 func (s maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
 	if r.Action == pb.AlarmRequest_GET {
+		if err := s.requireUser(ctx); err != nil {
+			return nil, err
+		}
 		v, err := s.readView(ctx, false)
 		if err != nil {
 			return nil, err
 		}
 		return &pb.AlarmResponse{Header: s.headerAt(v.Revision()), Alarms: alarmsOf(v, r.Alarm)}, nil
+	}
+	if err := s.requireAdmin(ctx); err != nil {
+		return nil, err
 	}
 	w := write{raft: pb.InternalRaftRequest{Alarm: r}}
 	if err := s.propose(ctx, mvcc.KindAlarm, &w, nil); err != nil {
@@ -73,6 +82,9 @@ func alarmsOf(v *mvcc.View, t pb.AlarmType) []*pb.AlarmMember {
 // Defragment rewrites the database file and answers when that is done. Reads and writes go on meanwhile. A call that ends before leaves it
 // to go on, as in etcd.
 func (s maintenanceServer) Defragment(ctx context.Context, _ *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
+	if err := s.requireAdmin(ctx); err != nil {
+		return nil, err
+	}
 	if err := s.store.Defragment(ctx); err != nil {
 		return nil, toGRPC(err)
 	}
@@ -81,6 +93,9 @@ func (s maintenanceServer) Defragment(ctx context.Context, _ *pb.DefragmentReque
 
 // Hash is a checksum of the database file's content.
 func (s maintenanceServer) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.HashResponse, error) {
+	if err := s.requireAdmin(ctx); err != nil {
+		return nil, err
+	}
 	h, err := s.store.Hash(ctx)
 	if err != nil {
 		return nil, toGRPC(err)
@@ -90,6 +105,9 @@ func (s maintenanceServer) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.Has
 
 // HashKV is a checksum of all versions up to a revision, equal on all members.
 func (s maintenanceServer) HashKV(ctx context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+	if err := s.requireAdmin(ctx); err != nil {
+		return nil, err
+	}
 	v := s.store.View()
 	h, compacted, at, err := v.HashKV(ctx, mvcc.Revision(r.Revision))
 	if err != nil {
@@ -105,6 +123,9 @@ func (s maintenanceServer) HashKV(ctx context.Context, r *pb.HashKVRequest) (*pb
 
 // MoveLeader hands the leadership to another voting member.
 func (s maintenanceServer) MoveLeader(ctx context.Context, r *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
+	if err := s.requireAdmin(ctx); err != nil {
+		return nil, err
+	}
 	if s.store.Status().Leader != s.store.MemberID() {
 		return nil, rpctypes.ErrGRPCNotLeader
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/kubeshim/shim/pkg/auth/token"
 )
 
 // Options tune the protocol layer. The zero value of a field means its default.
@@ -45,6 +47,15 @@ type Options struct {
 	// least 100 ms); up to a tenth is added per stream, so that not all are told at once.
 	WatchProgressNotifyInterval time.Duration
 
+	// Tokens are those of logins (--auth-token). The store's configuration has to
+	// have the same. Default none: nobody can log in.
+	Tokens token.Provider
+	// BcryptCost is the cost of hashing a password (--bcrypt-cost, 10).
+	BcryptCost int
+	// ClientCertAuth has the common name of a client's certificate stand for its
+	// user, if a call has no token (--client-cert-auth).
+	ClientCertAuth bool
+
 	// OnSlowCall is told of each unary call that took longer than SlowCallMin, on
 	// the goroutine of the call; nil: nobody is told. Negative: of each.
 	OnSlowCall  func(SlowCall)
@@ -66,6 +77,7 @@ type Options struct {
 func (o *Options) EnsureDefaults() {
 	setDefault(&o.MaxRequestBytes, maxRequestBytesDefault)
 	setDefault(&o.MaxTxnOps, maxTxnOpsDefault)
+	setDefault(&o.Tokens, token.None)
 	setDefault(&o.MaxConcurrentStreams, maxConcurrentStreamsDefault)
 	setDefault(&o.KeepAliveMinTime, keepAliveMinTimeDefault)
 	setDefault(&o.KeepAliveInterval, keepAliveIntervalDefault)

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
+	"github.com/kubeshim/shim/pkg/auth/password"
 	"github.com/kubeshim/shim/pkg/etcdapi/grpcmetrics"
 	"github.com/kubeshim/shim/pkg/raftstore"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
@@ -19,14 +20,15 @@ import (
 // no state of its own but the Views of lists under way; any number of calls may
 // run at once.
 type Server struct {
-	opts    Options
-	store   *raftstore.Store
-	hub     *watchcache.Hub
-	header  headerInfo
-	pins    *viewPins
-	metrics *grpcmetrics.Metrics
-	tracer  *tracer       // nil: nothing is traced
-	slowMin time.Duration // calls that took longer are looked at
+	opts      Options
+	store     *raftstore.Store
+	hub       *watchcache.Hub
+	header    headerInfo
+	pins      *viewPins
+	passwords *password.Hasher
+	metrics   *grpcmetrics.Metrics
+	tracer    *tracer       // nil: nothing is traced
+	slowMin   time.Duration // calls that took longer are looked at
 }
 
 // New returns a server for an open store. It starts nothing. The options must
@@ -34,14 +36,15 @@ type Server struct {
 func New(opts Options, store *raftstore.Store, hub *watchcache.Hub) *Server {
 	opts.EnsureDefaults()
 	return &Server{
-		opts:    opts,
-		store:   store,
-		hub:     hub,
-		header:  newHeaderInfo(store.ClusterID(), store.MemberID()),
-		pins:    newViewPins(),
-		tracer:  newTracer(opts.TracerProvider),
-		slowMin: opts.slowMin(),
-		metrics: grpcmetrics.New(grpcmetrics.Options{HandlingTime: opts.ExtensiveMetrics}),
+		opts:      opts,
+		store:     store,
+		hub:       hub,
+		header:    newHeaderInfo(store.ClusterID(), store.MemberID()),
+		pins:      newViewPins(),
+		passwords: password.NewHasher(opts.BcryptCost),
+		tracer:    newTracer(opts.TracerProvider),
+		slowMin:   opts.slowMin(),
+		metrics:   grpcmetrics.New(grpcmetrics.Options{HandlingTime: opts.ExtensiveMetrics}),
 	}
 }
 

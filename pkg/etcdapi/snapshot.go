@@ -11,6 +11,9 @@ import (
 // Snapshot streams the database file and then its SHA-256, which restore checks.
 // Each message says how many bytes of the file are still to come.
 func (s maintenanceServer) Snapshot(_ *pb.SnapshotRequest, stream pb.Maintenance_SnapshotServer) error {
+	if err := s.requireAdmin(stream.Context()); err != nil {
+		return err
+	}
 	size, version, file, err := s.store.Backup(stream.Context())
 	if err != nil {
 		return toGRPC(err)

@@ -39,7 +39,7 @@ func (s *Server) watch(_ any, stream grpc.ServerStream) error {
 	defer spans.end()
 	received := make(chan error, 1)
 	go func() {
-		err := receiveWatch(stream, ws, spans)
+		err := s.receiveWatch(stream, ws, spans)
 		if errors.Is(err, io.EOF) {
 			return
 		}
@@ -70,7 +70,7 @@ func (s *Server) watch(_ any, stream grpc.ServerStream) error {
 }
 
 // receiveWatch turns the client's requests into calls of ws until the stream ends.
-func receiveWatch(stream grpc.ServerStream, ws *watchcache.Stream, spans *watchSpans) error {
+func (s *Server) receiveWatch(stream grpc.ServerStream, ws *watchcache.Stream, spans *watchSpans) error {
 	for {
 		req := new(pb.WatchRequest)
 		if err := stream.RecvMsg(req); err != nil {
@@ -80,7 +80,7 @@ func receiveWatch(stream grpc.ServerStream, ws *watchcache.Stream, spans *watchS
 		case *pb.WatchRequest_CreateRequest:
 			if r.CreateRequest != nil {
 				spans.create(r.CreateRequest)
-				ws.Create(createRequest(r.CreateRequest))
+				s.createWatch(stream.Context(), ws, r.CreateRequest)
 			}
 		case *pb.WatchRequest_CancelRequest:
 			if r.CancelRequest != nil {
@@ -93,6 +93,25 @@ func receiveWatch(stream grpc.ServerStream, ws *watchcache.Stream, spans *watchS
 		default: // a request of a later version: etcd ignores it too
 		}
 	}
+}
+
+// createWatch makes a watch, if its client may read all of its range now. What
+// changes about that later changes nothing for the watch, as in etcd.
+func (s *Server) createWatch(ctx context.Context, ws *watchcache.Stream, r *pb.WatchCreateRequest) {
+	if v := s.store.View(); r.StartRevision >= 0 && v.Auth().Enabled() {
+		if len(r.Key) == 0 {
+			r.Key = []byte{0}
+		}
+		c, err := s.identify(ctx, v)
+		if err == nil {
+			err = c.view.Auth().CheckRange(c.Info, r.Key, r.RangeEnd)
+		}
+		if err != nil {
+			ws.Refuse(toGRPC(err))
+			return
+		}
+	}
+	ws.Create(createRequest(r))
 }
 
 func createRequest(r *pb.WatchCreateRequest) watchcache.CreateRequest {

@@ -11,7 +11,7 @@ import (
 func (s *Stream) Create(req CreateRequest) {
 	w := newWatcher(s, req)
 	if err := w.check(req); err != nil {
-		s.refuse(err)
+		s.Refuse(err)
 		return
 	}
 	s.mu.Lock()
@@ -21,7 +21,7 @@ func (s *Stream) Create(req CreateRequest) {
 	}
 	if !s.takeID(w, req.ID) {
 		s.mu.Unlock()
-		s.refuse(ErrDuplicateID)
+		s.Refuse(ErrDuplicateID)
 		return
 	}
 	s.mu.Unlock()
@@ -113,7 +113,9 @@ func (s *Stream) takeID(w *watcher, id int64) bool {
 	return true
 }
 
-func (s *Stream) refuse(err error) {
+// Refuse answers a request for a watch that is not to be made, as Create answers
+// those that cannot be.
+func (s *Stream) Refuse(err error) {
 	s.mu.Lock()
 	s.pushControl(Batch{Kind: BatchCreated, WatchID: NoWatchID, Revision: s.hub.Revision(), Err: err})
 	s.mu.Unlock()
