@@ -29,6 +29,8 @@ var importTable = map[string][]string{
 	"pkg/registry":               {},
 	"pkg/request":                {},
 	"pkg/auth":                   {},
+	"pkg/auth/token":             {"pkg/auth"},
+	"pkg/auth/password":          {},
 	"pkg/discovery":              {},
 	"pkg/handover":               {},
 	"pkg/raftstore/mvcc":         {"pkg/raftstore/mvcc/cowtree", "pkg/request", "pkg/auth"},
@@ -46,7 +48,7 @@ var importTable = map[string][]string{
 	"pkg/compact":    {"pkg/raftstore/mvcc"},
 	"pkg/etcdapi": {
 		"pkg/raftstore/mvcc", "pkg/raftstore", "pkg/raftstore/membership", "pkg/watchcache", "pkg/registry",
-		"pkg/etcdapi/grpcmetrics", "pkg/handover", "pkg/request", "pkg/auth",
+		"pkg/etcdapi/grpcmetrics", "pkg/handover", "pkg/request", "pkg/auth", "pkg/auth/token", "pkg/auth/password",
 	},
 	"pkg/etcdapi/grpcmetrics": {},
 	"cmd/shim":                {"pkg"},

@@ -11,32 +11,52 @@ import (
 	"github.com/cockroachdb/datadriven"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// member is one server of a session and the connection to it.
+// member is one server of a session and the connections to it.
 type member struct {
 	server *Server
-	conn   *grpc.ClientConn
-	down   bool // stopped by the script
+	conn   *grpc.ClientConn            // the current one
+	conns  map[string]*grpc.ClientConn // by the user of the certificate; one without TLS
+	down   bool                        // stopped by the script
+	ca     *authority                  // nil without TLS
 }
 
-func (m *member) connect() error {
+func (m *member) connect() error { return m.connectAs("") }
+
+// connectAs turns to the connection of a user, or makes it.
+func (m *member) connectAs(user string) error {
+	if m.conn = m.conns[user]; m.conn != nil {
+		return nil
+	}
+	creds := insecure.NewCredentials()
+	if m.ca != nil {
+		config, err := m.ca.client(user)
+		if err != nil {
+			return err
+		}
+		creds = credentials.NewTLS(config)
+	}
 	conn, err := grpc.NewClient("passthrough:///"+m.server.client,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(creds),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(messageMax), grpc.MaxCallSendMsgSize(messageMax), grpc.WaitForReady(true)))
 	if err != nil {
 		return fmt.Errorf("connect: %w", err)
 	}
-	m.conn = conn
+	if m.conns == nil {
+		m.conns = map[string]*grpc.ClientConn{}
+	}
+	m.conn, m.conns[user] = conn, conn
 	return nil
 }
 
 func (m *member) disconnect() {
-	if m.conn != nil {
-		m.conn.Close()
-		m.conn = nil
+	for _, c := range m.conns {
+		c.Close()
 	}
+	m.conn, m.conns = nil, nil
 }
 
 // startCluster starts members m1 to mN at once, as each needs a majority to
@@ -60,7 +80,11 @@ func (s *Session) startCluster(d *datadriven.TestData) error {
 	}
 	errs := make(chan error)
 	for _, server := range all {
-		server.configure(all, serverFlags(d.CmdArgs[1:]))
+		flags, err := s.withKeys(serverFlags(d.CmdArgs[1:]))
+		if err != nil {
+			return err
+		}
+		server.configure(all, flags)
 		go func() { errs <- server.Launch() }()
 	}
 	for range all {
@@ -136,7 +160,7 @@ func (s *Session) turnTo(d *datadriven.TestData) error {
 		s.member = s.members[0]
 		return nil
 	case name == "leader" || name == "follower":
-		return s.turnToRole(name)
+		return s.turnToRole(d, name)
 	}
 	for _, m := range s.members {
 		if m.server.name == name || name == "down" && m.down {
@@ -148,8 +172,8 @@ func (s *Session) turnTo(d *datadriven.TestData) error {
 }
 
 // turnToRole asks all members until they agree on a leader.
-func (s *Session) turnToRole(role string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), callMax)
+func (s *Session) turnToRole(d *datadriven.TestData, role string) error {
+	ctx, cancel := s.context(d)
 	defer cancel()
 	for ctx.Err() == nil {
 		roles := map[string]*member{}
@@ -197,6 +221,9 @@ func (s *Session) ended() string {
 func serverFlags(args []datadriven.CmdArg) []string {
 	var flags []string
 	for _, a := range args {
+		if len(a.Vals) == 0 {
+			continue // not a flag
+		}
 		flags = append(flags, "--"+a.Key+"="+strings.Join(a.Vals, ","))
 	}
 	return flags

@@ -21,6 +21,11 @@
 //	                 prints N+ for a lease's remaining time of N or more; sort
 //	                 orders the list of leases, which etcd has in any order where
 //	                 it does not lead.
+//	login | auth-enable | auth-disable | auth-status | user-add | user-get |
+//	user-list | user-delete | user-passwd | user-grant | user-revoke |
+//	role-add | role-get | role-list | role-delete | role-grant | role-revoke
+//	                 the calls of Auth, with the same options; login with as=NAME
+//	                 remembers the token.
 //	rangestream      prints the chunks as one answer, and anything but keys in
 //	                 a chunk that is not the last; with chunks, each chunk.
 //	keepalive        one stream for all lines, one answer for each.
@@ -35,7 +40,9 @@
 //	                 come in any order.
 //	watch-halfclose S  says that no request follows; the watches go on.
 //	raw METHOD       each line is a message in hexadecimal; prints the code.
-//	server FLAGS     the flags of the server; before any other directive.
+//	server FLAGS     the flags of the server; before any other directive. In them
+//	                 $rsa, $ec, $ed and $secret are files with a key, and with .pub
+//	                 behind it its public half. tls has clients come by TLS.
 //	cluster N FLAGS  starts members m1 to mN; instead of server.
 //	launch NAME FLAGS  starts the member that was added with join=NAME.
 //	stop             SIGTERM; with kill, SIGKILL. restart starts it again.
@@ -56,6 +63,11 @@
 //	observe S        opens Election.Observe, of which observe-recv S n=N prints
 //	                 the next N answers.
 //
+// Any directive takes token=NAME, bearer=NAME or authorization=NAME: the token that
+// goes with it, and how, of that name or literally; gateway: the metadata of a JSON
+// gateway; and with TLS cn=NAME: the user that the client's certificate names,
+// nobody without it.
+//
 // Any directive takes at=NAME, leader, follower or down (one that was stopped): the
 // member it is for. Without it that is the first.
 //
@@ -65,7 +77,8 @@
 // Output: header and scalars of a message on one line, then its messages below
 // it, indented. Fields that are zero are left out, as protobuf does. What two
 // servers may differ in is masked: ids of members and of the cluster, terms and
-// indexes of raft, sizes, the remaining time of a lease, ports. A mask shows
+// indexes of raft, sizes, the remaining time of a lease, ports; of a token the
+// kind is shown. A mask shows
 // that there is a value (#), so a field that one server leaves empty shows. A
 // header with all of its ids prints only its revision, otherwise what it lacks.
 // Answers of a directive with several requests are numbered as its lines.

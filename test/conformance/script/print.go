@@ -169,6 +169,8 @@ func (p printer) scalar(m protoreflect.Message, f protoreflect.FieldDescriptor, 
 	switch {
 	case masked[name]:
 		return "#"
+	case name == tokenField:
+		return tokenKind(v.String())
 	case leaseFields[name]:
 		for lease, id := range p.leases {
 			if id == v.Int() {

@@ -34,7 +34,7 @@ func (s *Session) begin(d *datadriven.TestData) (string, error) {
 	if err := s.parse(d.Input, 1, req); err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(outgoing(d), callMax)
+	ctx, cancel := context.WithTimeout(s.outgoing(d), callMax)
 	p := &pendingCall{cancel: cancel, done: make(chan struct{})}
 	s.pending[d.CmdArgs[0].Key] = p
 	conn, print := s.conn, s.printer()

@@ -27,6 +27,7 @@ type Server struct {
 	args    []string
 	client  string // host:port
 	peer    string
+	secure  bool // TLS for clients
 	run     *process
 }
 
@@ -44,10 +45,16 @@ type process struct {
 // Start runs a single-member server with etcd's flags, and flags besides.
 // It returns once the server is ready; Stop ends it.
 func Start(binary, dataDir string, flags []string) (*Server, error) {
+	return start(binary, dataDir, false, flags)
+}
+
+// start is Start, with TLS for clients if that is asked for.
+func start(binary, dataDir string, secure bool, flags []string) (*Server, error) {
 	s, err := newServer("default", binary, dataDir)
 	if err != nil {
 		return nil, err
 	}
+	s.secure = secure
 	s.configure([]*Server{s}, append([]string{"--initial-cluster-state=new"}, flags...))
 	return s, s.Launch()
 }
@@ -71,11 +78,15 @@ func (s *Server) configure(all []*Server, flags []string) {
 	for _, m := range all {
 		cluster = append(cluster, m.name+"=http://"+m.peer)
 	}
+	scheme := "http"
+	if s.secure {
+		scheme = "https"
+	}
 	s.args = append([]string{
 		"--name=" + s.name,
 		"--data-dir=" + s.dataDir,
-		"--listen-client-urls=http://" + s.client,
-		"--advertise-client-urls=http://" + s.client,
+		"--listen-client-urls=" + scheme + "://" + s.client,
+		"--advertise-client-urls=" + scheme + "://" + s.client,
 		"--listen-peer-urls=http://" + s.peer,
 		"--initial-advertise-peer-urls=http://" + s.peer,
 		"--initial-cluster=" + strings.Join(cluster, ","),

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/cockroachdb/datadriven"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
 
@@ -34,12 +33,14 @@ type Session struct {
 	watches map[string]*watchStream
 	streams map[string]*jsonStream
 	pending map[string]*pendingCall
+	tokens  map[string]string
+	ca      *authority // nil without TLS
 }
 
 // New returns a session whose server starts with the first directive.
 func New(cfg Config) *Session {
 	return &Session{cfg: cfg, joining: map[string]*member{}, leases: map[string]int64{}, ids: map[string]uint64{}, watches: map[string]*watchStream{},
-		streams: map[string]*jsonStream{}, pending: map[string]*pendingCall{}}
+		streams: map[string]*jsonStream{}, pending: map[string]*pendingCall{}, tokens: map[string]string{}}
 }
 
 // Close ends the streams, the connections and the servers.
@@ -68,7 +69,7 @@ func (s *Session) Run(d *datadriven.TestData) (string, error) {
 		if s.member != nil {
 			return "", errors.New("server must be the first directive")
 		}
-		return "", s.start(serverFlags(d.CmdArgs))
+		return "", s.serve(d)
 	}
 	if d.Cmd == "cluster" {
 		return "", s.startCluster(d)
@@ -79,6 +80,10 @@ func (s *Session) Run(d *datadriven.TestData) (string, error) {
 		}
 	}
 	if err := s.turnTo(d); err != nil {
+		return "", err
+	}
+	user, _ := option(d, "cn")
+	if err := s.connectAs(user); err != nil {
 		return "", err
 	}
 	switch d.Cmd {
@@ -105,7 +110,7 @@ func (s *Session) Run(d *datadriven.TestData) (string, error) {
 	case "ended":
 		return s.ended(), nil
 	case "snapshot":
-		return s.snapshot()
+		return s.snapshot(d)
 	case "http":
 		return s.http(d)
 	case "json":
@@ -128,10 +133,27 @@ func (s *Session) Run(d *datadriven.TestData) (string, error) {
 	return s.unary(d)
 }
 
+// serve starts the server with the flags that d says.
+func (s *Session) serve(d *datadriven.TestData) (err error) {
+	if d.HasArg("tls") {
+		if s.ca, err = newAuthority(s.cfg.TempDir + "/certs"); err != nil {
+			return err
+		}
+	}
+	flags, err := s.withKeys(serverFlags(d.CmdArgs))
+	if err != nil {
+		return err
+	}
+	return s.start(flags)
+}
+
 func (s *Session) start(flags []string) error {
-	server, err := Start(s.cfg.Binary, s.cfg.TempDir+"/data", flags)
+	if s.ca != nil {
+		flags = append(flags, s.ca.flags()...)
+	}
+	server, err := start(s.cfg.Binary, s.cfg.TempDir+"/data", s.ca != nil, flags)
 	if server != nil && server.run != nil {
-		s.member = &member{server: server}
+		s.member = &member{server: server, ca: s.ca}
 		s.members = append(s.members, s.member)
 	}
 	if err != nil {
@@ -184,15 +206,7 @@ func (s *Session) stop(kill bool) error {
 
 // context gives one answer its time, and the metadata that d asks for.
 func (s *Session) context(d *datadriven.TestData) (context.Context, context.CancelFunc) {
-	return context.WithTimeout(outgoing(d), callMax)
-}
-
-func outgoing(d *datadriven.TestData) context.Context {
-	ctx := context.Background()
-	if d.HasArg("leader") {
-		ctx = metadata.AppendToOutgoingContext(ctx, "hasleader", "true")
-	}
-	return ctx
+	return context.WithTimeout(s.outgoing(d), callMax)
 }
 
 func (s *Session) printer() printer { return printer{leases: s.leases} }
@@ -208,9 +222,9 @@ func fault(err error) string {
 
 // snapshot streams a backup into a file and has etcdutl read it: its content
 // is compared through the hash of its keys.
-func (s *Session) snapshot() (string, error) {
+func (s *Session) snapshot(d *datadriven.TestData) (string, error) {
 	path := s.cfg.TempDir + "/backup.db"
-	if err := s.Backup(path); err != nil {
+	if err := s.backup(d, path); err != nil {
 		return fault(err), nil
 	}
 	defer os.Remove(path)

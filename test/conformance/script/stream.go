@@ -114,8 +114,10 @@ func (s *Session) keepAlive(d *datadriven.TestData) (string, error) {
 
 // Backup writes the snapshot stream, checksum included, to path; the checksum
 // is verified first.
-func (s *Session) Backup(path string) error {
-	ctx, cancel := s.context(&datadriven.TestData{})
+func (s *Session) Backup(path string) error { return s.backup(&datadriven.TestData{}, path) }
+
+func (s *Session) backup(d *datadriven.TestData, path string) error {
+	ctx, cancel := s.context(d)
 	defer cancel()
 	stream, err := pb.NewMaintenanceClient(s.conn).Snapshot(ctx, &pb.SnapshotRequest{})
 	if err != nil {

@@ -69,7 +69,10 @@ var calls = map[string]call{
 func (s *Session) unary(d *datadriven.TestData) (string, error) {
 	c, ok := calls[d.Cmd]
 	if !ok {
-		return "", fmt.Errorf("no directive %q; the unary ones are %v", d.Cmd, sortedNames(calls))
+		c, ok = authCalls[d.Cmd]
+	}
+	if !ok {
+		return "", fmt.Errorf("no directive %q; the unary ones are %v", d.Cmd, append(sortedNames(calls), sortedNames(authCalls)...))
 	}
 	rounds, err := intArg(d, "repeat", 1)
 	if err != nil {
@@ -136,6 +139,8 @@ func (s *Session) invoke(d *datadriven.TestData, c call, text string, round int)
 			s.leases[name] = r.ID
 		case *pb.MemberAddResponse:
 			s.ids[name] = r.Member.ID
+		case *pb.AuthenticateResponse:
+			s.tokens[name] = r.Token
 		case *pb.MemberListResponse:
 			s.ids[name] = r.Header.MemberId
 		}

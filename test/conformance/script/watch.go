@@ -21,7 +21,7 @@ func (s *Session) watchOpen(d *datadriven.TestData) (string, error) {
 	if len(d.CmdArgs) == 0 {
 		return "", errors.New("want a name for the stream")
 	}
-	ctx, cancel := context.WithCancel(outgoing(d))
+	ctx, cancel := context.WithCancel(s.outgoing(d))
 	stream, err := pb.NewWatchClient(s.conn).Watch(ctx)
 	if err != nil {
 		cancel()
