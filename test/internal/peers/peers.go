@@ -19,7 +19,8 @@ const mainModule = "module github.com/kubeshim/shim\n"
 // Path returns the absolute path of the named peer, building it first when it
 // is missing or out of date. It fails t when it cannot; it never skips.
 // Names: etcd, etcdctl, etcdutl, etcd-3.5, etcd-3.6, kube-apiserver,
-// kube-controller-manager, kube-scheduler, kubectl, kwok, kine.
+// kube-controller-manager, kube-scheduler, kubectl, kubeadm, kindconfig, kwok,
+// kine.
 func Path(t testing.TB, name string) string {
 	t.Helper()
 	path, err := Build(name)
@@ -143,7 +144,14 @@ func cacheDir(root string) (string, error) {
 func digest(dir string, p program) (string, error) {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s\n%s%s\ncgo=%t\n", p.pkg, strip, p.ldflags, p.cgo)
-	for _, name := range []string{"go.mod", "go.sum"} {
+	if p.static {
+		fmt.Fprintln(h, "static")
+	}
+	files := []string{"go.mod", "go.sum"}
+	if p.pkg == "." { // the main package is ours
+		files = append(files, "main.go")
+	}
+	for _, name := range files {
 		b, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			return "", fmt.Errorf("read nested module: %w", err)
@@ -201,8 +209,11 @@ func goBuild(dir string, p program, out string) error {
 	defer os.Remove(tmp)
 	cmd := command(dir, "nice", "-n", "10", "go", "build", "-p", "2", "-trimpath",
 		"-ldflags="+strip+p.ldflags, "-o", tmp, p.pkg)
-	if p.cgo {
+	switch {
+	case p.cgo:
 		cmd.Env = append(cmd.Env, "CGO_ENABLED=1")
+	case p.static:
+		cmd.Env = append(cmd.Env, "CGO_ENABLED=0")
 	}
 	if msg, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build %s: %w\n%s", p.pkg, err, msg)

@@ -6,6 +6,7 @@ type program struct {
 	pkg     string // import path of its main package
 	ldflags string // besides strip
 	cgo     bool
+	static  bool // without cgo, for a root directory that has no libraries
 }
 
 const (
@@ -49,9 +50,15 @@ var programs = map[string]program{
 	"kube-scheduler":          kubernetes("kube-scheduler"),
 	"kubectl":                 kubernetes("kubectl"),
 
+	// In a module of its own, and static as its releases are.
+	"kubeadm": {family: "kubeadm", pkg: "k8s.io/kubernetes/cmd/kubeadm", ldflags: kubernetesFlags(kubernetesMinor, kubernetesPatch), static: true},
+
 	"kube-apiserver-1.36":          kubernetesOld("kube-apiserver"),
 	"kube-controller-manager-1.36": kubernetesOld("kube-controller-manager"),
 	"kube-scheduler-1.36":          kubernetesOld("kube-scheduler"),
+
+	// What kind makes of a configuration, by its own code; our own main around it.
+	"kindconfig": {family: "kind", pkg: "."},
 
 	"kwok": {family: "kwok", pkg: "sigs.k8s.io/kwok/cmd/kwok"},
 	"kine": {family: "kine", pkg: "github.com/k3s-io/kine", cgo: true},
