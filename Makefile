@@ -5,17 +5,30 @@ GO ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X main.shimVersion=$(VERSION)
 
-.PHONY: build cross test race lint conformance robustness e2e soak bench peers clean
+.PHONY: build cross image test race lint conformance robustness e2e soak bench peers clean
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/shim ./cmd/shim
 
 # Everything that ships compiles, tests included, on what clusters at the edge
-# and developers run.
+# and developers run; and the binaries of the image are built, each below
+# bin/image in the folder that is its root directory.
 CROSS ?= linux/arm linux/386 linux/arm64 darwin/arm64
+PLATFORMS ?= linux/amd64 linux/arm64 linux/arm/v7
 cross:
 	@for p in $(CROSS); do echo "vet $$p"; \
 		GOOS=$${p%/*} GOARCH=$${p#*/} GOARM=7 CGO_ENABLED=0 $(GO) vet ./pkg/... ./cmd/... || exit 1; done
+	@for p in $(PLATFORMS:/v7=v7); do echo "build $$p"; dir=bin/image/$$(echo $$p | tr / -)/usr/local/bin; \
+		mkdir -p $$dir && ln -sf shim $$dir/etcd || exit 1; arch=$${p#*/}; \
+		GOOS=$${p%/*} GOARCH=$${arch%v7} GOARM=7 CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $$dir/shim ./cmd/shim || exit 1; done
+
+# The container image that takes the place of etcd's, of what cross has built.
+# For one platform it is loaded into docker or podman, for several it becomes
+# bin/image.tar in the OCI layout.
+IMAGE ?= shim.local/etcd:dev
+image:
+	@$(MAKE) cross CROSS= PLATFORMS='$(PLATFORMS)'
+	@hack/image.sh $(IMAGE) $$(echo $(PLATFORMS) | tr ' ' ,)
 
 test:
 	$(GO) test ./...
@@ -75,7 +88,7 @@ bench:
 
 # Builds the real programs ahead of the tests that need them.
 peers:
-	$(GO) run ./test/internal/peers/build etcd etcdctl etcdutl etcd-3.5 etcd-3.6 kube-apiserver kube-controller-manager kube-scheduler kubectl kwok
+	$(GO) run ./test/internal/peers/build etcd etcdctl etcdutl etcd-3.5 etcd-3.6 kube-apiserver kube-controller-manager kube-scheduler kubectl kubeadm kindconfig kwok
 
 clean:
 	rm -rf bin

@@ -12,7 +12,19 @@
 // Kubernetes (kubectl). watch.go follows `kubectl get -w`, traffic.go writes,
 // reads and scales beside the controllers, and the scenario files assert.
 //
-// There are two stories. One is of one apiserver on one member, told with two
+// kubeadm_test.go is a story of its own, about bringing clusters up: kubeadm
+// itself writes certificates, kubeconfigs and static pods, uploads its
+// configuration, joins two control-plane nodes (learner, promote) and removes one
+// again. A node is a network namespace and a root directory (node.go); a pod is
+// its container's command in a root directory with the image's files, for etcd
+// those of `make image`, and the manifest's volumes (pod.go), healthy by the
+// manifest's probes. There is no kubelet and no container runtime: kubelet.go and
+// pod.go do what the test needs of them, which is to run static pods, the Node
+// object, mirror pods, /etc/hosts and kubelet.conf. Not done are preflight
+// checks, pulling images, cgroups and limits of pods, and starting again what
+// ended; of joined nodes only etcd and the API server run.
+//
+// There are two stories of the other kind. One is of one apiserver on one member, told with two
 // minor versions of Kubernetes. The other is of two apiservers on three
 // members: the leader is killed and replaced, and then the replacement carries
 // the quorum, while a Deployment scales.

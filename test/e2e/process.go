@@ -34,13 +34,18 @@ type process struct {
 // earlier process of that name left. Who starts it ends it.
 func start(t testing.TB, dir, name, path string, args ...string) *process {
 	t.Helper()
-	p := &process{name: name, logFile: filepath.Join(dir, name+".log"), done: make(chan struct{})}
+	return launch(t, dir, name, exec.Command(path, args...))
+}
+
+// launch is start for a command that is made elsewhere.
+func launch(t testing.TB, dir, name string, cmd *exec.Cmd) *process {
+	t.Helper()
+	p := &process{name: name, logFile: filepath.Join(dir, name+".log"), cmd: cmd, done: make(chan struct{})}
 	out, err := os.OpenFile(p.logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
 	if err != nil {
 		t.Fatalf("log of %s: %v", name, err)
 	}
 	defer out.Close()
-	p.cmd = exec.Command(path, args...)
 	p.cmd.Stdout, p.cmd.Stderr = out, out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
@@ -81,6 +86,15 @@ func (p *process) stop() {
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
+}
+
+// logText is all that the process, and those of its name before it, have logged.
+func (p *process) logText() string {
+	b, err := os.ReadFile(p.logFile)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
 }
 
 // tail is the end of the process's log, for a failure's message.
