@@ -108,8 +108,9 @@ type Config struct {
 	AutoCompactionMode      string `json:"auto-compaction-mode"`
 	AutoCompactionRetention string `json:"auto-compaction-retention"`
 
-	AutoDefrag                        bool `json:"auto-defrag"`
-	BootstrapDefragThresholdMegabytes uint `json:"bootstrap-defrag-threshold-megabytes"`
+	Profile                           string `json:"profile"` // "" or profileEdge
+	AutoDefrag                        bool   `json:"auto-defrag"`
+	BootstrapDefragThresholdMegabytes uint   `json:"bootstrap-defrag-threshold-megabytes"`
 
 	AuthToken    string `json:"auth-token"`
 	AuthTokenTTL uint   `json:"auth-token-ttl"` // seconds
@@ -438,15 +439,6 @@ func defaultHost() (string, error) {
 		}
 	}
 	return "", errors.New("could not find default route")
-}
-
-// checkpoints is the pace of checkpoints that the settings ask for.
-func (c *Config) checkpoints() compact.CheckpointPolicy {
-	var p compact.CheckpointPolicy
-	if c.SnapshotCount != snapshotCountDefault {
-		p.Entries = c.SnapshotCount
-	}
-	return p
 }
 
 // memory is how much of the data may be in memory. limit is what the process may

@@ -13,7 +13,8 @@
 // default by way of the configuration's, or with the reason why it means
 // nothing here. config.go: the settings, what follows from them, and everything
 // that can be wrong with them. env.go, yaml.go, parse.go: where settings come
-// from. features.go: the feature gates. logging*.go: lines in the layout of
+// from. features.go: the feature gates.
+// profile.go: what --profile sets. logging*.go: lines in the layout of
 // etcd's logger, at its rate, and where they go. warnings.go: what is told of
 // things that take long, at most ten lines of a kind in a second. tracing.go:
 // the way of spans to a collector. signals.go, mlock*.go: signals, locked memory. serve.go: the life of the process; bind.go: its addresses;

@@ -189,6 +189,7 @@ func featureFlags() []flagDef {
 // upkeepFlags are our own.
 func upkeepFlags() []flagDef {
 	return []flagDef{
+		{"profile", choice(func(c *Config) *string { return &c.Profile }, "", profileEdge), "'edge': for little memory and a slow disk; sets what docs/edge.md lists, but for what is set explicitly.", ""},
 		{"auto-defrag", boolean(func(c *Config) *bool { return &c.AutoDefrag }), "Defragment the database file while serving, when it gives much back and pages have been free for a while.", ""},
 		{"memory-limit", size(func(c *Config) *int64 { return &c.MemoryLimit }), "Bytes the process may use, as 1GiB; values that do not fit are read from the database. 0: the limit of the cgroup, or half of the machine's memory.", ""},
 		{"history-bytes", size(func(c *Config) *int64 { return &c.HistoryBytes }), "Bytes of superseded versions in memory, as 64MiB; more are written to the database before the next compaction and read from there. 0: an eighth of the memory limit.", ""},

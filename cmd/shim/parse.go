@@ -41,6 +41,7 @@ func parse(args, environ []string) (*Config, command, error) {
 	}
 	c.warnInert()
 	c.warnDeprecated()
+	err = errors.Join(err, c.applyProfile(machineRoot()))
 	c.EnsureDefaults()
 	return c, cmd, errors.Join(err, c.Validate())
 }

@@ -173,6 +173,7 @@ func (m *member) storeConfig(l *listeners, cluster, token string, late *lateHub)
 		Quota:                  compact.Quota(c.QuotaBackendBytes),
 		Memory:                 m.memory,
 		Checkpoints:            c.checkpoints(),
+		WALSegmentBytes:        c.segmentBytes(),
 		MaxRequestBytes:        int(c.MaxRequestBytes),
 		SnapshotCatchupEntries: c.SnapshotCatchUpCount,
 		LaxReconfiguration:     !c.StrictReconfigCheck,
