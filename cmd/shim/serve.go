@@ -390,6 +390,7 @@ func (m *member) build(l *listeners) error {
 		KeepAliveInterval:           orNever(c.GRPCKeepAliveInterval, c.GRPCKeepAliveTimeout),
 		KeepAliveTimeout:            c.GRPCKeepAliveTimeout,
 		WatchProgressNotifyInterval: c.WatchProgressNotifyInterval,
+		ListBytes:                   m.memory.ListBytes(),
 		ExtensiveMetrics:            c.Metrics == metricsExtensive,
 		OnSlowCall:                  m.slowCall,
 		Tokens:                      m.tokens,
@@ -457,7 +458,7 @@ func (m *member) register() {
 		m.hub.Collector(),
 		m.api.GRPCMetrics(),
 		etcdapi.NewServerCollector(etcdapi.MetricsEnv{
-			Version: shimVersion, Traffic: m.front.Traffic, Connections: m.front.Connections, Resources: m.resources, Features: features,
+			Version: shimVersion, Traffic: m.front.Traffic, Connections: m.front.Connections, Lists: m.api.ListStats, Resources: m.resources, Features: features,
 		}),
 	)
 }

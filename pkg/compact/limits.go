@@ -95,6 +95,10 @@ const (
 	windowShare    = 16
 	windowBytesMax = 64 << 20
 
+	// Answers under way may hold as much of the limit.
+	listShare          = 8
+	listBytesUnlimited = 256 << 20
+
 	// rowHeapBytes is about what a version takes whose value is not in memory: 80
 	// bytes, its key and 22 in a stub, and its places in the index and in history.
 	rowHeapBytes = 320

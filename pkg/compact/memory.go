@@ -47,6 +47,16 @@ func (m Memory) WindowBytes() int64 {
 	return min(windowBytesMax, m.Limit/windowShare)
 }
 
+// ListBytes is how much of large answers may be under way: an eighth of the limit,
+// 256 MiB without one. Values that were replaced, or would have left memory, stay
+// in it for an answer that its client has not taken.
+func (m Memory) ListBytes() int64 {
+	if m.Limit == 0 {
+		return listBytesUnlimited
+	}
+	return m.Limit / listShare
+}
+
 // LoadEvicted is how many of rows that take so many bytes in all are to be
 // loaded without their values, so that half of the limit holds the others and
 // the keys of all.

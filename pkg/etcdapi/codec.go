@@ -58,3 +58,14 @@ type reply struct {
 	kvs   int   // key-values of a range
 	count int64 // keys that a range counted, or a delete has deleted
 }
+
+// partBytes is the size of what is encoded when it is sent.
+func (r *reply) partBytes() int64 {
+	n := int64(0)
+	for _, b := range r.bufs {
+		if p := partOf(b); p != nil {
+			n += int64(p.size)
+		}
+	}
+	return n
+}

@@ -87,24 +87,33 @@ func (c *coldRows) append(b []byte, e mvcc.Encoding) ([]byte, error) {
 // call that came by way of net/http writes on its handler's goroutine, whose
 // panic ends the stream.
 func dropper(ctx context.Context) func() {
-	var c net.Conn
-	if p, ok := peer.FromContext(ctx); ok {
-		switch info := p.AuthInfo.(type) {
-		case plainInfo:
-			c = info.conn
-		case tlsInfo:
-			c = info.conn
-		}
-	}
+	c := socketOf(ctx) // Close of a tls.Conn would wait for the client
 	return func() {
 		if c == nil {
 			panic(http.ErrAbortHandler)
 		}
-		if t, ok := c.(*tls.Conn); ok {
-			c = t.NetConn() // Close of the other would wait for the client
-		}
 		_ = c.Close()
 	}
+}
+
+// socketOf is the connection of a call, below its TLS; nil if it came by way of
+// net/http.
+func socketOf(ctx context.Context) net.Conn {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return nil
+	}
+	var c net.Conn
+	switch info := p.AuthInfo.(type) {
+	case plainInfo:
+		c = info.conn
+	case tlsInfo:
+		c = info.conn
+	}
+	if t, ok := c.(*tls.Conn); ok {
+		return t.NetConn()
+	}
+	return c
 }
 
 // answerFrom makes an answer from a View that shows revision rev of it, 0 for its

@@ -43,6 +43,7 @@ type conn struct {
 	turns   chan struct{}   // of those that write much; nil: nobody waits
 	release func()          // gives the place back
 	closed  atomic.Bool
+	lists   listHolder // what was lent to lists that are sent here
 
 	ready  readState
 	doRead func(fd uintptr) bool
@@ -60,6 +61,7 @@ type readState struct {
 
 func newConn(c net.Conn, release func()) *conn {
 	w := &conn{Conn: c, release: release}
+	w.lists.drop = func() { _ = c.Close() } // its user notices, and closes w
 	if sc, ok := c.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
 			w.raw = raw
@@ -160,9 +162,11 @@ func (c *conn) writeInTurn(p []byte) (n int, err error) {
 	return n, err
 }
 
-// Close closes the socket and gives the connection's place back, once.
+// Close closes the socket and gives back what was lent to its lists, and the
+// connection's place, once.
 func (c *conn) Close() error {
 	err := c.Conn.Close()
+	c.lists.end()
 	if c.closed.CompareAndSwap(false, true) && c.release != nil {
 		c.release()
 	}

@@ -98,6 +98,8 @@
 //   - one per stream with hasleader metadata, which waits for the loss of the
 //     leader or the end of the stream;
 //   - the timer of viewPins, which drops Views that are no longer used;
+//   - the timer of listBudget, which runs while lists wait and closes the
+//     connections of those who hold what others wait for and do not read;
 //   - one for the gateway's gRPC server, and one per WebSocket that reads it.
 //
 // # Invariants
@@ -126,6 +128,10 @@
 // --max-request-bytes by the store ("request is too large"). Responses have no
 // limit. The Views kept for lists by pages are bounded in number and age; when
 // there are more lists the least recently used one reads old versions instead.
+// Large answers borrow their size of a budget (Options.ListBytes) before they look
+// at the store, and give it back as they are sent; beyond it they wait in the order
+// of arrival, without a View (listbudget.go). Whoever does not read while others
+// wait loses its connection after half a minute.
 // A slow reader of a large list holds the encodings of that list and one chunk, and
 // of those that have left memory the rows in the database, for a minute: after that
 // a compaction may remove them, and the connection is closed when one is missing.

@@ -10,31 +10,67 @@ import (
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
-// listChunk is a part of a large list that is encoded when the transport comes
-// to it: until then it is a few pointers, and from then until it was sent a
-// pooled slice. A list of any size that a client does not read takes the memory
-// of its pointers, and the transport handles one buffer where there would be two
-// for each key-value. The copy is paid back by the one that gRPC makes into its
-// write buffer, which then reads what is in the cache.
-//
-// Its last user may be in the transport, after the handler and its View are
-// gone: it holds encodings, which never change, and where to read those that have
-// left memory (coldRows).
-type listChunk struct {
+// listPart is what the buffers of a list have in common. The last user of one may
+// be in the transport, after the handler and its View are gone: it holds
+// encodings, which never change, and where to read those that have left memory
+// (coldRows).
+type listPart struct {
 	// Never set: it gives the type the methods which only package mem can
 	// write, for reading a received message. Nothing calls them here.
 	mem.SliceBuffer
 
+	size  int       // of the encoding
+	rows  *coldRows // where some of it is read; nil: all is in memory
+	at    int       // its place among the parts that are read there
+	grant *grant    // what its size is part of
+
+	refs   atomic.Int32
+	encode sync.Once
+}
+
+// Len is the size of the encoding; it does not need to be made.
+func (p *listPart) Len() int { return p.size }
+
+// Ref adds a user.
+func (p *listPart) Ref() { p.refs.Add(1) }
+
+// unref takes a user away and answers whether it was the last.
+func (p *listPart) unref() bool {
+	if p.refs.Add(-1) != 0 {
+		return false
+	}
+	if p.rows != nil {
+		p.rows.free()
+		p.rows = nil
+	}
+	p.grant.sent(p.size)
+	p.grant = nil
+	return true
+}
+
+// partOf is the list part that a buffer is, or nil.
+func partOf(b mem.Buffer) *listPart {
+	switch b := b.(type) {
+	case *listChunk:
+		return &b.listPart
+	case *listValue:
+		return &b.listPart
+	}
+	return nil
+}
+
+// listChunk is a part of a large list that is encoded when the transport comes
+// to it: until then it is a few pointers, and from then until it was sent a
+// pooled slice. The transport handles one buffer where there would be two for each
+// key-value. The copy is paid back by the one that gRPC makes into its write
+// buffer, which then reads what is in the cache.
+type listChunk struct {
+	listPart
 	num   protowire.Number
 	shape kvShape
 	vs    []*mvcc.Version // of a shape without values
 	kvs   []mvcc.Encoding // of the whole shape
-	size  int             // of the encoding, at most encodeChunkBytes
-	rows  *coldRows       // where some of kvs are read; nil: all are in memory
-
-	refs   atomic.Int32
-	encode sync.Once
-	data   *[encodeChunkBytes]byte // set by encode
+	data  *[encodeChunkBytes]byte
 }
 
 // listChunkPool keeps slices of encodeChunkBytes. gRPC's own pool would clear
@@ -75,30 +111,57 @@ func (c *listChunk) fill(b []byte) []byte {
 	return b
 }
 
-// Len is the size of the encoding; it does not need to be made.
-func (c *listChunk) Len() int { return c.size }
-
-// Ref adds a user.
-func (c *listChunk) Ref() { c.refs.Add(1) }
-
-// Free takes a user away. With the last one goes the encoding.
+// Free takes a user away. With the last one goes the encoding, and what it was
+// made of: a list that its client takes slowly keeps what it has not taken.
 func (c *listChunk) Free() {
-	if c.refs.Add(-1) != 0 {
+	if !c.unref() {
 		return
 	}
 	if c.data != nil {
 		listChunkPool.Put(c.data)
 		c.data = nil
 	}
-	if c.rows != nil {
-		c.rows.free()
-		c.rows = nil
-	}
+	c.vs, c.kvs = nil, nil
 }
 
 // Slice copies a part.
 func (c *listChunk) Slice(start, end int) mem.Buffer {
 	return mem.SliceBuffer(append([]byte(nil), c.ReadOnlyData()[start:end]...))
+}
+
+// listValue is a key-value of a list that is too large for a chunk. It is not
+// copied; one that has left memory is read when the transport comes to it.
+type listValue struct {
+	listPart
+	kv   mvcc.Encoding
+	data []byte
+}
+
+// ReadOnlyData is the encoding. The first call reads it.
+func (l *listValue) ReadOnlyData() []byte {
+	l.encode.Do(func() {
+		if l.data = l.kv.Bytes(); l.data != nil {
+			return
+		}
+		b, err := l.rows.append(make([]byte, 0, l.size), l.kv)
+		if err != nil {
+			l.rows.drop() // nothing of this is sent any more
+		}
+		l.data = b[:l.size:l.size]
+	})
+	return l.data
+}
+
+// Free takes a user away. With the last one goes what it holds.
+func (l *listValue) Free() {
+	if l.unref() {
+		l.kv, l.data = mvcc.Encoding{}, nil
+	}
+}
+
+// Slice copies a part.
+func (l *listValue) Slice(start, end int) mem.Buffer {
+	return mem.SliceBuffer(append([]byte(nil), l.ReadOnlyData()[start:end]...))
 }
 
 // keyValues writes a repeated mvccpb.KeyValue field. In a large response it
@@ -124,7 +187,7 @@ func (e *encoder) keyValues(num protowire.Number, vs []*mvcc.Version, s kvShape)
 			flush(i)
 		}
 		if n > encodeChunkBytes {
-			e.keyValue(num, v, s)
+			e.listValue(num, v, s)
 			first = i + 1
 			continue
 		}
@@ -133,28 +196,48 @@ func (e *encoder) keyValues(num protowire.Number, vs []*mvcc.Version, s kvShape)
 	flush(len(vs))
 }
 
+// listValue writes a key-value that is larger than a chunk.
+func (e *encoder) listValue(num protowire.Number, v *mvcc.Version, s kvShape) {
+	if s != kvWhole {
+		e.keyValue(num, v, s)
+		return
+	}
+	l := &listValue{kv: v.Encoding()}
+	e.begin(&l.listPart, l.kv.Len(), !l.kv.Resident())
+	e.openField(num, l.size)
+	e.cutChunk()
+	e.bufs = append(e.bufs, l)
+}
+
 // newListChunk is a part of a list. It holds the encodings as they are now: what
 // is in memory does not leave it under way.
 func (e *encoder) newListChunk(num protowire.Number, vs []*mvcc.Version, s kvShape, size int) *listChunk {
-	c := &listChunk{num: num, shape: s, size: size}
-	c.refs.Store(1)
-	if s != kvWhole {
-		c.vs = vs
-		return c
-	}
+	c := &listChunk{num: num, shape: s}
 	cold := false
-	c.kvs = make([]mvcc.Encoding, len(vs))
-	for i, v := range vs {
-		c.kvs[i] = v.Encoding()
-		cold = cold || !c.kvs[i].Resident()
+	if s == kvWhole {
+		c.kvs = make([]mvcc.Encoding, len(vs))
+		for i, v := range vs {
+			c.kvs[i] = v.Encoding()
+			cold = cold || !c.kvs[i].Resident()
+		}
+	} else {
+		c.vs = vs
 	}
+	e.begin(&c.listPart, size, cold)
+	return c
+}
+
+// begin gives a part its size and its first user, and what it is read from if it
+// is cold.
+func (e *encoder) begin(p *listPart, size int, cold bool) {
+	p.size = size
+	p.refs.Store(1)
 	switch {
 	case !cold:
 	case e.rows == nil:
 		e.err = errEvicted
 	default:
-		c.rows = e.rows
-		c.rows.ref()
+		p.rows = e.rows
+		p.rows.ref()
 	}
-	return c
 }

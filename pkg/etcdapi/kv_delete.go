@@ -21,5 +21,8 @@ func (s *Server) kvDeleteRange(ctx context.Context, r *deleteRequest) (any, erro
 	if errors.Is(err, errEvicted) {
 		a, err = s.answerApplied(ctx, func(rows *coldRows) (*reply, error) { return encodeDelete(h, res, rows) })
 	}
+	if err == nil {
+		s.earned(ctx, a)
+	}
 	return a, toGRPC(err)
 }

@@ -22,6 +22,14 @@ func (s *Server) kvRange(ctx context.Context, req *rangeRequest) (any, error) {
 		return nil, toGRPC(err)
 	}
 	s.store.CountRanges(1)
+	if len(r.GetRangeEnd()) == 0 {
+		return s.rangeReply(ctx, r)
+	}
+	return s.list(ctx, s.store.View().SizeHint(r), func() (*reply, error) { return s.rangeReply(ctx, r) })
+}
+
+// rangeReply answers a range from a View of now.
+func (s *Server) rangeReply(ctx context.Context, r *pb.RangeRequest) (*reply, error) {
 	for {
 		now, err := s.keysView(ctx, r.GetSerializable())
 		if err != nil {
@@ -46,6 +54,40 @@ func (s *Server) kvRange(ctx context.Context, req *rangeRequest) (any, error) {
 			return a, toGRPC(err)
 		}
 		runtime.Gosched() // the compaction is applied and may not be published yet
+	}
+}
+
+// list makes an answer that is a list of about so many bytes. It waits until the
+// budget has room for them. An answer that comes out as a list though it was not
+// thought to be one is made again when its turn has come.
+func (s *Server) list(ctx context.Context, bytes int64, answer func() (*reply, error)) (*reply, error) {
+	for {
+		g, err := s.lists.acquire(ctx, bytes)
+		if err != nil {
+			return nil, toGRPC(err)
+		}
+		a, err := answer()
+		if err != nil {
+			g.settle()
+			return nil, err
+		}
+		if g == nil && a.partBytes() >= listFreeBytes {
+			bytes = a.partBytes()
+			a.bufs.Free()
+			continue
+		}
+		g.hold(a)
+		g.settle()
+		return a, nil
+	}
+}
+
+// earned has the answer to a write borrow what it takes.
+func (s *Server) earned(ctx context.Context, a *reply) {
+	if n := a.partBytes(); n >= listFreeBytes {
+		g := s.lists.force(ctx, n)
+		g.hold(a)
+		g.settle()
 	}
 }
 

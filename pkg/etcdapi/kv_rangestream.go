@@ -44,6 +44,11 @@ func (s *Server) rangeStream(stream grpc.ServerStream, r *pb.RangeRequest) error
 	if mvcc.RevisionFilters(r) {
 		return errStreamFiltered
 	}
+	g, err := s.lists.acquire(stream.Context(), s.store.View().SizeHint(r))
+	if err != nil {
+		return toGRPC(err)
+	}
+	defer func() { g.settle() }()
 	now, err := s.keysView(stream.Context(), r.GetSerializable())
 	if err != nil {
 		return err
@@ -67,6 +72,10 @@ func (s *Server) rangeStream(stream grpc.ServerStream, r *pb.RangeRequest) error
 		if err != nil {
 			return toGRPC(err)
 		}
+		if g == nil { // nobody thought that it would be a list
+			g = s.lists.force(stream.Context(), a.partBytes())
+		}
+		g.hold(a)
 		if err := stream.SendMsg(a); err != nil {
 			return err
 		}

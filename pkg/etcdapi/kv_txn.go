@@ -30,10 +30,18 @@ func (s *Server) kvTxn(ctx context.Context, req *txnRequest) (any, error) {
 	if errors.Is(err, errEvicted) {
 		a, err = s.answerApplied(ctx, func(rows *coldRows) (*reply, error) { return encodeTxn(h, res, rows) })
 	}
+	if err == nil {
+		s.earned(ctx, a)
+	}
 	return a, toGRPC(err)
 }
 
 func (s *Server) readTxn(ctx context.Context, r *pb.TxnRequest) (any, error) {
+	return s.list(ctx, s.store.View().TxnSizeHint(r), func() (*reply, error) { return s.readTxnReply(ctx, r) })
+}
+
+// readTxnReply answers a txn that only reads from a View of now.
+func (s *Server) readTxnReply(ctx context.Context, r *pb.TxnRequest) (*reply, error) {
 	for {
 		v, err := s.keysView(ctx, serializableTxn(r))
 		if err != nil {

@@ -54,6 +54,22 @@ const (
 	// database. Longer lets slower clients have theirs, and the file grow meanwhile.
 	coldRowsAgeMax = time.Minute
 
+	// listBytesDefault is how many bytes of lists may be under way if nobody says.
+	listBytesDefault = 256 << 20
+	// listFreeBytes is the size of an answer from which on it is a list that waits
+	// for its turn.
+	listFreeBytes = 256 << 10
+	// listsWaitingMax bounds the lists that wait. A further one is answered "too
+	// many requests".
+	listsWaitingMax = 10_000
+	// While lists wait, the client of one that is under way loses its connection
+	// if it takes less than listRateMin bytes per second, after listGrace: a list of
+	// 60 MB is under way for nine minutes at most. listLookInterval is how often
+	// that is looked at.
+	listGrace        = 30 * time.Second
+	listRateMin      = 128 << 10
+	listLookInterval = time.Second
+
 	// snapshotChunkBytes is the payload of one Snapshot message.
 	snapshotChunkBytes = 32 * 1024
 

@@ -116,11 +116,19 @@ func (e Endpoint) handler() http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor == 2 && strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
-			e.GRPC.ServeHTTP(w, r)
+			serveGRPC(e.GRPC, w, r)
 			return
 		}
 		e.HTTP.ServeHTTP(w, r)
 	})
+}
+
+// serveGRPC serves one call. What it writes it writes here, so lists that are lent
+// something end with it.
+func serveGRPC(g *grpc.Server, w http.ResponseWriter, r *http.Request) {
+	lists := &listHolder{drop: func() { _ = http.NewResponseController(w).SetWriteDeadline(time.Now()) }}
+	defer lists.end()
+	g.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), listHolderKey{}, lists)))
 }
 
 // FrontOptions configure a Front; the zero value is usable.

@@ -81,6 +81,15 @@ var (
 	descConns    = prometheus.NewDesc("shim_connections", "Open connections of clients and peers.", nil, nil)
 	descConnsMax = prometheus.NewDesc("shim_connections_limit",
 		"The number of connections beyond which clients wait to be accepted.", nil, nil)
+	descListMax = prometheus.NewDesc("shim_lists_limit_bytes",
+		"How many bytes of large answers may be under way before further ones wait.", nil, nil)
+	descListLent = prometheus.NewDesc("shim_lists_bytes", "Bytes of large answers that are under way.", nil, nil)
+	descListAll  = prometheus.NewDesc("shim_lists_total", "Large answers, which are counted while they are under way.", nil, nil)
+	descListWait = prometheus.NewDesc("shim_lists_waiting", "Large answers that wait until there is room for them.", nil, nil)
+	descListHad  = prometheus.NewDesc("shim_lists_waited_total", "Large answers that have had to wait.", nil, nil)
+	descListTook = prometheus.NewDesc("shim_lists_wait_seconds_total", "How long large answers have waited in all.", nil, nil)
+	descListDrop = prometheus.NewDesc("shim_lists_dropped_total",
+		"Large answers broken off with their connections, as the client did not read while others waited.", nil, nil)
 	descObjs = prometheus.NewDesc("shim_resource_objects",
 		"Live objects of a /registry resource; empty for keys outside.", []string{"resource"}, nil)
 	descGrowth = prometheus.NewDesc("shim_quota_growth_bytes",
@@ -97,6 +106,7 @@ type MetricsEnv struct {
 	Version     string                         // of shim
 	Traffic     func() (received, sent uint64) // of the gRPC connections
 	Connections func() (open, limit int)
+	Lists       func() ListStats
 	Resources   *Resources
 	Features    []FeatureState
 }
@@ -117,7 +127,7 @@ func NewServerCollector(env MetricsEnv) prometheus.Collector { return serverColl
 func (serverCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descVersion, descGoVersion, descFeature, descReceived, descSent, descFDUsed, descFDMax, descPutB,
-		descShim, descConns, descConnsMax, descObjs, descObjB, descGrowth, descWrites,
+		descShim, descConns, descConnsMax, descListMax, descListLent, descListAll, descListWait, descListHad, descListTook, descListDrop, descObjs, descObjB, descGrowth, descWrites,
 	} {
 		ch <- d
 	}
@@ -147,6 +157,14 @@ func (c serverCollector) Collect(ch chan<- prometheus.Metric) {
 	open, limit := c.env.Connections()
 	gauge(descConns, float64(open))
 	gauge(descConnsMax, float64(limit))
+	lists := c.env.Lists()
+	gauge(descListMax, float64(lists.Limit))
+	gauge(descListLent, float64(lists.Lent))
+	counter(descListAll, lists.Loans)
+	gauge(descListWait, float64(lists.Waiting))
+	counter(descListHad, lists.Waited)
+	counter(descListDrop, lists.Dropped)
+	ch <- prometheus.MustNewConstMetric(descListTook, prometheus.CounterValue, lists.Wait.Seconds())
 	if used, limit, ok := descriptors(); ok {
 		gauge(descFDUsed, used)
 		gauge(descFDMax, limit)

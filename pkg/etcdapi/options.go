@@ -55,6 +55,10 @@ type Options struct {
 	// ClientCertAuth has the common name of a client's certificate stand for its
 	// user, if a call has no token (--client-cert-auth).
 	ClientCertAuth bool
+	// ListBytes is how many bytes of large answers may be under way (256 MiB). A
+	// list waits for its turn beyond that. More lets more lists be sent at the same
+	// time, and each may keep as much in memory as it is large.
+	ListBytes int64
 
 	// OnSlowCall is told of each unary call that took longer than SlowCallMin, on
 	// the goroutine of the call; nil: nobody is told. Negative: of each.
@@ -84,6 +88,7 @@ func (o *Options) EnsureDefaults() {
 	setDefault(&o.KeepAliveTimeout, keepAliveTimeoutDefault)
 	setDefault(&o.ReadBufferBytes, transportBufferBytesDefault)
 	setDefault(&o.WriteBufferBytes, transportBufferBytesDefault)
+	setDefault(&o.ListBytes, listBytesDefault)
 	setDefault(&o.WatchProgressNotifyInterval, watchProgressIntervalDefault)
 }
 
@@ -108,6 +113,9 @@ func (o *Options) Validate() error {
 	}
 	if o.ReadBufferBytes < 0 || o.WriteBufferBytes < 0 {
 		errs = append(errs, errors.New("transport buffers must not be negative"))
+	}
+	if o.ListBytes < 0 {
+		errs = append(errs, fmt.Errorf("lists of %d bytes", o.ListBytes))
 	}
 	return errors.Join(errs...)
 }

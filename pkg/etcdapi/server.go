@@ -25,6 +25,7 @@ type Server struct {
 	hub       *watchcache.Hub
 	header    headerInfo
 	pins      *viewPins
+	lists     *listBudget
 	passwords *password.Hasher
 	metrics   *grpcmetrics.Metrics
 	tracer    *tracer       // nil: nothing is traced
@@ -41,6 +42,7 @@ func New(opts Options, store *raftstore.Store, hub *watchcache.Hub) *Server {
 		hub:       hub,
 		header:    newHeaderInfo(store.ClusterID(), store.MemberID()),
 		pins:      newViewPins(),
+		lists:     newListBudget(opts.ListBytes),
 		passwords: password.NewHasher(opts.BcryptCost),
 		tracer:    newTracer(opts.TracerProvider),
 		slowMin:   opts.slowMin(),
@@ -51,6 +53,9 @@ func New(opts Options, store *raftstore.Store, hub *watchcache.Hub) *Server {
 // GRPCMetrics are the counters of the calls served; the owner of a registry
 // registers them.
 func (s *Server) GRPCMetrics() *grpcmetrics.Metrics { return s.metrics }
+
+// ListStats are the figures of the lists that are under way, for MetricsEnv.
+func (s *Server) ListStats() ListStats { return s.lists.Stats() }
 
 // Register adds all services to a gRPC server made with ServerOptions.
 func (s *Server) Register(g *grpc.Server) {
