@@ -63,6 +63,8 @@ func (s *Session) token(name string) string {
 
 const tokenField = "etcdserverpb.AuthenticateResponse.token"
 
+var tokenJSON = regexp.MustCompile(`"token":"([^"]*)"`)
+
 var simpleToken = regexp.MustCompile(`^[a-zA-Z]{16}\.[1-9][0-9]*$`)
 
 // tokenKind is what a token looks like.

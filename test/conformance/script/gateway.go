@@ -138,6 +138,10 @@ func (s *Session) post(ctx context.Context, d *datadriven.TestData, text string)
 			req.Header.Set(a.Vals[0], a.Vals[1])
 		case a.Key == "host" && len(a.Vals) == 1:
 			req.Host = a.Vals[0]
+		case a.Key == "authorization" && len(a.Vals) == 1:
+			req.Header.Set("Authorization", s.token(a.Vals[0]))
+		case a.Key == "bearer" && len(a.Vals) == 1:
+			req.Header.Set("Authorization", "Bearer "+s.token(a.Vals[0]))
 		}
 	}
 	return http.DefaultClient.Do(req)
@@ -174,6 +178,7 @@ func (s *Session) maskJSON(body []byte) string {
 
 func (s *Session) maskLine(line string) string {
 	line = lateJSON.ReplaceAllString(line, "")
+	line = tokenJSON.ReplaceAllStringFunc(line, func(m string) string { return `"token":"` + tokenKind(tokenJSON.FindStringSubmatch(m)[1]) + `"` })
 	line = maskedJSON.ReplaceAllString(line, `"$1":$2#$2`)
 	line = memberJSON.ReplaceAllString(line, `"ID":"#","$1"`)
 	line = blobJSON.ReplaceAllString(line, `"$1":"#"`)
