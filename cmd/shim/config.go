@@ -61,10 +61,7 @@ type Config struct {
 	GRPCKeepAliveMinTime  time.Duration `json:"grpc-keepalive-min-time"`
 	GRPCKeepAliveInterval time.Duration `json:"grpc-keepalive-interval"`
 	GRPCKeepAliveTimeout  time.Duration `json:"grpc-keepalive-timeout"`
-	SocketOpts            struct {
-		ReusePort    bool `json:"reuse-port"`
-		ReuseAddress bool `json:"reuse-address"`
-	} `json:"socket-options"`
+	SocketOpts            SocketOpts    `json:"socket-options"`
 
 	EnableGRPCGateway bool `json:"enable-grpc-gateway"`
 
@@ -147,6 +144,12 @@ type Config struct {
 	explicit map[string]bool
 	warnings []string
 	notes    []string
+}
+
+// SocketOpts are those of the listening sockets.
+type SocketOpts struct {
+	ReusePort    bool `json:"reuse-port"`
+	ReuseAddress bool `json:"reuse-address"`
 }
 
 // DefaultConfig is etcd's configuration without a flag.

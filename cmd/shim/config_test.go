@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"math"
 	"os"
 	"path/filepath"
@@ -212,4 +213,69 @@ func TestCompactionRetention(t *testing.T) {
 			t.Errorf("%s: %+v %v, want %+v", tc.args, got, err, tc.want)
 		}
 	}
+}
+
+// settingSamples are values for settings of the configuration file by their type,
+// or by their name.
+var settingSamples = map[string]string{
+	"string": `"x"`, "bool": "true", "[]string": "[x]", "uint": "1", "uint32": "1", "uint64": "1", "int": "1", "int64": "1", "time.Duration": "1",
+	"securityConfig": "{}", "transport.SocketOpts": "{}", "v3discovery.DiscoveryConfig": "{}", "config.V2DeprecationEnum": `"gone"`,
+	"feature-gates": "InitialCorruptCheck=true", "cors": "http://a:1",
+}
+
+// TestEverySettingOfTheFile: the configuration file may have each setting of etcd's,
+// by its name.
+func TestEverySettingOfTheFile(t *testing.T) {
+	list, err := os.ReadFile("testdata/etcd-3.7.3-settings.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for line := range strings.Lines(string(list)) {
+		name, typ, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if name == "#" {
+			continue
+		}
+		n++
+		sample := settingSamples[name]
+		if sample == "" {
+			sample = settingSamples[typ]
+		}
+		if strings.HasSuffix(name, "-urls") {
+			sample = "http://127.0.0.1:1"
+		}
+		c := DefaultConfig()
+		if err := c.loadYAML([]byte(name + ": " + sample)); err != nil || sample == "" {
+			t.Errorf("%s: %s: %v", name, sample, err)
+		}
+		if len(c.warnings) > 0 || !c.explicit[name] {
+			t.Errorf("%s: %q", name, c.warnings)
+		}
+	}
+	if n < 70 {
+		t.Errorf("only %d settings", n)
+	}
+}
+
+// TestEveryFlagHasAVariable sets each flag by its variable.
+func TestEveryFlagHasAVariable(t *testing.T) {
+	samples := map[string]string{"v2-deprecation": "gone", "profile": "edge", "discovery-endpoints": "http://a:1", "initial-cluster-state": "existing"}
+	newFlagSet(DefaultConfig(), &command{}).VisitAll(func(f *flag.Flag) {
+		value := f.DefValue
+		switch {
+		case samples[f.Name] != "":
+			value = samples[f.Name]
+		case strings.HasSuffix(f.Name, "-urls"):
+			value = "http://127.0.0.1:1"
+		case value == "":
+			value = "1"
+		}
+		if f.Name == "config-file" || f.Name == "version" || f.Name == "feature-gates" {
+			return // no setting, told apart, or not a number
+		}
+		c, _, _ := parse(nil, []string{flagEnv(f.Name) + "=" + value})
+		if !c.explicit[f.Name] {
+			t.Errorf("%s=%s sets nothing: %q", flagEnv(f.Name), value, c.warnings)
+		}
+	})
 }

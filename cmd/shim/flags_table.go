@@ -9,7 +9,6 @@ import (
 
 // Reasons that several inert flags share.
 const (
-	noPeersYet     = "this member has no peers yet"
 	ownCheckpoints = "checkpoints are paced by the size and age of the log"
 )
 

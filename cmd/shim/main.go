@@ -73,7 +73,10 @@ func serveCommand(args, environ []string, stdout, stderr io.Writer) int {
 	for _, w := range c.warnings {
 		log.Warn(w)
 	}
-	if err = errors.Join(err, lerr); err != nil {
+	if err == nil {
+		err = lerr // which repeats what is wrong with the settings
+	}
+	if err != nil {
 		log.Warn("failed to verify flags", "error", oneLine(err))
 		return exitError
 	}

@@ -95,20 +95,25 @@ func (c *Config) loadYAML(data []byte) error {
 	return err
 }
 
-// checkInertYAML is an error if a setting that has no effect has a value of
+// checkInertYAML is an error if a setting without a field in Config has a value of
 // another type than etcd takes.
 func checkInertYAML(data []byte) error {
+	type V2DeprecationEnum string
 	type Config struct {
-		MaxSnapFiles            uint          `json:"max-snapshots"`
-		MaxWalFiles             uint          `json:"max-wals"`
-		BackendBatchInterval    time.Duration `json:"backend-batch-interval"`
-		BackendBatchLimit       int           `json:"backend-batch-limit"`
-		BackendFreelistType     string        `json:"backend-bbolt-freelist-type"`
-		CompactionBatchLimit    int           `json:"compaction-batch-limit"`
-		CompactionSleepInterval time.Duration `json:"compaction-sleep-interval"`
-		DowngradeCheckTime      time.Duration `json:"downgrade-check-time"`
-		UnsafeNoFsync           bool          `json:"unsafe-no-fsync"`
-		V2Deprecation           string        `json:"v2-deprecation"`
+		AuthToken               string            `json:"auth-token"`
+		BcryptCost              uint              `json:"bcrypt-cost"`
+		AuthTokenTTL            uint              `json:"auth-token-ttl"`
+		EnableGRPCGateway       bool              `json:"enable-grpc-gateway"`
+		MaxSnapFiles            uint              `json:"max-snapshots"`
+		MaxWalFiles             uint              `json:"max-wals"`
+		BackendBatchInterval    time.Duration     `json:"backend-batch-interval"`
+		BackendBatchLimit       int               `json:"backend-batch-limit"`
+		BackendFreelistType     string            `json:"backend-bbolt-freelist-type"`
+		CompactionBatchLimit    int               `json:"compaction-batch-limit"`
+		CompactionSleepInterval time.Duration     `json:"compaction-sleep-interval"`
+		DowngradeCheckTime      time.Duration     `json:"downgrade-check-time"`
+		UnsafeNoFsync           bool              `json:"unsafe-no-fsync"`
+		V2Deprecation           V2DeprecationEnum `json:"v2-deprecation"`
 	}
 	type configYAML struct{ Config }
 	return yaml.Unmarshal(data, &configYAML{})

@@ -195,7 +195,10 @@ type applyTime struct {
 
 // applyOps are etcd's names for what entries ask for, in the order of opOf.
 var applyOps = [...]string{"unknown", "Put", "DeleteRange", "Txn", "Compaction", "LeaseGrant", "LeaseRevoke", "LeaseCheckpoint", "Alarm",
-	"ClusterVersionSet", "ClusterMemberAttrSet", "DowngradeInfoSet", "Range"}
+	"ClusterVersionSet", "ClusterMemberAttrSet", "DowngradeInfoSet", "Range",
+	"Authenticate", "AuthEnable", "AuthDisable", "AuthUserAdd", "AuthUserDelete",
+	"AuthUserChangePassword", "AuthUserGrantRole", "AuthUserGet", "AuthUserRevokeRole", "AuthRoleAdd",
+	"AuthRoleGrantPermission", "AuthRoleGet", "AuthRoleRevokePermission", "AuthRoleDelete", "AuthUserList", "AuthRoleList"}
 
 func opOf(r *pb.InternalRaftRequest) int {
 	switch {
@@ -223,6 +226,16 @@ func opOf(r *pb.InternalRaftRequest) int {
 		return 11
 	case r.Range != nil:
 		return 12
+	}
+	return authOpOf(r)
+}
+
+func authOpOf(r *pb.InternalRaftRequest) int {
+	for i, asked := range [...]bool{r.Authenticate != nil, r.AuthEnable != nil, r.AuthDisable != nil, r.AuthUserAdd != nil, r.AuthUserDelete != nil, r.AuthUserChangePassword != nil, r.AuthUserGrantRole != nil, r.AuthUserGet != nil,
+		r.AuthUserRevokeRole != nil, r.AuthRoleAdd != nil, r.AuthRoleGrantPermission != nil, r.AuthRoleGet != nil, r.AuthRoleRevokePermission != nil, r.AuthRoleDelete != nil, r.AuthUserList != nil, r.AuthRoleList != nil} {
+		if asked {
+			return 13 + i
+		}
 	}
 	return 0
 }
