@@ -153,11 +153,16 @@ func (p *pod) volume(name string) string {
 }
 
 // image is the files of a component's image, as sources, targets and ro. That
-// of etcd is what `make image` puts into it. The others have the libraries of
-// this machine beside them, as our builds of them are not static.
+// of etcd is what `make image` puts into it, unless E2E_STORE names a peer. The
+// others have the libraries of this machine beside them, as our builds of them
+// are not static.
 func image(t testing.TB, component string) (files []string) {
 	t.Helper()
+	program := component
 	if component == "etcd" {
+		program = os.Getenv("E2E_STORE")
+	}
+	if program == "" {
 		root, err := peers.Root()
 		if err != nil {
 			t.Fatal(err)
@@ -169,7 +174,7 @@ func image(t testing.TB, component string) (files []string) {
 			files = append(files, dir, dir, "ro")
 		}
 	}
-	return append(files, peers.Path(t, component), "/usr/local/bin/"+component, "ro")
+	return append(files, peers.Path(t, program), "/usr/local/bin/"+component, "ro")
 }
 
 // probe is one of a container's health checks.
