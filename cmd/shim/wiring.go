@@ -26,12 +26,14 @@ func (m *member) httpOptions() etcdapi.HTTPOptions {
 			ClusterID:      m.store.ClusterID,
 			Members:        m.members,
 		},
-		Gatherer: m.metrics,
-		Health:   m.health,
-		Log:      m.log,
-		Pprof:    m.c.EnablePprof || m.c.LogLevel == "debug",
-		CORS:     m.c.CORS,
-		Hosts:    m.c.HostWhitelist,
+		Gatherer:    m.metrics,
+		Health:      m.health,
+		Log:         m.log,
+		Pprof:       m.c.EnablePprof || m.c.LogLevel == "debug",
+		RefuseNames: func() bool { return m.c.ClientTLS.ClientCertAuth && m.store.View().Auth().Enabled() },
+
+		CORS:  m.c.CORS,
+		Hosts: m.c.HostWhitelist,
 	}
 }
 

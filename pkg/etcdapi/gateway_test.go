@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/gorilla/websocket"
@@ -81,8 +82,10 @@ func TestGatewayProtocols(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var refuse atomic.Bool
+	pages := NewClientHandler(HTTPOptions{Gateway: g, RefuseNames: refuse.Load})
 	server := ts.NewGRPCServer(append(drain.Options(), grpc.Creds(FrontCredentials()))...)
-	front, err := NewFront(FrontOptions{}, []Endpoint{{Listener: ln, TLS: material, GRPC: server, HTTP: NewClientHandler(HTTPOptions{Gateway: g})}})
+	front, err := NewFront(FrontOptions{}, []Endpoint{{Listener: ln, TLS: material, GRPC: server, HTTP: pages}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,6 +111,11 @@ func TestGatewayProtocols(t *testing.T) {
 		if info := <-infos; info != "insecure" {
 			t.Errorf("HTTP/%d: the gateway's call says %s", major, info)
 		}
+	}
+	refuse.Store(true) // users are asked for: the name in the certificate would not count
+	named := &http.Client{Transport: &http.Transport{TLSClientConfig: ca.client(clientCert, clientKey)}}
+	if resp, body := postJSON(t, named, "https://"+ln.Addr().String()+"/v3/kv/range", `{"key":"YQ=="}`); resp.StatusCode != http.StatusBadRequest || body != errGatewayName+"\n" {
+		t.Errorf("with a name: %s %s", resp.Status, body)
 	}
 	stranger := &http.Client{Transport: &http.Transport{TLSClientConfig: ca.client("", "")}}
 	if _, err := stranger.Get("https://" + ln.Addr().String() + "/v3/kv/range"); err == nil {

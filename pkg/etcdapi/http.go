@@ -2,6 +2,7 @@ package etcdapi
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"expvar"
 	"fmt"
@@ -53,6 +54,11 @@ type HTTPOptions struct {
 	Log      *slog.Logger        // failed checks and refused hosts; nil: nowhere
 	Pprof    bool                // --enable-pprof
 
+	// RefuseNames says whether the gateway is closed to clients whose certificate has
+	// a name: while users are asked for, that name would be expected to count, and it
+	// does not. nil: it never is.
+	RefuseNames func() bool
+
 	// CORS are the origins that browsers may call from (--cors), Hosts the names
 	// that plain-text requests may be addressed to (--host-whitelist); empty or
 	// "*" allows all.
@@ -63,6 +69,9 @@ type HTTPOptions struct {
 func (o *HTTPOptions) ensureDefaults() {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.RefuseNames == nil {
+		o.RefuseNames = func() bool { return false }
 	}
 	if o.Health == nil {
 		o.Health = NewHealthMetrics(prometheus.NewRegistry())
@@ -79,7 +88,7 @@ func NewClientHandler(o HTTPOptions) http.Handler {
 	if o.Gateway != nil {
 		mux.Handle(gatewayPath, o.Gateway)
 	}
-	return &access{mux: mux, log: o.Log, cors: allowSet(o.CORS), hosts: allowSet(o.Hosts)}
+	return &access{mux: mux, log: o.Log, refuseNames: o.RefuseNames, cors: allowSet(o.CORS), hosts: allowSet(o.Hosts)}
 }
 
 // NewMetricsHandler is what --listen-metrics-urls serve: metrics and health as
@@ -172,8 +181,11 @@ func getOnly(h http.HandlerFunc) http.HandlerFunc {
 // requests addressed to a host that is not on the list (DNS rebinding,
 // CVE-2018-5702) and writes the CORS headers.
 type access struct {
-	mux   *http.ServeMux
-	log   *slog.Logger
+	mux *http.ServeMux
+	log *slog.Logger
+
+	refuseNames func() bool
+
 	cors  map[string]bool // nil: all
 	hosts map[string]bool // nil: all
 }
@@ -201,6 +213,10 @@ func (a *access) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, fmt.Sprintf("the Host header %q is not on the list of --host-whitelist; use TLS, or add it there", host), http.StatusMisdirectedRequest)
 		return
 	}
+	if r.TLS != nil && strings.HasPrefix(r.URL.Path, gatewayPath) && named(r.TLS) && a.refuseNames() {
+		http.Error(w, errGatewayName, http.StatusBadRequest)
+		return
+	}
 	switch origin := r.Header.Get("Origin"); {
 	case a.cors == nil:
 		addCORS(w, "*")
@@ -212,6 +228,19 @@ func (a *access) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.mux.ServeHTTP(w, r)
+}
+
+// errGatewayName is etcd's text.
+const errGatewayName = "CommonName of client sending a request against gateway will be ignored and not used as expected"
+
+// named says whether the client has shown a certificate with a name.
+func named(t *tls.ConnectionState) bool {
+	for _, chain := range t.VerifiedChains {
+		if len(chain) > 0 && chain[0].Subject.CommonName != "" {
+			return true
+		}
+	}
+	return false
 }
 
 func addCORS(w http.ResponseWriter, origin string) {
