@@ -182,17 +182,19 @@ type PartStats struct {
 	Pressed bool          // there is no time to lose: the store is closing, or the disk is full
 }
 
-// PartPause answers how long to leave disk and processors to the writes after a
-// part of a checkpoint. Where the log grows more than half as fast as rows are
-// put there is no pause: the next checkpoint must not be larger than this one.
-func PartPause(s PartStats) time.Duration {
+// NextPart answers how many bytes of rows the next part of a checkpoint has, and
+// how long to leave disk and processors to the writes before it. Where the log
+// grows more than half as fast as rows are put there is no pause, and parts are
+// larger: the next checkpoint must not be larger than this one.
+func (p CheckpointPolicy) NextPart(s PartStats) (bytes int64, pause time.Duration) {
+	p.EnsureDefaults()
 	switch {
 	case s.Pressed || s.Written < partCatchUp*s.Grown:
-		return 0
+		return partHurried * p.PartBytes, 0
 	case s.Awaited:
-		return min(s.Took*partPauseFactorAwaited, partPauseMax)
+		return p.PartBytes, min(s.Took*partPauseFactorAwaited, partPauseMax)
 	}
-	return min(s.Took*partPauseFactor, partPauseMax)
+	return p.PartBytes, min(s.Took*partPauseFactor, partPauseMax)
 }
 
 // RemovalPause answers how long to leave disk and processors to the writes

@@ -56,7 +56,7 @@
 //
 // A checkpoint is written in parts of 1 MiB of rows, with a pause after each that
 // is nine times as long as the part took, or twice if somebody waits for the
-// end, and none while the log grows more than half as fast as rows are put.
+// end, and of 4 MiB without one while the log grows more than half as fast.
 //
 // Rows that a compaction has made dead are deleted in parts behind a checkpoint,
 // with a pause after each that is twenty times as long as the part took, from 30

@@ -45,6 +45,7 @@ const (
 	partPauseFactorAwaited = 2
 	partPauseMax           = 200 * time.Millisecond
 	partCatchUp            = 2
+	partHurried            = 4
 
 	// A removal takes a twentieth of the time, so that few writes meet one of
 	// its parts, unless the disk is so slow that nobody would wait for its end.

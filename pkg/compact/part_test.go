@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-func TestPartPause(t *testing.T) {
+func TestNextPart(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		in   PartStats
@@ -20,8 +20,9 @@ func TestPartPause(t *testing.T) {
 		{"no time to lose", PartStats{Took: 10 * time.Millisecond, Written: 1 << 20, Pressed: true}, 0},
 		{"the log has given back", PartStats{Took: 10 * time.Millisecond, Written: 1, Grown: -1}, 90 * time.Millisecond},
 	} {
-		if got := PartPause(c.in); got != c.want {
-			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		bytes, pause := CheckpointPolicy{PartBytes: 100}.NextPart(c.in)
+		if pause != c.want || (bytes == 400) != (c.want == 0) || bytes != 100 && bytes != 400 {
+			t.Errorf("%s: %d bytes, %v, want %v", c.name, bytes, pause, c.want)
 		}
 	}
 }

@@ -14,15 +14,16 @@ import (
 )
 
 // BenchmarkBesideCheckpoints updates 20,000 objects of 3,000 bytes, 64 at a time, while heartbeats come one by one, and the log grows so
-// that checkpoints are due by its growth. The figures are those of the heartbeats (beat-) and of the updates, in ms.
+// that checkpoints are due by its growth, in parts of some size. The figures are those of the heartbeats (beat-) and of the updates, in ms.
 func BenchmarkBesideCheckpoints(b *testing.B) {
-	for _, mib := range []int64{64, 16, 8} {
-		b.Run(fmt.Sprintf("burst=%dM", mib), func(b *testing.B) {
+	const whole = 1 << 20 // MiB: one transaction
+	for _, size := range []struct{ burst, part int64 }{{64, whole}, {16, whole}, {16, 4}, {16, 1}} {
+		b.Run(fmt.Sprintf("burst=%dM/part=%dM", size.burst, size.part), func(b *testing.B) {
 			h := newHarness(b)
 			h.fs, h.dir, h.db, h.ticks = vfs.OS, b.TempDir(), "", nil
 			h.adjust = func(c *Config) {
 				c.WALSegmentBytes, c.Now, c.Ticks = 0, time.Now, nil
-				c.Checkpoints = compact.CheckpointPolicy{BurstBytes: mib << 20}
+				c.Checkpoints = compact.CheckpointPolicy{BurstBytes: size.burst << 20, PartBytes: size.part << 20}
 			}
 			s := h.open()
 			defer closeStore(b, s)

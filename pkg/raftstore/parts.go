@@ -29,9 +29,9 @@ func (c *checkpointer) put(b backend.Batch) (dead int, err error) {
 func (c *checkpointer) putAhead(rows iter.Seq[*mvcc.Version]) (rest iter.Seq[*mvcc.Version], err error) {
 	var part []*mvcc.Version
 	var bytes, written int64
-	log := c.s.log.wal.Size()
+	log, limit := c.s.log.wal.Size(), c.s.cfg.Checkpoints.PartBytes
 	for v := range rows {
-		if bytes >= c.s.cfg.Checkpoints.PartBytes {
+		if bytes >= limit {
 			start := time.Now()
 			if err := c.db.PutAhead(part); err != nil {
 				return nil, err
@@ -39,7 +39,7 @@ func (c *checkpointer) putAhead(rows iter.Seq[*mvcc.Version]) (rest iter.Seq[*mv
 			took := time.Since(start)
 			c.s.metrics.committed(took)
 			written += bytes
-			if err := c.pause(took, written, c.s.log.wal.Size()-log); err != nil {
+			if limit, err = c.pause(took, written, c.s.log.wal.Size()-log); err != nil {
 				return nil, err
 			}
 			part, bytes = part[:0], 0
@@ -51,15 +51,15 @@ func (c *checkpointer) putAhead(rows iter.Seq[*mvcc.Version]) (rest iter.Seq[*mv
 }
 
 // pause leaves disk and processors to the writes after a part that took so long. written is what the checkpoint has put so far, and grown
-// what the log has grown by meanwhile. ErrStopped ends the attempt.
-func (c *checkpointer) pause(took time.Duration, written, grown int64) error {
-	d := compact.PartPause(compact.PartStats{Took: took, Written: written, Grown: grown,
+// what the log has grown by meanwhile. It answers how large the next part is. ErrStopped ends the attempt.
+func (c *checkpointer) pause(took time.Duration, written, grown int64) (bytes int64, err error) {
+	bytes, d := c.s.cfg.Checkpoints.NextPart(compact.PartStats{Took: took, Written: written, Grown: grown,
 		Awaited: c.waiting.Load() > 0 || c.installs.len() > 0 || c.crowded.Load(), Pressed: c.s.closing.Load() || c.s.spaceLow.Load()})
 	select {
 	case <-time.After(d):
-		return nil
+		return bytes, nil
 	case <-c.s.stop:
-		return ErrStopped
+		return 0, ErrStopped
 	}
 }
 
@@ -69,7 +69,7 @@ func (c *checkpointer) dropAhead() error {
 	for more && err == nil {
 		start := time.Now()
 		if more, err = c.db.DropAhead(c.s.cfg.Checkpoints.DeadRows); err == nil && more {
-			err = c.pause(time.Since(start), 0, 0)
+			_, err = c.pause(time.Since(start), 0, 0)
 		}
 	}
 	return err
