@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -207,6 +209,10 @@ func TestProcessSlowWarnings(t *testing.T) {
 // TestProcessSignals: SIGTERM is answered with a clean stop and the death by it,
 // as etcd does; SIGHUP ends the process at once.
 func TestProcessSignals(t *testing.T) {
+	// Who runs the tests may ignore SIGHUP, which children inherit unless it is handled here.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	for sig, clean := range map[syscall.Signal]bool{syscall.SIGTERM: true, syscall.SIGINT: true, syscall.SIGHUP: false} {
 		p := start(t, t.TempDir())
 		if err := p.cmd.Process.Signal(sig); err != nil {
