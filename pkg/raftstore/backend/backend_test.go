@@ -81,7 +81,7 @@ func (m *machine) checkpoint() {
 	m.t.Helper()
 	c := m.state.BeginCheckpoint()
 	b := Batch{Index: c.Index, Term: c.Term, Hash: c.View.Hash(), Puts: c.Puts(), Dead: append(m.left, c.Dead()...), DeadMax: m.deadMax, LeasesPut: c.LeasesPut(),
-		LeasesDeleted: c.LeasesDeleted(), CompactScheduled: c.CompactScheduled, CompactFinished: c.CompactFinished,
+		LeasesDeleted: c.LeasesDeleted(), Auth: c.Auth(), CompactScheduled: c.CompactScheduled, CompactFinished: c.CompactFinished,
 		ConfState: []byte(`{"voters":[1]}`), Members: map[string][]byte{"1": []byte(`{"id":1}`)}, ClusterVersion: c.View.ClusterVersion()}
 	if len(c.View.Alarms()) > 0 {
 		b.Alarms = [][]byte{{8, 1, 16, 1}}
@@ -109,7 +109,7 @@ func load(db *DB) (state *mvcc.State, err error) {
 			return errors.New("the sums belong to another index")
 		}
 		state, err = mvcc.Load(mvcc.Loader{Index: c.Index, Term: c.Term, Hash: c.Hash, Rows: rows, RowsHint: c.Rows, Leases: c.Leases, Alarms: c.Alarms,
-			CompactScheduled: c.CompactScheduled, CompactFinished: c.CompactFinished, ClusterVersion: c.ClusterVersion}, mvcc.Options{})
+			CompactScheduled: c.CompactScheduled, CompactFinished: c.CompactFinished, ClusterVersion: c.ClusterVersion, Auth: c.Auth}, mvcc.Options{})
 		return err
 	})
 	return state, err

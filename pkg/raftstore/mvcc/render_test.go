@@ -66,8 +66,16 @@ func (x *renderer) body(body any) string {
 		return "checkpoint"
 	case *LeaseRevokeResult:
 		return fmt.Sprintf("revoke %d", r.ID)
-	case *AuthenticateResult, auth.Status, auth.Names, auth.Permissions:
-		return fmt.Sprintf("%T%+v", body, body)
+	case *AuthenticateResult:
+		return fmt.Sprintf("token %q at auth revision %d", r.Token, r.AuthRevision)
+	case auth.Status, auth.Names:
+		return fmt.Sprintf("%+v", r)
+	case auth.Permissions:
+		var out []string
+		for _, p := range r {
+			out = append(out, fmt.Sprintf("%v %q %q", p.PermType, p.Key, p.RangeEnd))
+		}
+		return fmt.Sprint(out)
 	}
 	return fmt.Sprintf("%T?", body)
 }
