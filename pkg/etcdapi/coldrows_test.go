@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"sync"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -232,3 +233,57 @@ func begin(t *testing.T, ts *testServer) mvcc.RowReader {
 type noRows struct{}
 
 func (noRows) Begin() (mvcc.RowReader, error) { return nil, errors.New("the disk is gone") }
+
+// TestColdReadsBesideEvictions: gets, lists, streams and writes while values leave memory, come back with a write and leave again.
+func TestColdReadsBesideEvictions(t *testing.T) {
+	ts, _ := coldServer(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	whole := func(v []byte) bool { // of two bytes, over and over
+		return len(v) == 8<<10 && bytes.Equal(v, bytes.Repeat(v[:2], 4<<10))
+	}
+	var readers sync.WaitGroup
+	for r := range 3 {
+		readers.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				opts, want := []clientv3.OpOption{clientv3.WithPrefix()}, coldKeys
+				key := "k"
+				if r > 0 {
+					key, opts, want = fmt.Sprintf("k%04d", n*7%coldKeys), nil, 1
+				}
+				got, err := ts.cli.Get(ctx, key, opts...)
+				if ctx.Err() != nil {
+					return
+				}
+				if err != nil || len(got.Kvs) != want {
+					t.Errorf("get %s: %v", key, err)
+					return
+				}
+				for _, kv := range got.Kvs {
+					if !whole(kv.Value) {
+						t.Errorf("%s has %d bytes", kv.Key, len(kv.Value))
+						return
+					}
+				}
+			}
+		})
+	}
+	before := ts.store.View().Residency().Evictions
+	for round := range 2 {
+		for i := range coldKeys {
+			value := bytes.Repeat([]byte{byte('A' + i%26), byte('0' + round)}, 4<<10)
+			if _, err := ts.cli.Put(ctx, fmt.Sprintf("k%04d", i), string(value)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := ts.cli.Compact(ctx, int64(ts.store.View().Revision())-coldKeys/2); err != nil {
+			t.Fatal(err)
+		}
+		ts.chill(t)
+	}
+	cancel()
+	readers.Wait()
+	if n := ts.store.View().Residency().Evictions - before; n < coldKeys {
+		t.Errorf("%d versions left meanwhile", n)
+	}
+}

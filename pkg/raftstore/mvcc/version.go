@@ -47,9 +47,9 @@ func (v *Version) setKV(kv []byte) {
 	v.size = uint32(len(kv))
 }
 
-// setStub lets its encoding leave memory.
+// setStub lets its encoding leave memory. Readers may be at it: the size, which
+// stays what it is, is not written again.
 func (v *Version) setStub(kv []byte) {
-	v.size = uint32(len(kv))
 	v.body.Store(unsafe.SliceData(v.newStub(kv)))
 }
 
