@@ -127,14 +127,17 @@ func getSome(t *testing.T, cli *clientv3.Client, keys, size int) []time.Duration
 }
 
 // anonBytes is the memory of a process that is not a file's: what the kernel cannot take back.
-func anonBytes(t *testing.T, pid int) int64 {
+func anonBytes(t *testing.T, pid int) int64 { return memoryBytes(t, pid, "RssAnon:") }
+
+// memoryBytes is what the kernel says about the memory of a process.
+func memoryBytes(t *testing.T, pid int, field string) int64 {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, line := range strings.Split(string(status), "\n") {
-		if f := strings.Fields(line); len(f) == 3 && f[0] == "RssAnon:" {
+		if f := strings.Fields(line); len(f) == 3 && f[0] == field {
 			n, err := strconv.ParseInt(f[1], 10, 64)
 			if err != nil {
 				t.Fatal(err)
@@ -142,6 +145,6 @@ func anonBytes(t *testing.T, pid int) int64 {
 			return n << 10
 		}
 	}
-	t.Fatal("the kernel does not say how much memory is anonymous")
+	t.Fatalf("the kernel does not say %s", field)
 	return 0
 }
