@@ -50,7 +50,7 @@ func encodeRange(h wireHeader, res *mvcc.RangeResult, rows *coldRows) (*reply, e
 		size = sizeRange(h, res)
 	}
 	e := newListEncoder(size, rows)
-	e.reply.kvs, e.reply.count = len(res.Versions), res.Count
+	e.reply.kvs, e.reply.count = uint32(len(res.Versions)), uint32(res.Count)
 	e.rangeFields(h, res)
 	return e.finish()
 }
@@ -115,7 +115,7 @@ func (e *encoder) putFields(h wireHeader, res *mvcc.PutResult) {
 // encodeDelete encodes a DeleteRangeResponse.
 func encodeDelete(h wireHeader, res *mvcc.DeleteResult, rows *coldRows) (*reply, error) {
 	e := newEncoder(sizeDelete(h, res), rows)
-	e.reply.count = res.Deleted
+	e.reply.count = uint32(res.Deleted)
 	e.deleteFields(h, res)
 	return e.finish()
 }

@@ -118,7 +118,7 @@ func (r *reply) txn() *pb.TxnResponse {
 func (c *SlowCall) describe(req, resp any) {
 	a, _ := resp.(*reply)
 	if a != nil {
-		c.ResponseCount, c.ResponseSize = a.count, a.bufs.Len()
+		c.ResponseCount, c.ResponseSize = int64(a.count), a.bufs.Len()
 	}
 	switch r := req.(type) {
 	case *rangeRequest:
