@@ -16,7 +16,7 @@ const verbRestore = snapshotVerb("shim snapshot restore")
 // bits, so there is room for nine thousand million restores.
 const bumpRevisionDefault = 1_000_000_000
 
-// restoreFlags are etcdutl's, but for --disable-auth.
+// restoreFlags are etcdutl's.
 type restoreFlags struct {
 	config        raftstore.RestoreConfig
 	peerURLs      string
@@ -39,8 +39,6 @@ The default covers a week of 1,650 writes a second. 0 goes on from the snapshot'
 cluster whose clients have all been started anew.`)
 	fs.BoolVar(&f.markCompacted, "mark-compacted", true, `Count all revisions before the new one as compacted, so that watches from before the restore end and
 their clients list again. It goes with --bump-revision: false is for --bump-revision=0 only.`)
-	fs.BoolVar(&c.DisableAuth, "disable-auth", false, `Restore a snapshot that has auth enabled, with auth switched off; users and roles are kept. Without it
-such a snapshot is refused: shim does not serve auth, and all it holds would be open.`)
 	fs.StringVar(&c.WALDir, "wal-dir", "", "The directory for the log that the member will be started with: one that is not there, or empty. Default: in the data directory.")
 	fs.Uint64Var(&f.mapBytes, "initial-memory-map-size", 0, "No effect: the map has room for 10 GiB, and grows.")
 	return fs
@@ -101,7 +99,7 @@ func snapshotRestore(args []string, stdout, stderr io.Writer) int {
 // hint names the flag that goes past an error.
 func hint(err error) error {
 	for reason, flag := range map[error]string{
-		raftstore.ErrNoChecksum: "--skip-hash-check", raftstore.ErrWrongChecksum: "--skip-hash-check", raftstore.ErrAuthEnabled: "--disable-auth",
+		raftstore.ErrNoChecksum: "--skip-hash-check", raftstore.ErrWrongChecksum: "--skip-hash-check",
 	} {
 		if errors.Is(err, reason) {
 			return fmt.Errorf("%w (%s restores it nevertheless)", err, flag)

@@ -55,8 +55,6 @@ type RestoreConfig struct {
 	// BumpRevision is how far the new cluster's revision is ahead of the snapshot's, all before counting as compacted: who watched the
 	// former cluster, which may have been ahead of the snapshot, is told to list again. 0: the cluster goes on from the snapshot's revision.
 	BumpRevision uint64
-	// DisableAuth restores a snapshot of a cluster that asked its callers who they are, with auth switched off. Users and roles are kept.
-	DisableAuth bool
 
 	// FS holds all files. Default vfs.OS.
 	FS vfs.FS
@@ -80,8 +78,6 @@ var (
 	ErrNoChecksum = errors.New("the snapshot has no checksum: it is not whole, or was copied from a data dir")
 	// ErrWrongChecksum: the file is not what was sent.
 	ErrWrongChecksum = errors.New("the snapshot is not what its checksum was made of")
-	// ErrAuthEnabled: the snapshot is of a cluster that asked its callers who they are.
-	ErrAuthEnabled = errors.New("the snapshot has auth enabled, which is not served: everybody could read and write what it holds")
 	// ErrRestoring: the data dir holds a restore that did not end.
 	ErrRestoring = errors.New("the data dir holds a restore that did not end; remove it and restore again")
 )
@@ -210,7 +206,7 @@ func (r *restore) rewrite() error {
 	if err != nil {
 		return err
 	}
-	return r.open(backend.Options{FS: r.cfg.FS}, func(db *backend.DB) error { return db.Restore(b, r.survey.AuthEnabled) })
+	return r.open(backend.Options{FS: r.cfg.FS}, func(db *backend.DB) error { return db.Restore(b) })
 }
 
 func (r *restore) open(o backend.Options, do func(*backend.DB) error) error {
@@ -238,9 +234,6 @@ func (r *restore) look(db *backend.DB) (err error) {
 	v := &r.survey
 	if !backend.Readable(v.StorageVersion) {
 		return fmt.Errorf("%s has storage version %s, this program reads up to %s: %w", r.cfg.Snapshot, v.StorageVersion, backend.StorageVersion, ErrNewerFormat)
-	}
-	if v.AuthEnabled && !r.cfg.DisableAuth {
-		return ErrAuthEnabled
 	}
 	r.out = Restored{MemberID: r.start.Self.ID, ClusterID: r.start.ClusterID, SnapshotRevision: v.Revision, Revision: v.Revision,
 		Compacted: max(v.CompactScheduled, v.CompactFinished), Leases: len(v.Leases), Alarms: len(v.Alarms)}

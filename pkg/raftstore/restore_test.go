@@ -12,9 +12,7 @@ import (
 	"testing"
 
 	"go.etcd.io/bbolt"
-	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 	"github.com/kubeshim/shim/pkg/raftstore/vfs"
@@ -315,45 +313,21 @@ func TestRestoreRefusesFlags(t *testing.T) {
 	mustRestore(t, cfg)
 }
 
-// TestRestoreAuth: what was behind passwords does not become open unless that is asked for.
+// TestRestoreAuth: who asked its callers who they are goes on to do so, with its users.
 func TestRestoreAuth(t *testing.T) {
-	snapshot, before := snapshotOf(t)
-	row, err := proto.Marshal(&authpb.User{Name: []byte("root"), Password: []byte("hash")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	guarded := changed(t, snapshot, func(tx *bbolt.Tx) error {
-		return errors.Join(tx.Bucket([]byte("auth")).Put([]byte("authEnabled"), []byte{1}),
-			tx.Bucket([]byte("authUsers")).Put([]byte("root"), row),
-			writtenByEtcd(tx))
-	})
-	cfg := restoreConfig(t, guarded)
-	if _, err := Restore(cfg); !errors.Is(err, ErrAuthEnabled) {
-		t.Fatalf("auth is enabled: %v", err)
-	}
-	cfg.DisableAuth = true
+	before := newHarness(t).open()
+	defer closeStore(t, before)
+	guard(t, before)
+	snapshot := backupFile(t, before)
+	appendChecksum(t, snapshot)
+	cfg := restoreConfig(t, snapshot)
 	mustRestore(t, cfg)
-	h := restored(t, cfg)
-	s := h.open()
-	put(t, s, "a", "1")
-	if have, want := s.View().Revision(), before.Revision()+1_000_000_001; have != want {
-		t.Errorf("revision %d, want %d", have, want)
+	s := restored(t, cfg).open()
+	defer closeStore(t, s)
+	if got, want := s.View().Auth(), before.View().Auth(); !got.Enabled() || got.Revision() != want.Revision() || got.Sum() != want.Sum() {
+		t.Errorf("restored users %v, roles %v at revision %d; want %v, %v at %d", got.Users(), got.Roles(), got.Revision(), want.Users(), want.Roles(), want.Revision())
 	}
-	closeStore(t, s)
-	db, err := bbolt.Open(h.db, 0o600, &bbolt.Options{ReadOnly: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
-	_ = db.View(func(tx *bbolt.Tx) error {
-		if on := tx.Bucket([]byte("auth")).Get([]byte("authEnabled")); !bytes.Equal(on, []byte{0}) {
-			t.Errorf("auth is %v", on)
-		}
-		if user := tx.Bucket([]byte("authUsers")).Get([]byte("root")); !bytes.Equal(user, row) {
-			t.Errorf("the user is %q", user)
-		}
-		return nil
-	})
+	checkGuarded(t, s)
 }
 
 // TestRestoreCrashes: whatever operation on a file a crash comes before, what is left is refused, or whole.

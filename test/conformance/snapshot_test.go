@@ -315,34 +315,35 @@ func TestSnapshotFromShim(t *testing.T) {
 	back.relists(t, rev)
 }
 
-// TestSnapshotWithAuth: what etcd guards does not become open by a restore unless that is asked for, and users are not lost on the way.
+// TestSnapshotWithAuth: what etcd guards is guarded behind a restore, with the same users, roles and auth revision, and so on the way back.
 func TestSnapshotWithAuth(t *testing.T) {
 	shim, etcd, etcdctl, dir := shimPath(t), peers.Path(t, "etcd"), peers.Path(t, "etcdctl"), t.TempDir()
 	from := hold(t, etcd, filepath.Join(dir, "from"))
 	if _, err := from.Put(t.Context(), "secret", "1"); err != nil {
 		t.Fatal(err)
 	}
-	for _, args := range [][]string{{"user", "add", "root:pw"}, {"user", "grant-role", "root", "root"}, {"user", "add", "somebody:pw"}, {"auth", "enable"}} {
+	for _, args := range [][]string{{"user", "add", "root:pw"}, {"user", "grant-role", "root", "root"}, {"user", "add", "somebody:pw2"}, {"role", "add", "r"},
+		{"role", "grant-permission", "r", "readwrite", "a", "c"}, {"user", "grant-role", "somebody", "r"}, {"auth", "enable"}} {
 		tool(t, etcdctl, append([]string{"--endpoints", from.ClientAddress()}, args...)...)
 	}
-	file, restored := filepath.Join(dir, "snapshot.db"), filepath.Join(dir, "restored")
+	state := func(h *holder) string {
+		t.Helper()
+		ask := func(args ...string) string {
+			return tool(t, etcdctl, append([]string{"--endpoints", h.ClientAddress(), "--user", "root:pw"}, args...)...)
+		}
+		tool(t, etcdctl, "--endpoints", h.ClientAddress(), "--user", "somebody:pw2", "put", "b", "2")
+		if out, err := exec.Command(etcdctl, "--endpoints", h.ClientAddress(), "--user", "somebody:pw2", "get", "secret").CombinedOutput(); err == nil || !strings.Contains(string(out), "permission denied") {
+			t.Errorf("somebody reads what is not theirs: %v, %s", err, out)
+		}
+		return ask("auth", "status") + ask("user", "list") + ask("user", "get", "somebody") + ask("role", "list") + ask("role", "get", "r") + ask("get", "secret")
+	}
+	want := state(from)
+	file, restored, back := filepath.Join(dir, "snapshot.db"), filepath.Join(dir, "restored"), filepath.Join(dir, "back")
 	tool(t, etcdctl, "--endpoints", from.ClientAddress(), "--user", "root:pw", "snapshot", "save", file)
-	out, err := exec.Command(shim, "snapshot", "restore", file, "--data-dir", restored).CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "auth enabled") || !strings.Contains(string(out), "--disable-auth") {
-		t.Errorf("restored what has auth enabled: %v, %s", err, out)
-	}
-	tool(t, shim, "snapshot", "restore", file, "--data-dir", restored, "--disable-auth")
+	tool(t, shim, "snapshot", "restore", file, "--data-dir", restored)
 	to := hold(t, shim, restored)
-	if r, err := to.Get(t.Context(), "secret"); err != nil || r.Count != 1 {
-		t.Errorf("%+v, %v", r, err)
-	}
-	tool(t, shim, "snapshot", "save", file, "--endpoints", to.ClientAddress())
-	tool(t, peers.Path(t, "etcdutl"), "snapshot", "restore", file, "--data-dir", filepath.Join(dir, "back"))
-	back := hold(t, etcd, filepath.Join(dir, "back"))
-	if r, err := back.UserList(t.Context()); err != nil || !slices.Equal(r.Users, []string{"root", "somebody"}) {
-		t.Errorf("users %+v, %v", r, err)
-	}
-	if r, err := back.AuthStatus(t.Context()); err != nil || r.Enabled {
-		t.Errorf("auth is %+v, %v", r, err)
-	}
+	same(t, "auth behind a restore", want, state(to))
+	tool(t, etcdctl, "--endpoints", to.ClientAddress(), "--user", "root:pw", "snapshot", "save", file)
+	tool(t, peers.Path(t, "etcdutl"), "snapshot", "restore", file, "--data-dir", back)
+	same(t, "auth back again", want, state(hold(t, etcd, back)))
 }

@@ -141,7 +141,7 @@ func TestRestoreAhead(t *testing.T) {
 	for _, restored := range []bool{false, true} {
 		if restored {
 			b := Batch{Index: 1, Term: 1, CompactScheduled: mvcc.NeverCompacted, CompactFinished: mvcc.NeverCompacted}
-			if err := db.Restore(b, false); err != nil {
+			if err := db.Restore(b); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -19,9 +19,7 @@ type Survey struct {
 	Content
 	// Revision is the current one: the highest that a row or a compaction names, 1 in an empty store.
 	Revision mvcc.Revision
-	// AuthEnabled: whoever serves it is to ask who calls.
-	AuthEnabled bool
-	// Sum is a hash of the rows that a restore keeps, and of the leases.
+	// Sum is a hash of the rows that a restore keeps, of the leases, and of users and roles.
 	Sum uint64
 }
 
@@ -59,6 +57,9 @@ func (db *DB) Survey() (v Survey, err error) {
 		for _, l := range c.Leases { // in the order of their IDs
 			b = append(b, encodeLease(mvcc.Lease{ID: l.ID, TTL: l.TTL})...)
 		}
+		if a := c.Auth; a.Enabled() || a.Revision() > 1 { // else it is the sum that programs without auth make
+			b = fmt.Appendf(b, "auth %v %d %d", a.Enabled(), a.Revision(), a.Sum())
+		}
 		v.Sum = xxhash.Sum64(b)
 		return nil
 	})
@@ -74,9 +75,6 @@ func (db *DB) surveyBuckets(v *Survey) (err error) {
 	defer tx.Rollback()
 	if tx.Bucket(bucketKey) == nil || tx.Bucket(bucketMeta) == nil {
 		return &CorruptError{File: db.path, Offset: -1, Reason: "it is a database, but not one of etcd's"}
-	}
-	if b := tx.Bucket(bucketAuth); b != nil {
-		v.AuthEnabled = bytes.Equal(b.Get(authEnabled), authOn)
 	}
 	return nil
 }
@@ -95,8 +93,8 @@ func surveyRow(r mvcc.Row, last mvcc.RowKey, rows *sum) (k mvcc.RowKey, err erro
 }
 
 // Restore turns a snapshot, of ours or of etcd's, into what the members of a new cluster begin with. Of b it takes what is written in full
-// each time. Rows stay, but for nameless ones; so do leases and the buckets of auth, which disableAuth only switches off.
-func (db *DB) Restore(b Batch, disableAuth bool) (err error) {
+// each time. Rows stay, but for nameless ones; so do leases, users and roles.
+func (db *DB) Restore(b Batch) (err error) {
 	defer db.guard(debug.SetPanicOnFault(true), &err)
 	return db.update(func(tx *bbolt.Tx) error {
 		w, err := newWriter(tx)
@@ -108,11 +106,6 @@ func (db *DB) Restore(b Batch, disableAuth bool) (err error) {
 		}
 		if err := w.dropNameless(); err != nil {
 			return fmt.Errorf("delete rows without a key: %w", err)
-		}
-		if disableAuth {
-			if err := w.put(bucketAuth, authEnabled, authOff); err != nil {
-				return fmt.Errorf("switch auth off: %w", err)
-			}
 		}
 		if err := w.meta(b); err != nil {
 			return fmt.Errorf("write meta: %w", err)
