@@ -465,7 +465,7 @@ func TestListsOfAllKinds(t *testing.T) {
 	}
 	kv := pb.NewKVClient(ts.conn(t))
 	ops := []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: everyKey}}}
-	put := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("b")}}}
+	put := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("a")}}} // outside of the others' ranges
 	for name, call := range map[string]func() (int, error){
 		"range": func() (int, error) {
 			r, err := kv.Range(ctx, everyKey)

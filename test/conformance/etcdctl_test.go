@@ -2,11 +2,18 @@ package conformance
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/kubeshim/shim/test/conformance/script"
 	"github.com/kubeshim/shim/test/internal/peers"
@@ -103,40 +110,225 @@ var authCommands = []string{
 	"auth disable",
 }
 
-// mask hides what two servers differ in.
-var mask = regexp.MustCompile(`"(cluster_id|member_id|raft_term)":\d+|"ts":"[^"]*"|"caller":"[^"]*"|"target":"[^"]*"|127\.0\.0\.1:\d+|lease [0-9a-f]{16}|took [0-9.]+[mµ]?s`)
+// mask hides what two servers differ in: IDs, terms, indices, sizes, times, addresses and folders; and where etcdctl itself was when it
+// gave up, and how far at which time.
+var mask = regexp.MustCompile(`"(cluster_id|member_id|raft_term|ID|lease|dbSize\w*|raft\w+)":\d+|"(ClusterID|MemberID|Raft\w+|DBSize\w*|Took|took)" ?: ?"?[\w.]+"?` +
+	`|"(ts|caller|target|took)":"[^"]*"|127\.0\.0\.1:\d+|\b[0-9a-f]{14,16}\b|\b\d{15,20}\b|(took|in|:) [0-9.]+[mµn]?s\b|\d+\.\d+[mµn]?s\b|[0-9.]+ [kMG]?i?B\b|\d+%` +
+	`|remaining\(\d+s\)|"ttl":\d+|/tmp/\S+|(true|false)(, | +[|│] +)(true|false)(, | +[|│] +)\d+(, | +[|│] +)\d+(, | +[|│] +)\d+|(?s:\ngoroutine \d+ .*)|(?s:\d+ / \d+ .*p/s)`)
+
+// padding is as wide as what was masked.
+var padding = regexp.MustCompile(` +|-{2,}|─{2,}`)
+
+// word is a part of an answer whose order is that of the members' IDs.
+var word = regexp.MustCompile(`[^\s,"]+`)
+
+// learned are the IDs that a server made and later lines use.
+var learned = map[string]*regexp.Regexp{
+	"$lease":  regexp.MustCompile(`lease ([0-9a-f]+) granted`),
+	"$added":  regexp.MustCompile(`Member +([0-9a-f]+) added`),
+	"$member": regexp.MustCompile(`(?m)^([0-9a-f]+), started`),
+}
+
+// lineMax bounds one command: it fails the test instead of hanging it.
+const lineMax = 30 * time.Second
+
+// operator types into etcdctl, before one server.
+type operator struct {
+	t          *testing.T
+	etcdctl    string
+	endpoint   string
+	vars       map[string]string
+	background []*exec.Cmd
+}
+
+// output is what a command writes; has is closed when that has the text.
+type output struct {
+	mu   sync.Mutex
+	all  bytes.Buffer
+	text string
+	has  chan struct{}
+}
+
+func (o *output) Write(b []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.all.Write(b)
+	if o.text != "" && strings.Contains(o.all.String(), o.text) {
+		o.text = ""
+		close(o.has)
+	}
+	return len(b), nil
+}
+
+// split takes a line apart; see dialogues.
+func split(line string) (words, text, input string, background bool) {
+	words, input, _ = strings.Cut(line, " < ")
+	words, text, _ = strings.Cut(words, " > ")
+	words, background = strings.CutPrefix(words, "& ")
+	return words, text, input, background
+}
+
+// formats are the lines that a line stands for.
+func formats(line string) (all []string) {
+	rest, each := strings.CutPrefix(line, "-w * ")
+	if !each {
+		return []string{line}
+	}
+	for _, format := range []string{"simple", "json", "table", "fields"} {
+		all = append(all, "-w "+format+" "+rest)
+	}
+	return all
+}
+
+// say runs a line and answers what is to be compared.
+func (o *operator) say(ctx context.Context, line string) string {
+	words, text, input, background := split(line)
+	for name, value := range o.vars {
+		words = strings.ReplaceAll(words, name, value)
+	}
+	ctx, cancel := context.WithTimeout(ctx, lineMax)
+	cmd := exec.CommandContext(ctx, o.etcdctl, strings.Fields(words)...)
+	cmd.Env = append(os.Environ(), "ETCDCTL_ENDPOINTS="+o.endpoint)
+	if background {
+		o.t.Cleanup(cancel)
+		o.background = append(o.background, cmd)
+		if err := cmd.Start(); err != nil {
+			o.t.Fatal(err)
+		}
+		return ""
+	}
+	defer cancel()
+	out, errs := &output{text: text, has: make(chan struct{})}, &output{text: text, has: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = out, errs
+	in, err := cmd.StdinPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	_, _ = io.WriteString(in, input+"\n") // the command may end without reading
+	if text == "" {
+		in.Close()
+	} else {
+		select {
+		case <-out.has:
+		case <-errs.has:
+		case <-ctx.Done():
+			o.t.Errorf("etcdctl %s: no %q within %v", line, text, lineMax)
+		}
+		_ = cmd.Process.Signal(os.Interrupt)
+	}
+	var exit *exec.ExitError
+	if err := cmd.Wait(); err != nil && !errors.As(err, &exit) {
+		o.t.Fatalf("etcdctl %s: %v", line, err)
+	}
+	for name, re := range learned {
+		if m := re.FindStringSubmatch(out.all.String()); m != nil {
+			o.vars[name] = m[1]
+		}
+	}
+	said := masked(out.all.String())
+	if strings.Contains(words, "member ") {
+		said = byWord(said)
+	}
+	return said + "stderr: " + masked(errs.all.String()) + cmd.ProcessState.String()
+}
+
+// byWord is a text of which the order does not count.
+func byWord(s string) string {
+	all := word.FindAllString(s, -1)
+	slices.Sort(all)
+	return strings.Join(all, " ") + "\n"
+}
+
+func masked(s string) string { return padding.ReplaceAllString(mask.ReplaceAllString(s, "#"), " ") }
+
+// end interrupts what runs in the background.
+func (o *operator) end() (exits []string) {
+	for _, cmd := range o.background {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait()
+		exits = append(exits, cmd.ProcessState.String())
+	}
+	return exits
+}
+
+// transcript is one server's side of a dialogue; its last elements are the exits of what ran in the background.
+func transcript(t *testing.T, binary string, lines []string) (all []string) {
+	dir := t.TempDir()
+	s, err := script.Start(binary, filepath.Join(dir, "data"), []string{"--bcrypt-cost=4"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Stop()
+	o := &operator{t: t, etcdctl: peers.Path(t, "etcdctl"), endpoint: s.ClientAddress(), vars: map[string]string{"$self": s.ClientAddress(), "$dir": dir}}
+	o.say(t.Context(), "member list")
+	for _, line := range lines {
+		for _, l := range formats(line) {
+			all = append(all, l+"\n"+o.say(t.Context(), l))
+		}
+	}
+	return append(all, o.end()...)
+}
 
 // TestEtcdctl types the same into etcdctl before etcd and before shim: output, errors and exit codes are equal.
 func TestEtcdctl(t *testing.T) {
-	etcdctl := peers.Path(t, "etcdctl")
-	transcript := func(binary string) []string {
-		s, err := script.Start(binary, t.TempDir(), []string{"--bcrypt-cost=4"})
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Stop()
-		var all []string
-		for _, line := range authCommands {
-			words, input, _ := strings.Cut(line, " < ")
-			cmd := exec.Command(etcdctl, append([]string{"--endpoints=" + s.ClientAddress()}, strings.Fields(words)...)...)
-			var out bytes.Buffer
-			cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(input+"\n"), &out, &out
-			err := cmd.Run()
-			var exit *exec.ExitError
-			if err != nil && !errors.As(err, &exit) {
-				t.Fatal(err)
+	for name, lines := range dialogues {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			want, have := transcript(t, peers.Path(t, "etcd"), lines), transcript(t, shimPath(t), lines)
+			for i := range want {
+				if want[i] != have[i] {
+					t.Errorf("etcd:\n%s\nshim:\n%s", want[i], have[i])
+				} else if testing.Verbose() {
+					t.Log(want[i])
+				}
 			}
-			all = append(all, mask.ReplaceAllString(out.String(), "#")+cmd.ProcessState.String())
-		}
-		return all
+		})
 	}
-	want, have := transcript(peers.Path(t, "etcd")), transcript(shimPath(t))
-	for i, line := range authCommands {
-		if want[i] != have[i] {
-			t.Errorf("etcdctl %s\netcd:\n%s\nshim:\n%s", line, want[i], have[i])
+}
+
+// subcommand is a line of a list of commands in etcdctl's help.
+var subcommand = regexp.MustCompile(`^  ([a-z-]+) +\S`)
+
+// leaves are the commands below one that have none below them.
+func leaves(t *testing.T, path ...string) (all []string) {
+	out, err := exec.CommandContext(t.Context(), peers.Path(t, "etcdctl"), append(path, "--help")...).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	listed := false
+	for line := range strings.Lines(string(out)) {
+		line = strings.TrimRight(line, "\n")
+		if m := subcommand.FindStringSubmatch(line); listed && m != nil {
+			all = append(all, leaves(t, append(path[:len(path):len(path)], m[1])...)...)
+			continue
 		}
-		if testing.Verbose() {
-			t.Logf("etcdctl %s\n%s", line, want[i])
+		listed = strings.HasSuffix(strings.ToLower(strings.TrimSuffix(line, ":")), " commands")
+	}
+	if all == nil {
+		return []string{strings.Join(path, " ")}
+	}
+	return all
+}
+
+// TestEtcdctlComplete walks the commands of etcdctl: each is in a dialogue.
+func TestEtcdctlComplete(t *testing.T) {
+	var typed strings.Builder
+	for _, lines := range dialogues {
+		for _, line := range lines {
+			words, _, _, _ := split(line)
+			typed.WriteString(" " + words + " \n")
+		}
+	}
+	all := leaves(t)
+	if len(all) < 40 {
+		t.Fatalf("the help lists %d commands: %q", len(all), all)
+	}
+	for _, leaf := range all {
+		if !strings.Contains(typed.String(), " "+leaf+" ") {
+			t.Errorf("etcdctl %s is in no dialogue", leaf)
 		}
 	}
 }
