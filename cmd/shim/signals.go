@@ -6,6 +6,12 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
+)
+
+const (
+	exitSignal = 128 // and the number of the signal, as shells say it
+	deathMax   = time.Second
 )
 
 // signalled is why a member stops that was told to.
@@ -44,7 +50,8 @@ func dieOf(err error) int {
 	if number, ok := s.Signal.(syscall.Signal); ok && os.Getpid() != 1 {
 		signal.Reset(number)
 		_ = syscall.Kill(os.Getpid(), number)
-		select {} // until it arrives
+		time.Sleep(deathMax) // it ends us before, unless who started us has it ignored
+		return exitSignal + int(number)
 	}
 	return exitOK
 }

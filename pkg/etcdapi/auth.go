@@ -132,8 +132,8 @@ func (s authServer) UserAdd(ctx context.Context, r *pb.AuthUserAddRequest) (*pb.
 		if r.HashedPassword, err = s.hash(ctx, r.Password); err != nil {
 			return nil, err
 		}
-		r.Password = ""
 	}
+	r.Password = "" // one of a user that is to have none stays out of the log, too
 	h, err := s.change(ctx, mvcc.KindUserAdd, &write{raft: pb.InternalRaftRequest{AuthUserAdd: r}})
 	return &pb.AuthUserAddResponse{Header: h}, err
 }

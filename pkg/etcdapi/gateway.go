@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
 	etcdgw "go.etcd.io/etcd/api/v3/etcdserverpb/gw"
@@ -39,9 +38,9 @@ type Gateway struct {
 	server     *grpc.Server
 	conns      *handover.Listener
 	client     *grpc.ClientConn
-	served     chan error     // of server
-	sockets    sync.WaitGroup // WebSockets, which outlive the HTTP server's Shutdown
-	messageMax int64          // of JSON, in bytes
+	served     chan error // of server
+	sockets    sockets    // outlive the HTTP server's Shutdown
+	messageMax int64      // of JSON, in bytes
 }
 
 // NewGateway returns the gateway of s and starts its gRPC server, which takes
@@ -97,7 +96,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (g *Gateway) Close() error {
 	err := g.client.Close()
 	g.server.Stop()
-	g.sockets.Wait()
+	g.sockets.close()
 	return errors.Join(err, <-g.served)
 }
 

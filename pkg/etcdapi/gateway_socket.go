@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 
 	"github.com/gorilla/websocket"
 )
@@ -24,14 +25,53 @@ var socketUpgrader = websocket.Upgrader{
 	CheckOrigin: func(*http.Request) bool { return true },
 }
 
+// sockets are the WebSockets that are open. The zero value has none.
+type sockets struct {
+	mu     sync.Mutex
+	open   map[*websocket.Conn]struct{} // guarded by mu
+	closed bool                         // guarded by mu
+	served sync.WaitGroup
+}
+
+// add is false when no more are served.
+func (s *sockets) add(c *websocket.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	if s.open == nil {
+		s.open = make(map[*websocket.Conn]struct{})
+	}
+	s.open[c] = struct{}{}
+	s.served.Add(1)
+	return true
+}
+
+func (s *sockets) remove(c *websocket.Conn) {
+	s.mu.Lock()
+	delete(s.open, c)
+	s.mu.Unlock()
+	s.served.Done()
+}
+
+// close cuts off all, those too whose client does not read, and waits for their calls to end.
+func (s *sockets) close() {
+	s.mu.Lock()
+	s.closed = true
+	for c := range s.open {
+		_ = c.NetConn().Close()
+	}
+	s.mu.Unlock()
+	s.served.Wait()
+}
+
 func isSocket(r *http.Request) bool { return websocket.IsWebSocketUpgrade(r) }
 
 // serveSocket serves one call over a WebSocket: each message of the client is a
 // message of the call, each line of the answer a message to the client. This
 // goroutine runs the call and writes; a second one reads.
 func (g *Gateway) serveSocket(w http.ResponseWriter, r *http.Request) {
-	g.sockets.Add(1)
-	defer g.sockets.Done()
 	protocol := r.Header.Get(socketProtocol)
 	var answer http.Header
 	if strings.HasPrefix(protocol, "Bearer") {
@@ -41,6 +81,11 @@ func (g *Gateway) serveSocket(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // Upgrade has answered
 	}
+	if !g.sockets.add(c) {
+		_ = c.Close()
+		return
+	}
+	defer g.sockets.remove(c)
 	c.SetReadLimit(g.messageMax)
 	ctx, cancel := context.WithCancel(r.Context())
 	body, feed := io.Pipe()

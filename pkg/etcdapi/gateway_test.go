@@ -214,6 +214,8 @@ func TestGatewayBounds(t *testing.T) {
 // TestGatewaySocket: a watch over a WebSocket, whose token is in the protocol.
 func TestGatewaySocket(t *testing.T) {
 	seen := make(chan string, 1)
+	var open *websocket.Conn
+	t.Cleanup(func() { open.Close() }) // behind the gateway's end
 	g, web := startGateway(t, Options{}, grpc.ChainStreamInterceptor(func(srv any, ss grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
 		seen <- strings.Join(metadata.ValueFromIncomingContext(ss.Context(), "authorization"), ",")
 		return h(srv, ss)
@@ -255,16 +257,20 @@ func TestGatewaySocket(t *testing.T) {
 			t.Errorf("after too much: %v", err)
 		}
 	}
-	open, _, err := websocket.DefaultDialer.DialContext(within(t), address, http.Header{"Cookie": {"token=token.2"}})
+	open, _, err = websocket.DefaultDialer.DialContext(within(t), address, http.Header{"Cookie": {"token=token.2"}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer open.Close()
 	if err := open.WriteMessage(websocket.TextMessage, []byte(`{"create_request":{"key":"YQ=="}}`)); err != nil {
 		t.Fatal(err)
 	}
 	if got := <-seen; got != "Bearer token.2" {
 		t.Errorf("token %q", got)
+	}
+	// Nor does one whose client does not read what comes.
+	value := base64.StdEncoding.EncodeToString(make([]byte, 1<<20))
+	for range 16 {
+		postJSON(t, http.DefaultClient, web.URL+"/v3/kv/put", `{"key":"YQ==","value":"`+value+`"}`)
 	}
 }
 

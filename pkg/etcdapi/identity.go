@@ -99,9 +99,26 @@ func (s *Server) permit(ctx context.Context, v *mvcc.View, check func(*mvcc.View
 	return c.view, toGRPC(err)
 }
 
+func mayRange(r *pb.RangeRequest) func(*mvcc.View, auth.Info) error {
+	return func(v *mvcc.View, i auth.Info) error { return v.Auth().CheckRange(i, r.GetKey(), r.GetRangeEnd()) }
+}
+
 // permitRange is permit for a range of keys.
 func (s *Server) permitRange(ctx context.Context, v *mvcc.View, r *pb.RangeRequest) (*mvcc.View, error) {
-	return s.permit(ctx, v, func(v *mvcc.View, i auth.Info) error { return v.Auth().CheckRange(i, r.GetKey(), r.GetRangeEnd()) })
+	return s.permit(ctx, v, mayRange(r))
+}
+
+// permitList refuses, before it takes a place among the lists, who may not read
+// a list. Whether it may when the list is read is asked again.
+func (s *Server) permitList(ctx context.Context, serializable bool, check func(*mvcc.View, auth.Info) error) error {
+	if _, err := s.permit(ctx, s.store.View(), check); err == nil {
+		return nil
+	}
+	v, err := s.keysView(ctx, serializable) // this member may not know yet that it may
+	if err == nil {
+		_, err = s.permit(ctx, v, check)
+	}
+	return err
 }
 
 // requireUser refuses calls of nobody.

@@ -25,6 +25,9 @@ func (s *Server) kvRange(ctx context.Context, req *rangeRequest) (any, error) {
 	if len(r.GetRangeEnd()) == 0 {
 		return s.rangeReply(ctx, r)
 	}
+	if err := s.permitList(ctx, r.GetSerializable(), mayRange(r)); err != nil {
+		return nil, err
+	}
 	return s.list(ctx, s.store.View().SizeHint(r), func() (*reply, error) { return s.rangeReply(ctx, r) })
 }
 

@@ -44,6 +44,9 @@ func (s *Server) rangeStream(stream grpc.ServerStream, r *pb.RangeRequest) error
 	if mvcc.RevisionFilters(r) {
 		return errStreamFiltered
 	}
+	if err := s.permitList(stream.Context(), r.GetSerializable(), mayRange(r)); err != nil {
+		return err
+	}
 	g, err := s.lists.acquire(stream.Context(), s.store.View().SizeHint(r))
 	if err != nil {
 		return toGRPC(err)

@@ -37,6 +37,10 @@ func (s *Server) kvTxn(ctx context.Context, req *txnRequest) (any, error) {
 }
 
 func (s *Server) readTxn(ctx context.Context, r *pb.TxnRequest) (any, error) {
+	mayRead := func(v *mvcc.View, i auth.Info) error { return v.CheckTxn(i, r) }
+	if err := s.permitList(ctx, serializableTxn(r), mayRead); err != nil {
+		return nil, err
+	}
 	return s.list(ctx, s.store.View().TxnSizeHint(r), func() (*reply, error) { return s.readTxnReply(ctx, r) })
 }
 

@@ -10,6 +10,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/peer"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
@@ -85,7 +86,10 @@ func slowRead(req, resp any) (SlowRead, bool) {
 		}
 		x := SlowRead{Prefix: "read-only txn ", Request: pb.NewLoggableTxnRequest(&r.TxnRequest).String()}
 		if answered && a != nil {
-			x.Response = describeReads(a.txn(), a.bufs.Len())
+			x.Response = fmt.Sprintf("size:%d", a.bufs.Len())
+			if a.partBytes() == 0 { // nobody encodes a list for the log
+				x.Response = describeReads(a.txn(), a.bufs.Len())
+			}
 		}
 		return x, true
 	}
@@ -114,6 +118,31 @@ func (r *reply) txn() *pb.TxnResponse {
 	return t
 }
 
+// succeeded tells which branch an answer to a txn is of: it stands before what
+// the operations have answered.
+func (r *reply) succeeded() bool {
+	if len(r.bufs) == 0 {
+		return false
+	}
+	b := r.bufs[0].ReadOnlyData()
+	for len(b) > 0 {
+		number, typ, n := protowire.ConsumeTag(b)
+		if n < 0 || number > txnSucceeded {
+			return false
+		}
+		if number == txnSucceeded {
+			v, m := protowire.ConsumeVarint(b[n:])
+			return m > 0 && v != 0
+		}
+		m := protowire.ConsumeFieldValue(number, typ, b[n:])
+		if m < 0 {
+			return false
+		}
+		b = b[n+m:]
+	}
+	return false
+}
+
 // describe says of the calls of KV what etcd says of them.
 func (c *SlowCall) describe(req, resp any) {
 	a, _ := resp.(*reply)
@@ -134,7 +163,7 @@ func (c *SlowCall) describe(req, resp any) {
 			return
 		}
 		ops := r.GetFailure()
-		if a.txn().GetSucceeded() {
+		if a.succeeded() {
 			ops = r.GetSuccess()
 		}
 		c.RequestCount = int64(len(ops))

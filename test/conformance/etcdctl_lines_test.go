@@ -56,7 +56,7 @@ var dialogues = map[string][]string{
 	"members": {
 		"member list", "-w * member list", "member list --hex", "member update $member", "member update none --peer-urls=http://127.0.0.1:1", "member update 123 --peer-urls=http://127.0.0.1:1", "member promote 123", "member promote $member",
 		"member promote", "member remove 123", "member remove", "member remove none", "member add", "member add a", "member add a --peer-urls=none", "move-leader 123", "move-leader $member", "move-leader", "move-leader none",
-		"member add a --learner --peer-urls=http://127.0.0.1:1", "member list", "member add b --learner --peer-urls=http://127.0.0.1:1", "member add b --learner --peer-urls=http://127.0.0.1:2",
+		"member add a --learner --peer-urls=http://127.0.0.1:1", "member list", "member add b --learner --peer-urls=http://127.0.0.1:1,http://127.0.0.1:4", "member add b --learner --peer-urls=http://127.0.0.1:2",
 		"member promote $added", "member update $added --peer-urls=http://127.0.0.1:3", "member remove $added", "member remove $added", "member list",
 	},
 	"concurrency": {

@@ -6,7 +6,8 @@
 //     asked; every member puts the token into its table where it applies the entry. A token is good for TTL after its last use at
 //     this member. It ends with its user, with the user's password, and with auth.
 //   - jwt: signed by the member that was asked, checked by everybody with the key. Nothing is kept, so nothing ends it before its time;
-//     but it names the auth revision it was made at, and is refused once that is not the revision any more.
+//     but it names the auth revision it was made at, and reads and writes of keys are refused once that is not the revision any more. What
+//     needs root goes by the name alone, as in etcd, until the token expires.
 //   - none (an empty --auth-token): logins fail; users come by their certificates alone.
 //
 // # Data flow

@@ -40,7 +40,8 @@ func (w *writer) ahead() error {
 		return nil
 	}
 	if index := w.tx.Bucket(bucketMeta).Get(metaIndex); index == nil { // a new file: its sums belong to index 0
-		if err := w.put(bucketMeta, metaIndex, make([]byte, 8)); err != nil {
+		zero := make([]byte, 8)
+		if err := errors.Join(w.put(bucketMeta, metaIndex, zero), w.put(bucketMeta, metaTerm, zero)); err != nil {
 			return err
 		}
 	} else if n, err := decodeUint64(index); err != nil || n != w.facts.index {

@@ -43,6 +43,31 @@ func (m *machine) copyOf(readOnly bool) *DB {
 	return db
 }
 
+// TestFirstAhead: a first checkpoint that does not come to its end leaves a file at index 0.
+func TestFirstAhead(t *testing.T) {
+	m := newMachine(t)
+	m.apply(&pb.InternalRaftRequest{Put: &pb.PutRequest{Key: []byte("a")}})
+	db, err := Open(filepath.Join(t.TempDir(), "db"), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if err := db.PutAhead(slices.Collect(m.state.BeginCheckpoint().Puts())); err != nil {
+		t.Fatal(err)
+	}
+	if index, term, err := db.Applied(); err != nil || index != 0 || term != 0 {
+		t.Errorf("applied: index %d, term %d, %v", index, term, err)
+	}
+	if err := db.Load(func(c Content, _ []iter.Seq2[mvcc.Row, error]) error {
+		if c.Index != 0 || c.Term != 0 {
+			t.Errorf("content: %+v", c)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestGivenUpAhead: a checkpoint that ends after any of its parts leaves the state before, and once its rows are dropped the next one is
 // as if it had not been.
 func TestGivenUpAhead(t *testing.T) {
@@ -112,6 +137,9 @@ func (m *machine) looksLike(want *mvcc.View, ahead bool) {
 			t.Fatal(err)
 		}
 		sameState(t.(*testing.T), got.Publish(), want)
+		if index, term, err := db.Applied(); err != nil || index != want.Index() || term != want.Term() {
+			t.Fatalf("applied: index %d, term %d, %v; want %d, %d", index, term, err, want.Index(), want.Term())
+		}
 		if c, err := db.Check(func(at int64, reason string) { t.Errorf("offset %d: %s", at, reason) }); err != nil || !c.Trusted {
 			t.Fatalf("check: %v, trusted %t", err, c.Trusted)
 		}

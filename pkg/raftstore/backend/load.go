@@ -49,6 +49,9 @@ func (db *DB) Applied() (index, term uint64, err error) {
 		return 0, 0, nil
 	}
 	index, err1 := decodeUint64(meta.Get(metaIndex))
+	if index == 0 && err1 == nil {
+		return 0, 0, nil // no checkpoint has come to its end
+	}
 	term, err2 := decodeUint64(meta.Get(metaTerm))
 	return index, term, errors.Join(err1, err2)
 }
