@@ -123,7 +123,9 @@ func (n *node) startAll() {
 	if os.Getenv("E2E_STORE") != "" {
 		return // it may say what it likes
 	}
-	if warned := regexp.MustCompile(`"level":"(warn|error|fatal)".*`).FindAllString(n.pods["etcd"].logText(), -1); len(warned) > 0 {
+	warned := regexp.MustCompile(`"level":"(warn|error|fatal)".*`).FindAllString(n.pods["etcd"].logText(), -1)
+	slow := regexp.MustCompile(`"msg":"(request stats|apply request took too long|slow fdatasync)"`) // that is the machine
+	if warned = slices.DeleteFunc(warned, slow.MatchString); len(warned) > 0 {
 		n.t.Errorf("shim complains: %s", strings.Join(warned, "\n"))
 	}
 }
