@@ -21,7 +21,6 @@ type listPart struct {
 
 	size  int       // of the encoding
 	rows  *coldRows // where some of it is read; nil: all is in memory
-	at    int       // its place among the parts that are read there
 	grant *grant    // what its size is part of
 
 	refs   atomic.Int32

@@ -17,13 +17,7 @@ import (
 // have brought the file to its index. Until the next Write the file stays at its index, and Load leaves them out. Those of an attempt that
 // was given up have to be dropped before the next. After an error the file holds what it held before.
 func (db *DB) PutAhead(rows []*mvcc.Version) (err error) {
-	defer db.guard(debug.SetPanicOnFault(true), &err)
-	return db.update(func(tx *bbolt.Tx) error {
-		w, err := newWriter(tx)
-		if err != nil {
-			return err
-		}
-		w.copy = db.defragmentation
+	return db.write(func(w *writer) error {
 		if err := w.ahead(); err != nil {
 			return err
 		}
@@ -67,13 +61,7 @@ func (db *DB) Ahead() (ahead bool, err error) {
 
 // DropAhead deletes the last rowsMax of the rows ahead, and answers whether there are more.
 func (db *DB) DropAhead(rowsMax int) (more bool, err error) {
-	defer db.guard(debug.SetPanicOnFault(true), &err)
-	err = db.update(func(tx *bbolt.Tx) error {
-		w, err := newWriter(tx)
-		if err != nil {
-			return err
-		}
-		w.copy = db.defragmentation
+	err = db.write(func(w *writer) (err error) {
 		if more, err = w.dropAhead(rowsMax); err != nil {
 			return err
 		}

@@ -9,7 +9,6 @@ import (
 	"runtime/debug"
 
 	"github.com/cespare/xxhash/v2"
-	"go.etcd.io/bbolt"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
@@ -95,12 +94,7 @@ func surveyRow(r mvcc.Row, last mvcc.RowKey, rows *sum) (k mvcc.RowKey, err erro
 // Restore turns a snapshot, of ours or of etcd's, into what the members of a new cluster begin with. Of b it takes what is written in full
 // each time. Rows stay, but for nameless ones; so do leases, users and roles.
 func (db *DB) Restore(b Batch) (err error) {
-	defer db.guard(debug.SetPanicOnFault(true), &err)
-	return db.update(func(tx *bbolt.Tx) error {
-		w, err := newWriter(tx)
-		if err != nil {
-			return err
-		}
+	return db.write(func(w *writer) error {
 		if _, err := w.dropAhead(math.MaxInt); err != nil {
 			return fmt.Errorf("delete rows ahead of the state: %w", err)
 		}

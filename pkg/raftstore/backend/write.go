@@ -47,13 +47,7 @@ type writer struct {
 // the first pagesOfDeadMax pages at most. If it raises the index, rows that were put ahead are part of the state from now on. The others may be deleted by later batches, of the same index or another, in the order of
 // revisions: they are dead whether they are in the file or not. After an error the file holds what it held before.
 func (db *DB) Write(b Batch) (dead int, err error) {
-	defer db.guard(debug.SetPanicOnFault(true), &err)
-	err = db.update(func(tx *bbolt.Tx) error {
-		w, err := newWriter(tx)
-		if err != nil {
-			return err
-		}
-		w.copy = db.defragmentation
+	err = db.write(func(w *writer) (err error) {
 		if err := w.putRows(b.Puts); err != nil {
 			return fmt.Errorf("write rows: %w", err)
 		}
@@ -75,6 +69,19 @@ func (db *DB) Write(b Batch) (dead int, err error) {
 		return w.finish(b)
 	})
 	return dead, err
+}
+
+// write is one transaction of a writer. After an error the file holds what it held before.
+func (db *DB) write(do func(*writer) error) (err error) {
+	defer db.guard(debug.SetPanicOnFault(true), &err)
+	return db.update(func(tx *bbolt.Tx) error {
+		w, err := newWriter(tx)
+		if err != nil {
+			return err
+		}
+		w.copy = db.defragmentation
+		return do(w)
+	})
 }
 
 func newWriter(tx *bbolt.Tx) (*writer, error) {
