@@ -229,8 +229,8 @@ func (o *operator) say(ctx context.Context, line string) string {
 		}
 	}
 	said := masked(out.all.String())
-	if strings.Contains(words, "member ") {
-		said = byWord(said)
+	if strings.Contains(words, "member ") || strings.Contains(words, " --keys") {
+		said = byWord(said) // both come out of a map in etcd
 	}
 	return said + "stderr: " + masked(errs.all.String()) + cmd.ProcessState.String()
 }
