@@ -40,7 +40,7 @@ var dialogues = map[string][]string{
 	},
 	"watch": {
 		"put k1 one", "put k1 two", "put k2 three", "del k1", "put k2 last",
-		"watch k --prefix --rev=2 > last", "watch k --prefix --rev=2 --prev-kv > last", "watch k1 k3 --rev=4 > last", "watch k1 --rev=2 > DELETE\nk1\n", "-w json watch k2 --rev=6 > mod_revision", "watch k2 --rev=6 --progress-notify > last",
+		"watch k --prefix --rev=2 > last", "watch k --prefix --rev=2 --prev-kv > last", "watch k1 k3 --rev=4 > last", "watch k1 --rev=2 > DELETE\nk1\n\n", "-w json watch k2 --rev=6 > mod_revision", "watch k2 --rev=6 --progress-notify > last",
 		"watch k2 --rev=6 -- printenv ETCD_WATCH_REVISION ETCD_WATCH_EVENT_TYPE ETCD_WATCH_KEY ETCD_WATCH_VALUE > \"last\"", "watch -i > last < watch k --prefix --rev=2",
 		"watch -i > only support watch < get a", "watch -i > not provided < watch", "watch", "watch k --prefix k3",
 		"compaction 5", "watch k --prefix --rev=2",
