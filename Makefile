@@ -37,7 +37,7 @@ race:
 	$(GO) test -race ./pkg/... ./cmd/...
 
 lint:
-	@unformatted=$$(gofmt -l cmd pkg test); test -z "$$unformatted" || { echo "not gofmt-ed: $$unformatted"; exit 1; }
+	@unformatted=$$(gofmt -l cmd internal pkg test); test -z "$$unformatted" || { echo "not gofmt-ed: $$unformatted"; exit 1; }
 	$(GO) vet ./...
 	$(GO) vet -tags e2e ./test/e2e
 	$(GO) vet -tags robustness ./test/robustness

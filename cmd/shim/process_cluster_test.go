@@ -11,6 +11,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kubeshim/shim/internal/freeport"
 )
 
 // TestProcessCluster: three processes on loopback are a cluster; it goes on when the leader is killed, and the
@@ -69,7 +71,7 @@ func (p *process) must(what string, call func(context.Context, *clientv3.Client)
 	p.t.Helper()
 	c := p.dial()
 	for range 10 {
-		ctx, cancel := context.WithTimeout(p.t.Context(), startTimeout/10)
+		ctx, cancel := context.WithTimeout(p.t.Context(), startTimeout/10) // longer than the member itself waits
 		err := call(ctx, c)
 		cancel()
 		if err == nil {
@@ -97,7 +99,7 @@ func launchCluster(t *testing.T, scheme string, n int, extra ...func(i int) []st
 	members := make([]*process, n)
 	var initial []string
 	for i := range members {
-		members[i] = &process{t: t, client: freeAddr(t), metrics: freeAddr(t), peer: freeAddr(t), ready: make(chan struct{}), ended: make(chan struct{})}
+		members[i] = &process{t: t, client: freeport.Addr(t), metrics: freeport.Addr(t), peer: freeport.Addr(t), ready: make(chan struct{}), ended: make(chan struct{})}
 		initial = append(initial, fmt.Sprintf("m%d=%s://%s", i, scheme, members[i].peer))
 	}
 	for i, p := range members {

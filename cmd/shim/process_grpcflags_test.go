@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
-	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -16,6 +14,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"github.com/kubeshim/shim/internal/freeport"
 )
 
 // frames is a connection to a client address that speaks HTTP/2 by the frame.
@@ -136,7 +136,7 @@ func TestProcessSocketReusePort(t *testing.T) {
 	first := start(t, t.TempDir(), "--socket-reuse-port")
 	defer first.stop(syscall.SIGTERM)
 	again := func(flags ...string) *process {
-		p := &process{t: t, client: first.client, metrics: freeAddr(t), peer: freeAddr(t), ready: make(chan struct{}), ended: make(chan struct{})}
+		p := &process{t: t, client: first.client, metrics: freeport.Addr(t), peer: freeport.Addr(t), ready: make(chan struct{}), ended: make(chan struct{})}
 		p.run(append([]string{"--name=test", "--data-dir=" + t.TempDir(), "--listen-client-urls=http://" + p.client, "--advertise-client-urls=http://" + p.client,
 			"--listen-peer-urls=http://" + p.peer}, flags...)...)
 		return p
@@ -209,10 +209,6 @@ func TestProcessSlowWarnings(t *testing.T) {
 // TestProcessSignals: SIGTERM is answered with a clean stop and the death by it,
 // as etcd does; SIGHUP ends the process at once.
 func TestProcessSignals(t *testing.T) {
-	// Who runs the tests may ignore SIGHUP, which children inherit unless it is handled here.
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	for sig, clean := range map[syscall.Signal]bool{syscall.SIGTERM: true, syscall.SIGINT: true, syscall.SIGHUP: false} {
 		p := start(t, t.TempDir())
 		if err := p.cmd.Process.Signal(sig); err != nil {
@@ -227,5 +223,17 @@ func TestProcessSignals(t *testing.T) {
 		if log := p.log(); strings.Contains(log, said) != clean || strings.Contains(log, "closed etcd server") != clean {
 			t.Errorf("%v: the log of a stop that should be clean=%t: %s", sig, clean, log)
 		}
+	}
+}
+
+// TestProcessEndsOfAnIgnoredSignal: a shell has what it runs in the background
+// ignore SIGINT. shim stops by it all the same, and tells of it by its exit code.
+func TestProcessEndsOfAnIgnoredSignal(t *testing.T) {
+	p := &process{t: t, client: freeport.Addr(t), peer: freeport.Addr(t), ready: make(chan struct{}), ended: make(chan struct{})}
+	p.exec("sh", "-c", `trap "" INT; exec "$0" "$@"`, binary, "--data-dir="+t.TempDir(), "--listen-client-urls=http://"+p.client, "--advertise-client-urls=http://"+p.client,
+		"--listen-peer-urls=http://"+p.peer, "--initial-advertise-peer-urls=http://"+p.peer, "--initial-cluster=default=http://"+p.peer)
+	p.await()
+	if code := p.stop(syscall.SIGINT); code != exitSignal+int(syscall.SIGINT) || !strings.Contains(p.log(), "closed etcd server") {
+		t.Errorf("exit code %d: %s", code, p.log())
 	}
 }

@@ -6,14 +6,16 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kubeshim/shim/internal/freeport"
 )
 
 // TestProcessAnswersProbesBeforeItServes: a member that waits for the others of its cluster has probes see that it lives and is not ready,
 // and what it waits for.
 func TestProcessAnswersProbesBeforeItServes(t *testing.T) {
-	peer := freeAddr(t)
+	peer := freeport.Addr(t)
 	p := launch(t, filepath.Join(t.TempDir(), "data"), "--listen-peer-urls=http://"+peer, "--initial-advertise-peer-urls=http://"+peer,
-		"--initial-cluster=test=http://"+peer+",other=http://"+freeAddr(t))
+		"--initial-cluster=test=http://"+peer+",other=http://"+freeport.Addr(t))
 	for end := time.Now().Add(startTimeout); !strings.Contains(p.log(), "membership change"); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("it does not begin")

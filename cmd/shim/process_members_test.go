@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/kubeshim/shim/internal/freeport"
 )
 
 // TestProcessForcesNewCluster: of three members two are lost; the third goes on alone with --force-new-cluster, with all
@@ -98,7 +100,7 @@ func (p *process) wantMembers(n int) {
 // join adds a member to the cluster of p and starts it.
 func (p *process) join(name string) *process {
 	p.t.Helper()
-	next := &process{t: p.t, client: freeAddr(p.t), metrics: freeAddr(p.t), peer: freeAddr(p.t), ready: make(chan struct{}), ended: make(chan struct{})}
+	next := &process{t: p.t, client: freeport.Addr(p.t), metrics: freeport.Addr(p.t), peer: freeport.Addr(p.t), ready: make(chan struct{}), ended: make(chan struct{})}
 	ctx, cancel := context.WithTimeout(p.t.Context(), startTimeout)
 	defer cancel()
 	added, err := p.dial().MemberAdd(ctx, []string{"http://" + next.peer})

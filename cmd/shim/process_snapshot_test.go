@@ -18,6 +18,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/kubeshim/shim/internal/freeport"
 )
 
 // snapshot runs a verb in this process, and answers what it printed.
@@ -132,7 +134,7 @@ func TestProcessDisaster(t *testing.T) {
 func TestProcessSnapshotTLS(t *testing.T) {
 	dir, sock := t.TempDir(), t.TempDir()
 	pki(t, dir)
-	p := &process{t: t, client: freeAddr(t), peer: freeAddr(t), ready: make(chan struct{}), ended: make(chan struct{})}
+	p := &process{t: t, client: freeport.Addr(t), peer: freeport.Addr(t), ready: make(chan struct{}), ended: make(chan struct{})}
 	p.run("--data-dir="+filepath.Join(dir, "data"), "--cert-file="+dir+"/server.crt", "--key-file="+dir+"/server.key", "--trusted-ca-file="+dir+"/ca.crt",
 		"--client-cert-auth", "--listen-client-urls=https://"+p.client+",unixs://"+sock+"/s", "--advertise-client-urls=https://"+p.client,
 		"--listen-peer-urls=http://"+p.peer, "--initial-advertise-peer-urls=http://"+p.peer, "--initial-cluster=default=http://"+p.peer)
@@ -153,7 +155,7 @@ func TestProcessSnapshotTLS(t *testing.T) {
 		"names more":                                   {"save", file, "--endpoints=a:1,b:2"},
 		"unknown scheme":                               {"save", file, "--endpoints=ftp://a:1"},
 		"holds no certificate":                         {"save", file, "--endpoints=" + p.client, "--cacert=" + dir + "/server.key"},
-		"connection refused":                           {"save", file, "--endpoints=" + freeAddr(t)},
+		"connection refused":                           {"save", file, "--endpoints=" + freeport.Addr(t)},
 		"no such file or directory":                    {"save", filepath.Join(dir, "none", "snapshot.db"), "--endpoints=https://" + p.client, files[0], files[1], files[2]},
 		"not empty":                                    {"restore", file, "--data-dir", dir},
 		"couldn't find local name":                     {"restore", file, "--data-dir", dir + "/r", "--initial-cluster=a=http://b:1"},

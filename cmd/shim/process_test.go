@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -23,12 +23,20 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/kubeshim/shim/internal/freeport"
 )
 
 // binary is the program under test, built once by TestMain.
 var binary string
 
 func TestMain(m *testing.M) {
+	// What runs the tests may ignore signals, and children inherit that unless they are handled here.
+	for _, sig := range []os.Signal{syscall.SIGINT, syscall.SIGHUP} {
+		if signal.Ignored(sig) {
+			signal.Notify(make(chan os.Signal, 1), sig)
+		}
+	}
 	os.Exit(func() int {
 		dir, err := os.MkdirTemp("", "shim-test")
 		if err != nil {
@@ -45,9 +53,9 @@ func TestMain(m *testing.M) {
 	}())
 }
 
-// startTimeout bounds waiting for the process; it is reached only when a test
-// fails.
-const startTimeout = 30 * time.Second
+// startTimeout bounds waiting for the process, and what a test has it do; it is
+// reached only when a test fails, also where a sync takes a second.
+const startTimeout = 3 * time.Minute
 
 // process is a running shim.
 type process struct {
@@ -64,24 +72,10 @@ type process struct {
 	err   error
 }
 
-// freeAddr is an address nobody listens on for the moment. Its port is not one of those that the kernel gives to connections.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	for range 100 {
-		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 15000+rand.IntN(15000)))
-		if err == nil {
-			defer ln.Close()
-			return ln.Addr().String()
-		}
-	}
-	t.Fatal("no free port")
-	return ""
-}
-
 // launch starts shim on the data directory; it does not wait.
 func launch(t *testing.T, dir string, args ...string) *process {
 	t.Helper()
-	p := &process{t: t, client: freeAddr(t), metrics: freeAddr(t), peer: freeAddr(t), ready: make(chan struct{}), ended: make(chan struct{})}
+	p := &process{t: t, client: freeport.Addr(t), metrics: freeport.Addr(t), peer: freeport.Addr(t), ready: make(chan struct{}), ended: make(chan struct{})}
 	args = append([]string{
 		"--name=test", "--data-dir=" + dir,
 		"--listen-client-urls=http://" + p.client, "--advertise-client-urls=http://" + p.client,
@@ -93,7 +87,13 @@ func launch(t *testing.T, dir string, args ...string) *process {
 
 func (p *process) run(args ...string) {
 	p.t.Helper()
-	p.cmd = exec.Command(binary, args...)
+	p.exec(binary, args...)
+}
+
+// exec runs shim by way of another program.
+func (p *process) exec(name string, args ...string) {
+	p.t.Helper()
+	p.cmd = exec.Command(name, args...)
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		p.t.Fatal(err)
@@ -334,10 +334,7 @@ func TestProcessKill(t *testing.T) {
 			if i == 50 {
 				go func() { _ = p.cmd.Process.Kill(); close(killed) }()
 			}
-			wctx, wcancel := context.WithTimeout(ctx, 5*time.Second)
-			_, err := c.Put(wctx, fmt.Sprintf("n/%06d", acknowledged), "v")
-			wcancel()
-			if err != nil {
+			if _, err := c.Put(ctx, fmt.Sprintf("n/%06d", acknowledged), "v"); err != nil {
 				break
 			}
 			acknowledged++
@@ -549,9 +546,7 @@ func TestProcessAutoCompaction(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if !strings.Contains(p.log(), "automatic periodic compaction at revision") {
-		t.Error("nothing is told about the compaction")
-	}
+	p.awaitLog("automatic periodic compaction at revision")
 	if code := p.stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
@@ -559,7 +554,7 @@ func TestProcessAutoCompaction(t *testing.T) {
 
 // TestProcessHTTPApart is --listen-client-http-urls.
 func TestProcessHTTPApart(t *testing.T) {
-	apart := freeAddr(t)
+	apart := freeport.Addr(t)
 	p := start(t, filepath.Join(t.TempDir(), "data"), "--listen-client-http-urls=http://"+apart)
 	if _, err := p.dial().Put(t.Context(), "k", "v"); err != nil {
 		t.Error(err)

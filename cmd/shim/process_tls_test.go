@@ -20,6 +20,8 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/kubeshim/shim/internal/freeport"
 )
 
 // pki makes the files that kubeadm makes for etcd: ca.crt, and a certificate and
@@ -92,8 +94,8 @@ func clientTLS(t *testing.T, dir string, show bool) *tls.Config {
 func TestProcessKubeadm(t *testing.T) {
 	pkiDir, dir := t.TempDir(), filepath.Join(t.TempDir(), "data")
 	pki(t, pkiDir)
-	p := &process{t: t, client: freeAddr(t), metrics: freeAddr(t), peer: freeAddr(t), ready: make(chan struct{}), ended: make(chan struct{})}
-	second := freeAddr(t)
+	p := &process{t: t, client: freeport.Addr(t), metrics: freeport.Addr(t), peer: freeport.Addr(t), ready: make(chan struct{}), ended: make(chan struct{})}
+	second := freeport.Addr(t)
 	p.run(
 		"--advertise-client-urls=https://"+p.client,
 		"--cert-file="+pkiDir+"/server.crt",
@@ -116,8 +118,10 @@ func TestProcessKubeadm(t *testing.T) {
 		"--watch-progress-notify-interval=5s",
 	)
 	p.await()
-	if w := grep(p.log(), `"level":"warn"`); w != "" {
-		t.Errorf("warnings: %s", w)
+	for line := range strings.Lines(grep(p.log(), `"level":"warn"`)) {
+		if !strings.Contains(line, `"expected-duration"`) { // the disk was slow
+			t.Errorf("warning: %s", line)
+		}
 	}
 	for _, probe := range []string{"/livez", "/readyz"} {
 		if got := p.get(p.metrics, probe); got != "ok\n" {
@@ -143,14 +147,13 @@ func TestProcessKubeadm(t *testing.T) {
 			t.Errorf("%s: %v %v", addr, resp, err)
 		}
 		stranger := &http.Client{Transport: &http.Transport{TLSClientConfig: clientTLS(t, pkiDir, false)}}
-		if _, err := stranger.Get("https://" + addr + "/version"); err == nil || !strings.Contains(err.Error(), "certificate required") {
-			t.Errorf("%s lets in who shows no certificate: %v", addr, err)
+		if resp, err := stranger.Get("https://" + addr + "/version"); err == nil { // a reset may overtake the reason
+			resp.Body.Close()
+			t.Errorf("%s lets in who shows no certificate: %s", addr, resp.Status)
 		}
 		h.CloseIdleConnections()
 	}
-	if !strings.Contains(p.log(), "rejected connection on client endpoint") {
-		t.Error("nothing is told about the strangers")
-	}
+	p.awaitLog("rejected connection on client endpoint")
 	if code := p.stop(syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
@@ -159,7 +162,7 @@ func TestProcessKubeadm(t *testing.T) {
 // TestProcessAutoTLSAndSockets: certificates of its own making, and unix sockets.
 func TestProcessAutoTLSAndSockets(t *testing.T) {
 	dir, sock := filepath.Join(t.TempDir(), "data"), t.TempDir()
-	p := &process{t: t, client: freeAddr(t), peer: freeAddr(t), ready: make(chan struct{}), ended: make(chan struct{})}
+	p := &process{t: t, client: freeport.Addr(t), peer: freeport.Addr(t), ready: make(chan struct{}), ended: make(chan struct{})}
 	urls := "https://" + p.client + ",unix://" + sock + "/s,unixs://" + sock + "/t"
 	p.run("--name=test", "--data-dir="+dir, "--auto-tls", "--peer-auto-tls", "--listen-peer-urls=https://"+p.peer,
 		"--initial-advertise-peer-urls=https://"+p.peer, "--listen-client-urls="+urls, "--advertise-client-urls="+urls)

@@ -14,6 +14,8 @@ import (
 	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/kubeshim/shim/internal/freeport"
 )
 
 func memberID(n int) types.ID { return types.ID(0xabc0 + n) }
@@ -111,7 +113,7 @@ func serviceDies(t *testing.T, s *service) {
 			}
 		}
 	})
-	o.RequestTimeout = 50 * time.Millisecond
+	o.RequestTimeout = 3 * time.Second
 	done := make(chan result, 1)
 	go func() {
 		cluster, err := Join(t.Context(), o, memberID(1), self(1))
@@ -170,7 +172,7 @@ func TestJoinWithUser(t *testing.T) {
 func TestJoinEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var waits []time.Duration
-	o := Options{Endpoints: []string{freeAddr(t), "unix:" + t.TempDir() + "/none"}, Token: "t", Insecure: true, RequestTimeout: time.Millisecond,
+	o := Options{Endpoints: []string{freeport.Addr(t), "unix:" + t.TempDir() + "/none"}, Token: "t", Insecure: true, RequestTimeout: time.Millisecond,
 		After: func(d time.Duration) <-chan time.Time {
 			if waits = append(waits, d); len(waits) == 10 {
 				cancel()

@@ -3,7 +3,6 @@ package discovery
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +14,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kubeshim/shim/internal/freeport"
 )
 
 // program is the path of the real etcd or of shim, built if it is missing.
@@ -38,16 +39,6 @@ func program(t *testing.T, name string) string {
 	return strings.TrimSpace(string(out))
 }
 
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // service is a running etcd or shim.
 type service struct {
 	t    *testing.T
@@ -61,8 +52,8 @@ type service struct {
 // startService runs a server until the test ends.
 func startService(t *testing.T, name string) *service {
 	t.Helper()
-	s := &service{t: t, addr: freeAddr(t)}
-	peer := freeAddr(t)
+	s := &service{t: t, addr: freeport.Addr(t)}
+	peer := freeport.Addr(t)
 	s.args = []string{program(t, name), "--data-dir", filepath.Join(t.TempDir(), "data"), "--log-level", "warn",
 		"--listen-client-urls", "http://" + s.addr, "--advertise-client-urls", "http://" + s.addr,
 		"--listen-peer-urls", "http://" + peer, "--initial-advertise-peer-urls", "http://" + peer, "--initial-cluster", "default=http://" + peer}
@@ -99,7 +90,7 @@ func (s *service) start() {
 
 func (s *service) put(key, value string) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), 3*time.Minute)
 	defer cancel()
 	if _, err := s.kv.Put(ctx, &pb.PutRequest{Key: []byte(key), Value: []byte(value)}, grpc.WaitForReady(true)); err != nil {
 		s.t.Fatalf("put %s: %v", key, err)

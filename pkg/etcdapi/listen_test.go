@@ -95,7 +95,7 @@ func (ft *frontTest) stop() {
 		return
 	}
 	ft.stopped = true
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	ft.drain.Begin()
 	if err := ft.Shutdown(ctx); err != nil {
@@ -157,7 +157,7 @@ func getText(t *testing.T, c *http.Client, url string) string {
 
 func checkHealth(t *testing.T, c healthpb.HealthClient) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	if _, err := c.Check(ctx, &healthpb.HealthCheckRequest{}); err != nil {
 		t.Fatal(err)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +19,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/kubeshim/shim/internal/freeport"
 )
 
 // startEtcd runs the real etcd, built if it is missing, and dials it.
@@ -30,7 +31,7 @@ func startEtcd(t *testing.T) *grpc.ClientConn {
 	if err != nil {
 		t.Fatalf("build the real etcd: %v", err)
 	}
-	client, peer := freeAddr(t), freeAddr(t)
+	client, peer := freeport.Addr(t), freeport.Addr(t)
 	log := mustOf[*os.File](t)(os.Create(filepath.Join(t.TempDir(), "log")))
 	cmd := exec.Command(strings.TrimSpace(string(bin)), "--data-dir", filepath.Join(t.TempDir(), "data"), "--unsafe-no-fsync",
 		"--listen-client-urls", "http://"+client, "--advertise-client-urls", "http://"+client,
@@ -47,18 +48,12 @@ func startEtcd(t *testing.T) *grpc.ClientConn {
 	})
 	cc := mustOf[*grpc.ClientConn](t)(grpc.NewClient(client, grpc.WithTransportCredentials(insecure.NewCredentials())))
 	t.Cleanup(func() { _ = cc.Close() })
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	if _, err := pb.NewKVClient(cc).Range(ctx, &pb.RangeRequest{Key: []byte("a")}, grpc.WaitForReady(true)); err != nil {
 		t.Fatalf("etcd does not serve: %v", err)
 	}
 	return cc
-}
-
-func freeAddr(t *testing.T) string {
-	l := mustOf[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // answer is a response with a header.
@@ -144,7 +139,7 @@ func readPast(q *pb.TxnRequest, near func() int64) {
 
 // peerCall makes the call that a request is for.
 func peerCall(cc *grpc.ClientConn, m proto.Message, stream bool) (answer, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	defer cancel()
 	kv, lease := pb.NewKVClient(cc), pb.NewLeaseClient(cc)
 	switch q := m.(type) {

@@ -37,7 +37,7 @@ func (g *growing) apply(req *pb.InternalRaftRequest) {
 	}
 	g.view = g.state.Publish()
 	g.r.Apply(g.view, res.Events)
-	for deadline := time.Now().Add(10 * time.Second); g.r.growth.under.Load(); { // a census is under way
+	for deadline := time.Now().Add(time.Minute); g.r.growth.under.Load(); { // a census is under way
 		if time.Now().After(deadline) {
 			g.t.Fatal("no end of a census")
 		}

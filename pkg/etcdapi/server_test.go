@@ -73,7 +73,7 @@ func startServer(t testing.TB, opts Options, tune ...func(*raftstore.Config)) *t
 // client returns a further client.
 func (ts *testServer) client(t testing.TB) *clientv3.Client {
 	t.Helper()
-	cli, err := clientv3.New(clientv3.Config{Endpoints: []string{ts.addr}, DialTimeout: 10 * time.Second})
+	cli, err := clientv3.New(clientv3.Config{Endpoints: []string{ts.addr}, DialTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,9 +93,9 @@ func (ts *testServer) conn(t testing.TB) *grpc.ClientConn {
 	return cc
 }
 
-// within is a context for calls that must not take long.
+// within is a context for calls that end before the tests are given up.
 func within(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	t.Cleanup(cancel)
 	return ctx
 }

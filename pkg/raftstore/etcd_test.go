@@ -1,14 +1,14 @@
 package raftstore
 
 import (
-	"fmt"
-	"net"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kubeshim/shim/internal/freeport"
 )
 
 // TestEtcdStartsFromBackup: there is a way back. Real etcd serves what a backup holds.
@@ -24,7 +24,7 @@ func TestEtcdStartsFromBackup(t *testing.T) {
 func etcdStarts(t *testing.T, s *Store) {
 	etcd, etcdctl, etcdutl := peer(t, "etcd"), peer(t, "etcdctl"), peer(t, "etcdutl")
 	restored := filepath.Join(t.TempDir(), "restored")
-	client, peerURL := freeURL(t), freeURL(t)
+	client, peerURL := "http://"+freeport.Addr(t), "http://"+freeport.Addr(t)
 	run(t, nil, etcdutl, "snapshot", "restore", backupFile(t, s), "--data-dir", restored, "--skip-hash-check",
 		"--initial-cluster", "default="+peerURL, "--initial-advertise-peer-urls", peerURL)
 
@@ -47,8 +47,8 @@ func etcdStarts(t *testing.T, s *Store) {
 		Count  int64
 	}
 	// The first answer comes once etcd serves; etcdctl retries until its timeout.
-	run(t, nil, etcdctl, "--endpoints", client, "--command-timeout=20s", "--dial-timeout=20s", "endpoint", "health")
-	run(t, &got, etcdctl, "--endpoints", client, "--command-timeout=20s", "get", "/registry", "--prefix", "--keys-only", "-w", "json")
+	run(t, nil, etcdctl, "--endpoints", client, "--command-timeout=2m", "--dial-timeout=2m", "endpoint", "health")
+	run(t, &got, etcdctl, "--endpoints", client, "--command-timeout=2m", "get", "/registry", "--prefix", "--keys-only", "-w", "json")
 	want, err := s.View().Range(&pb.RangeRequest{Key: []byte("/registry"), RangeEnd: []byte("/registrz"), CountOnly: true})
 	if err != nil {
 		t.Fatal(err)
@@ -57,18 +57,8 @@ func etcdStarts(t *testing.T, s *Store) {
 		t.Errorf("etcd has %+v, the store %d keys at revision %d", got, want.Count, s.View().Revision())
 	}
 	var leases struct{ Leases []struct{ ID int64 } }
-	run(t, &leases, etcdctl, "--endpoints", client, "lease", "list", "-w", "json")
+	run(t, &leases, etcdctl, "--endpoints", client, "--command-timeout=2m", "lease", "list", "-w", "json")
 	if len(leases.Leases) != 1 || leases.Leases[0].ID != 77 {
 		t.Errorf("etcd has leases %+v", leases)
 	}
-}
-
-func freeURL(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return fmt.Sprintf("http://%s", l.Addr())
 }

@@ -72,7 +72,7 @@ func TestEtcdctlLock(t *testing.T) {
 		p.runs("lock", "mutex", "sh", "-c", "exit 7")
 		first := p.start("lock", "mutex")
 		first.hears(1)
-		p.runs("lock", "mutex", "--timeout=500ms", "true")
+		p.runs("lock", "mutex", "--timeout=3s", "true")
 		second := p.start("lock", "--ttl=10", "mutex")
 		for p.cli.Ctx().Err() == nil { // until it waits
 			r, err := p.cli.Get(p.ctx, "mutex/", clientPrefix)

@@ -33,7 +33,7 @@ func TestCalico(t *testing.T) {
 		p.get("/calico/", clientv3.WithPrefix(), clientv3.WithRev(rev))
 		w := p.cli.Watch(p.ctx, "/calico/", clientv3.WithPrefix(), clientv3.WithRev(rev+1), clientv3.WithPrevKV(), clientv3.WithCreatedNotify())
 		p.watching(w, 3)
-		lease := p.grant(60)
+		lease := p.grant(600)
 		p.put("/calico/felix/v2/host/status", "alive", clientv3.WithLease(lease))
 		p.txn("delete at a revision", p.cli.Txn(p.ctx).If(clientv3.Compare(clientv3.ModRevision(key), "=", rev)).
 			Then(clientv3.OpDelete(key, clientv3.WithPrevKV())).Else(clientv3.OpGet(key)))
@@ -58,7 +58,7 @@ func TestCilium(t *testing.T) {
 		p.say("status %s leads %v db %v errors %v", st.Version, st.Leader == st.Header.MemberId, st.DbSize > 0, st.Errors)
 		session, err := concurrency.NewSession(p.cli, concurrency.WithTTL(900))
 		p.must(err)
-		locks, err := concurrency.NewSession(p.cli, concurrency.WithTTL(25))
+		locks, err := concurrency.NewSession(p.cli, concurrency.WithTTL(90))
 		p.must(err)
 		p.get("cilium/", clientv3.WithPrefix(), clientv3.WithSerializable())
 
@@ -144,7 +144,7 @@ func TestFlannel(t *testing.T) {
 // TestCoreDNS: the etcd plugin.
 func TestCoreDNS(t *testing.T) {
 	onBoth(t, func(p *pattern) {
-		lease := p.grant(60)
+		lease := p.grant(6000)
 		p.put("/skydns/local/skydns/x/a", `{"host":"1.1.1.1"}`)
 		p.put("/skydns/local/skydns/x/b", `{"host":"1.1.1.2"}`, clientv3.WithLease(lease))
 		p.put("/skydns/local/skydns/xy", `{"host":"1.1.1.3"}`)
@@ -161,7 +161,7 @@ func TestCoreDNS(t *testing.T) {
 			}
 			ttl, err := p.cli.TimeToLive(p.ctx, clientv3.LeaseID(kv.Lease))
 			p.must(err)
-			p.say("%s: TTL within %v", kv.Key, ttl.TTL > 50 && ttl.TTL <= 60)
+			p.say("%s: TTL within %v", kv.Key, ttl.TTL > 5000 && ttl.TTL <= 6000)
 		}
 	})
 }
@@ -183,9 +183,9 @@ func TestVault(t *testing.T) {
 			p.must(err)
 			p.say("deleted %d at %d", r.Deleted, r.Header.Revision)
 		}
-		first, err := concurrency.NewSession(p.cli, concurrency.WithTTL(15))
+		first, err := concurrency.NewSession(p.cli, concurrency.WithTTL(60))
 		p.must(err)
-		second, err := concurrency.NewSession(p.c.client(), concurrency.WithTTL(15))
+		second, err := concurrency.NewSession(p.c.client(), concurrency.WithTTL(60))
 		p.must(err)
 		leader := concurrency.NewMutex(first, "/vault/core/lock")
 		p.must(leader.Lock(p.ctx))

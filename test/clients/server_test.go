@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -24,7 +25,7 @@ var server = flag.String("server", "shim", "the server of the tests with faults:
 
 const (
 	// limit bounds one test.
-	limit = 3 * time.Minute
+	limit = 8 * time.Minute
 	// callLimit bounds one call that is tried again when it fails.
 	callLimit = 5 * time.Second
 	// pollInterval is between two questions about what no event tells of.
@@ -34,6 +35,9 @@ const (
 func TestMain(m *testing.M) {
 	flag.Parse()
 	_ = os.Setenv("ETCD_CLIENT_DEBUG", "fatal") // members go away here all the time
+	if signal.Ignored(os.Interrupt) {           // by who runs the tests: an etcdctl would inherit that
+		signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+	}
 	os.Exit(m.Run())
 }
 
@@ -161,7 +165,7 @@ func (c *cluster) restart(m *member.Member, sig syscall.Signal) {
 	c.awaitHealthy()
 }
 
-// moveLeader has another member lead.
+// moveLeader has another member lead, and waits until all know it.
 func (c *cluster) moveLeader() {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -188,6 +192,7 @@ func (c *cluster) moveLeader() {
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	c.awaitHealthy()
 }
 
 // again makes a call until it succeeds or ctx ends.
@@ -210,6 +215,7 @@ func again(ctx context.Context, call func(context.Context) error) error {
 func (c *cluster) etcdctl(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, peers.Path(c.t, "etcdctl"), append([]string{"--endpoints=" + strings.Join(c.endpoints(), ",")}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Env = append(os.Environ(), peers.EtcdctlPatience...)
 	return cmd
 }
 

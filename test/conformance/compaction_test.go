@@ -56,7 +56,7 @@ func TestAutoCompaction(t *testing.T) {
 	for name, c := range bothCompacting(t, "--auto-compaction-mode=periodic", "--auto-compaction-retention=1s") {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 			defer cancel()
 			revision := func() string { return scrapeOnce(t, c.s, "/metrics").values[compactRevision] }
 			last := int64(0)

@@ -66,7 +66,7 @@ var refusedFiles = []string{
 var typeName = regexp.MustCompile(`of type [\w.]*?\w+$`)
 
 // refusalTimeout ends a server that takes what it should not.
-const refusalTimeout = 10 * time.Second
+const refusalTimeout = time.Minute
 
 const notRefused = "is not refused"
 

@@ -36,7 +36,7 @@ var dialogues = map[string][]string{
 		"lease grant 1000", "put a 1 --lease=$lease", "put b 1 --lease=$lease", "put a 2 --ignore-lease", "get a -w json", "lease list", "-w json lease list", "lease keep-alive --once $lease",
 		"-w json lease keep-alive --once $lease", "lease timetolive $lease", "lease timetolive $lease --keys", "-w json lease timetolive $lease --keys", "lease keep-alive $lease > keepalived", "lease revoke $lease", "lease revoke $lease", "get a", "lease list",
 		"lease timetolive $lease", "lease timetolive 123", "lease keep-alive --once 123", "lease revoke 123", "lease revoke", "lease revoke x", "lease grant", "lease grant x", "lease grant 0", "lease grant 9999999999",
-		"-w json lease grant 10", "-w fields lease grant 10", "-w table lease grant 10", "lease keep-alive", "lease timetolive", "lease list a",
+		"-w json lease grant 1000", "-w fields lease grant 1000", "-w table lease grant 1000", "lease keep-alive", "lease timetolive", "lease list a",
 	},
 	"watch": {
 		"put k1 one", "put k1 two", "put k2 three", "del k1", "put k2 last",

@@ -130,7 +130,7 @@ func TestQuota(t *testing.T) {
 
 // goesOn is what shim lets through at the quota, and etcd does not.
 func (q *quotaServer) goesOn() {
-	ctx, cancel := context.WithTimeout(q.t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(q.t.Context(), 3*time.Minute)
 	defer cancel()
 	lease, err := q.cli.Grant(ctx, 600)
 	if err != nil {
@@ -160,7 +160,7 @@ func (q *quotaServer) goesOn() {
 
 func (q *quotaServer) await(what string, done func() bool) {
 	q.t.Helper()
-	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); !done(); time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			q.t.Fatalf("waited in vain for %s", what)
 		}

@@ -34,7 +34,7 @@ func hold(t *testing.T, binary, dataDir string) *holder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.ClientAddress()}, DialTimeout: 10 * time.Second, Logger: zap.NewNop()})
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.ClientAddress()}, DialTimeout: time.Minute, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func (h *holder) past(t *testing.T, compacted int64) string {
 		}
 		fmt.Fprintf(&b, "hash %x compacted %d\n", hash.Hash, hash.CompactRevision)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	seen := int64(0)
 	for w := range h.Watch(ctx, "\x00", clientv3.WithFromKey(), clientv3.WithPrevKV(), clientv3.WithRev(compacted+1)) {
@@ -176,7 +176,7 @@ func (h *holder) past(t *testing.T, compacted int64) string {
 // relists checks that a watch from a revision of before the restore ends, and that what a client lists then goes on from there.
 func (h *holder) relists(t *testing.T, old int64) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for _, from := range []int64{old - 3, old + 1, old + 5000} { // the former cluster was ahead of the snapshot
 		w := <-h.Watch(ctx, "\x00", clientv3.WithFromKey(), clientv3.WithRev(from))

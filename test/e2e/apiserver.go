@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/kubeshim/shim/internal/freeport"
 	"github.com/kubeshim/shim/test/internal/peers"
 )
 
@@ -24,7 +25,7 @@ type apiserver struct {
 // startAPIServer starts one of several that share a store and all secrets.
 func (c *cluster) startAPIServer(i int) *apiserver {
 	c.t.Helper()
-	name, port := fmt.Sprintf("kube-apiserver-%d", i), freePort(c.t)
+	name, port := fmt.Sprintf("kube-apiserver-%d", i), freeport.Port(c.t)
 	s := &apiserver{kubectl: peers.Path(c.t, "kubectl"), kubeconfig: filepath.Join(c.dir, name+".kubeconfig")}
 	c.write(s.kubeconfig, fmt.Sprintf(`apiVersion: v1
 kind: Config

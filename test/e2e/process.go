@@ -5,7 +5,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -120,17 +119,6 @@ func (p *process) rss() (int64, error) {
 		return 0, fmt.Errorf("parse memory of %s: %w", p.name, err)
 	}
 	return resident * int64(os.Getpagesize()), nil
-}
-
-// freePort returns a loopback port nobody listens on.
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("find a port: %v", err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
 
 // eventually polls a condition of another process, for which no event can be

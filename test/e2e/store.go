@@ -17,6 +17,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/kubeshim/shim/internal/freeport"
 	"github.com/kubeshim/shim/test/internal/peers"
 )
 
@@ -37,7 +38,7 @@ func (c *cluster) startStore() {
 	for i := range c.layout.members {
 		name := fmt.Sprintf("store-%d", i)
 		c.members = append(c.members, &member{name: name, dataDir: filepath.Join(c.dir, name),
-			client: freePort(c.t), peer: freePort(c.t), metrics: freePort(c.t)})
+			client: freeport.Port(c.t), peer: freeport.Port(c.t), metrics: freeport.Port(c.t)})
 	}
 	for _, m := range c.members {
 		c.launchMember(m, "new")

@@ -112,7 +112,7 @@ func dial(t *testing.T, hosts []*host) *clientv3.Client {
 func fill(t *testing.T, hosts []*host) *clientv3.GetResponse {
 	t.Helper()
 	cli := dial(t, hosts)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	lease, err := cli.Grant(ctx, 3600)
 	if err != nil {
@@ -142,7 +142,7 @@ func fill(t *testing.T, hosts []*host) *clientv3.GetResponse {
 // leases, in the program that the page ends with, and that it can be written to.
 func check(t *testing.T, hosts []*host, before *clientv3.GetResponse, program string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	for _, h := range hosts {
 		cli := dial(t, []*host{h})

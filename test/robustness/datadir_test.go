@@ -12,6 +12,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/kubeshim/shim/internal/freeport"
 	"github.com/kubeshim/shim/test/internal/peers"
 )
 
@@ -160,7 +161,7 @@ func TestDataDirOfEtcd(t *testing.T) {
 	t.Parallel()
 	etcd := peers.Path(t, "etcd")
 	dir := filepath.Join(t.TempDir(), "etcd")
-	client, peer := "http://"+freeAddr(t), "http://"+freeAddr(t)
+	client, peer := "http://"+freeport.Addr(t), "http://"+freeport.Addr(t)
 	cmd := exec.Command(etcd, "--data-dir="+dir, "--listen-client-urls="+client, "--advertise-client-urls="+client,
 		"--listen-peer-urls="+peer, "--initial-advertise-peer-urls="+peer, "--initial-cluster=default="+peer)
 	if err := cmd.Start(); err != nil {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -19,6 +18,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+
+	"github.com/kubeshim/shim/internal/freeport"
 )
 
 // binary is the program under test, built once by TestMain.
@@ -62,20 +63,10 @@ type server struct {
 	args   []string
 }
 
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	return ln.Addr().String()
-}
-
 // newServer starts nothing.
 func newServer(t *testing.T, dir string, args ...string) *server {
 	t.Helper()
-	s := &server{process: process{t: t}, dir: dir, scheme: "http", client: freeAddr(t), peer: freeAddr(t), args: args}
+	s := &server{process: process{t: t}, dir: dir, scheme: "http", client: freeport.Addr(t), peer: freeport.Addr(t), args: args}
 	t.Cleanup(func() { s.cleanup("shim") })
 	return s
 }

@@ -19,6 +19,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kubeshim/shim/internal/freeport"
 )
 
 // etcdPath is the real etcd's binary, built if it is missing.
@@ -79,16 +81,6 @@ const (
 	failed   = "discovery failed" // what etcd 3.7 calls every failure to start
 )
 
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 func args(f Flags, more ...string) []string {
 	return append([]string{"--name", f.Name, "--initial-cluster", f.InitialCluster, "--initial-cluster-token", f.Token,
 		"--initial-advertise-peer-urls", strings.Join(f.PeerURLs, ",")}, more...)
@@ -97,7 +89,7 @@ func args(f Flags, more ...string) []string {
 // TestBootstrapAsEtcd: from the same flags, the real etcd has the same IDs or the same reason to refuse.
 func TestBootstrapAsEtcd(t *testing.T) {
 	bin := etcdPath(t)
-	a, b, c := "http://"+freeAddr(t), "http://"+freeAddr(t), "http://"+freeAddr(t)
+	a, b, c := "http://"+freeport.Addr(t), "http://"+freeport.Addr(t), "http://"+freeport.Addr(t)
 	_, port, _ := net.SplitHostPort(strings.TrimPrefix(a, "http://"))
 	three := "c=" + c + ",a=" + a + ",b=" + b
 	for name, f := range map[string]Flags{
@@ -117,8 +109,8 @@ func TestBootstrapAsEtcd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			peer := "http://" + freeAddr(t)
-			client := "http://" + freeAddr(t)
+			peer := "http://" + freeport.Addr(t)
+			client := "http://" + freeport.Addr(t)
 			l := etcd(t, bin, args(f, "--listen-peer-urls", peer, "--listen-client-urls", client, "--advertise-client-urls", client), starting, failed)
 			s, err := Bootstrap(t.Context(), f)
 			compare(t, l, s, err)
@@ -163,7 +155,7 @@ func fetchHTTP(ctx context.Context, urls []string) (types.ID, []Member, error) {
 // TestJoinAsEtcd: a member that joins a running etcd gets the IDs a real one would get, or is refused in the same words.
 func TestJoinAsEtcd(t *testing.T) {
 	bin := etcdPath(t)
-	peer, client, joining := "http://"+freeAddr(t), "http://"+freeAddr(t), "http://"+freeAddr(t)
+	peer, client, joining := "http://"+freeport.Addr(t), "http://"+freeport.Addr(t), "http://"+freeport.Addr(t)
 	etcd(t, bin, args(Flags{Name: "a", InitialCluster: "a=" + peer, Token: "t", PeerURLs: []string{peer}},
 		"--listen-peer-urls", peer, "--listen-client-urls", client, "--advertise-client-urls", client), "ready to serve client requests")
 	conn, err := grpc.NewClient(strings.TrimPrefix(client, "http://"), grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -176,7 +168,7 @@ func TestJoinAsEtcd(t *testing.T) {
 		t.Fatal(err)
 	}
 	both := "a=" + peer + ",b=" + joining
-	dead := "http://" + freeAddr(t)
+	dead := "http://" + freeport.Addr(t)
 	for name, f := range map[string]Flags{
 		"joins":               {Name: "b", InitialCluster: both, Token: "t", PeerURLs: []string{joining}},
 		"token says nothing":  {Name: "b", InitialCluster: both, Token: "x", PeerURLs: []string{joining}},
@@ -188,8 +180,8 @@ func TestJoinAsEtcd(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // etcd waits for its own version for 7 s
-			client := "http://" + freeAddr(t)
-			l := etcd(t, bin, args(f, "--initial-cluster-state", "existing", "--listen-peer-urls", "http://"+freeAddr(t),
+			client := "http://" + freeport.Addr(t)
+			l := etcd(t, bin, args(f, "--initial-cluster-state", "existing", "--listen-peer-urls", "http://"+freeport.Addr(t),
 				"--listen-client-urls", client, "--advertise-client-urls", client), starting, failed)
 			s, err := Join(t.Context(), f, fetchHTTP)
 			if err != nil {

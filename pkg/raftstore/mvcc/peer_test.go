@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,6 +19,8 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/kubeshim/shim/internal/freeport"
 )
 
 // realEtcd is a running etcd of the peers' directory.
@@ -47,7 +48,7 @@ func etcdPath(t *testing.T) string {
 
 func startEtcd(t *testing.T) *realEtcd {
 	bin := etcdPath(t)
-	client, peer := freeAddr(t), freeAddr(t)
+	client, peer := freeport.Addr(t), freeport.Addr(t)
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
 		t.Fatal(err)
@@ -71,21 +72,12 @@ func startEtcd(t *testing.T) *realEtcd {
 		log.Close()
 	})
 	e := &realEtcd{t: t, kv: pb.NewKVClient(conn), le: pb.NewLeaseClient(conn), mt: pb.NewMaintenanceClient(conn), wa: pb.NewWatchClient(conn), rev: 1}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	if _, err := e.kv.Range(ctx, &pb.RangeRequest{Key: []byte("a")}, grpc.WaitForReady(true)); err != nil {
 		t.Fatalf("etcd does not serve: %v", err)
 	}
 	return e
-}
-
-func freeAddr(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // TestRealEtcd gives the same random commands to a State and to etcd 3.7.3.
@@ -204,7 +196,7 @@ func readText(v *View, req *pb.InternalRaftRequest) string {
 
 // apply sends a request and writes the answer as render does, without events.
 func (e *realEtcd) apply(r *pb.InternalRaftRequest) string {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	var head *pb.ResponseHeader
 	var body string
@@ -319,7 +311,7 @@ func (e *realEtcd) checkHash(v *View, rev Revision) {
 	if rev < 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	a, werr := e.mt.HashKV(ctx, &pb.HashKVRequest{Revision: int64(rev)})
 	if werr == nil && a.CompactRevision != int64(v.Compacted()) {
@@ -352,7 +344,7 @@ func (e *realEtcd) checkWatch(v *View) {
 	}); err != nil {
 		e.t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	w, err := e.wa.Watch(ctx)
 	if err != nil {

@@ -1,13 +1,14 @@
 package transport
 
 import (
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kubeshim/shim/internal/freeport"
 )
 
 // TestRealEtcd: an etcd member and one of ours that take each other for peers are told that they are not, on both sides.
@@ -19,15 +20,7 @@ func TestRealEtcd(t *testing.T) {
 	if err != nil {
 		t.Fatalf("build the real etcd: %v", err)
 	}
-	var free [2]string
-	for i := range free {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		free[i] = "http://" + l.Addr().String()
-		_ = l.Close()
-	}
+	free := [2]string{"http://" + freeport.Addr(t), "http://" + freeport.Addr(t)}
 	a := newMember(t, 1, func(o *Options) { o.Dial, o.DialTimeout = nil, time.Minute }) // so that a hang would be one
 	dir := t.TempDir()
 	log, err := os.Create(filepath.Join(dir, "log"))

@@ -20,7 +20,7 @@ import (
 const testCluster = 0xc1
 
 // patience is how long a test waits for what must happen.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // await waits until ok.
 func await(t testing.TB, what string, ok func() bool) {
@@ -90,7 +90,7 @@ type member struct {
 func newMember(t testing.TB, id uint64, adjust ...func(*Options)) *member {
 	t.Helper()
 	m := &member{t: t, id: id, net: newFaultyNet(), refuses: make(map[uint64]error), unreachable: make(map[uint64]int), sent: make(chan bool, 64)}
-	o := Options{Member: id, Cluster: testCluster, Version: "test", ProbeInterval: 50 * time.Millisecond, ProbeTimeout: 5 * time.Second, BackoffMax: 50 * time.Millisecond,
+	o := Options{Member: id, Cluster: testCluster, Version: "test", ProbeInterval: 50 * time.Millisecond, ProbeTimeout: time.Minute, BackoffMax: 50 * time.Millisecond,
 		OnEvent: m.event, Dial: m.net.dial}
 	for _, f := range adjust {
 		f(&o)

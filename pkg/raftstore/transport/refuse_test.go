@@ -216,7 +216,7 @@ func TestCall(t *testing.T) {
 	if _, err := a.tr.Call(t.Context(), 2, "other", nil); status.Code(err) != codes.Unknown || !strings.Contains(err.Error(), "what is other?") {
 		t.Errorf("error: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	if _, err := a.tr.Call(ctx, 2, "wait", nil); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("deadline: %v", err)

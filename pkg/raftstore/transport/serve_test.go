@@ -20,6 +20,8 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 	"google.golang.org/grpc/test/bufconn"
+
+	"github.com/kubeshim/shim/internal/freeport"
 )
 
 // authority signs the certificates of a test.
@@ -227,12 +229,7 @@ func TestHTTP(t *testing.T) {
 func TestFetch(t *testing.T) {
 	checkLeaks(t)
 	a := newMember(t, 1)
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	dead := "http://" + free.Addr().String()
-	_ = free.Close()
+	dead := "http://" + freeport.Addr(t)
 	got, err := FetchMembers(t.Context(), []string{dead, a.url}, FetchOptions{})
 	if err != nil || got.URL != a.url || got.Cluster != testCluster || string(got.JSON) != `[{"id":1}]` {
 		t.Errorf("%+v %v", got, err)

@@ -5,15 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/kubeshim/shim/internal/freeport"
 )
 
 const readyLine = "ready to serve client requests"
@@ -61,11 +60,11 @@ func start(binary, dataDir string, secure bool, flags []string) (*Server, error)
 
 // newServer is a server with addresses, and without flags.
 func newServer(name, binary, dataDir string) (*Server, error) {
-	client, err := freeAddress()
+	client, err := freeport.Reserve()
 	if err != nil {
 		return nil, err
 	}
-	peer, err := freeAddress()
+	peer, err := freeport.Reserve()
 	if err != nil {
 		return nil, err
 	}
@@ -192,17 +191,4 @@ func (p *process) log() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return strings.Join(p.tail, "\n")
-}
-
-// freeAddress picks a port at random and makes sure that nobody listens on it.
-func freeAddress() (string, error) {
-	for range 100 {
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(portMin+rand.IntN(portMax-portMin)))
-		l, err := net.Listen("tcp", addr)
-		if err != nil {
-			continue
-		}
-		return addr, l.Close()
-	}
-	return "", fmt.Errorf("no free port between %d and %d", portMin, portMax)
 }

@@ -17,6 +17,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/kubeshim/shim/internal/freeport"
 )
 
 // connectTimeout bounds the wait for a member to listen.
@@ -27,7 +29,7 @@ type Member struct {
 	Name         string // of its data dir, and of its log beside that
 	Dir          string // its data dir
 	Args         []string
-	Client, Peer string // addresses, free ones of the loopback
+	Client, Peer string // addresses, ones of the loopback that nobody else gets
 	// Conn are the connections that Connect made; End closes them.
 	Conn []*grpc.ClientConn
 
@@ -39,8 +41,8 @@ type Member struct {
 // dir. It is not launched.
 func New(name, path, dir string) (m *Member, err error) {
 	m = &Member{Name: name, Dir: filepath.Join(dir, name), path: path}
-	if m.Client, err = freeAddr(); err == nil {
-		m.Peer, err = freeAddr()
+	if m.Client, err = freeport.Reserve(); err == nil {
+		m.Peer, err = freeport.Reserve()
 	}
 	return m, err
 }
@@ -164,13 +166,4 @@ func (m *Member) Fetch(ctx context.Context, url, file string) error {
 	defer f.Close()
 	_, err = io.Copy(f, resp.Body)
 	return err
-}
-
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer l.Close()
-	return l.Addr().String(), nil
 }

@@ -122,7 +122,7 @@ func firstLine(t *testing.T, cmd *exec.Cmd) string {
 
 func dial(t *testing.T, from *Host, network string, to *Host) net.Conn {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	c, err := from.DialNetwork(ctx, network, to.Addr(echoPort))
 	if err != nil {
@@ -156,7 +156,7 @@ func noise(n int) []byte {
 // await waits for counters that a test has caused to move.
 func await(t *testing.T, n *Net, from, to *Host, ok func(Counters) bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	if err := n.Await(ctx, from, to, ok); err != nil {
 		t.Fatalf("%s to %s: %+v: %v", from, to, n.Counters(from, to), err)
@@ -370,7 +370,7 @@ func TestKilled(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	for deadline := time.Now().Add(20 * time.Second); syscall.Kill(pid, 0) == nil && !zombie(pid); {
+	for deadline := time.Now().Add(2 * time.Minute); syscall.Kill(pid, 0) == nil && !zombie(pid); {
 		if time.Now().After(deadline) {
 			t.Fatalf("process %d outlives its owner", pid)
 		}

@@ -47,7 +47,7 @@ func TestShim(t *testing.T) {
 		_, err := pb.NewKVClient(conn).Put(ctx, &pb.PutRequest{Key: []byte("k")}, grpc.WaitForReady(true))
 		return err
 	}
-	if err := put(20 * time.Second); err != nil {
+	if err := put(2 * time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	n.Isolate(client)
@@ -55,7 +55,7 @@ func TestShim(t *testing.T) {
 		t.Errorf("cut off: %v", err)
 	}
 	n.Heal()
-	if err := put(20 * time.Second); err != nil {
+	if err := put(2 * time.Minute); err != nil {
 		t.Errorf("healed: %v", err)
 	}
 }

@@ -65,6 +65,10 @@ func Build(name string) (string, error) {
 	return out, build(dir, p, out, want)
 }
 
+// EtcdctlPatience is for the environment of an etcdctl: its own time-outs, 5 s for
+// a command and 2 s for a connection, strike on a busy machine.
+var EtcdctlPatience = []string{"ETCDCTL_COMMAND_TIMEOUT=1m", "ETCDCTL_DIAL_TIMEOUT=1m"}
+
 // Shim builds ./cmd/shim of the main module and returns the binary's path.
 // It is built anew in every call: the go command knows what has changed.
 func Shim(t testing.TB) string {
