@@ -23,7 +23,7 @@ type disturbance func(ctx context.Context, s *soak) error
 func compactions(until context.Context, s *soak) error {
 	ctx := context.WithoutCancel(until)
 	seen, err := s.api.revision(ctx, services)
-	for err == nil && pause(until, s.every) {
+	for wait := s.every / 4; err == nil && pause(until, wait); wait = s.every {
 		s.mark("compaction")
 		if s.api.put(ctx, services, s.compactKey, fmt.Append(nil, seen), 0) == acked || s.api.full.Load() {
 			err = s.compact(ctx, seen, false)
@@ -146,9 +146,10 @@ func (s *soak) gone(ctx context.Context, keys []*object) error {
 }
 
 const (
-	fillBytes    = 64 << 10
-	fillRate     = 128 // creates a second: 8 MB
-	fillCalls    = 64  // under way at most
+	fillBytes    = 16 << 10
+	fillRate     = 128 // creates a second: 2 MB; more where time is short
+	fillHurryMax = 4
+	fillCalls    = 64 // under way at most
 	fillMax      = 2 * time.Minute
 	clearWorkers = 8
 	// healPatience is how long a store has to notice by itself that there is space.
@@ -174,6 +175,10 @@ func quotaReached(ctx context.Context, s *soak) error {
 	return s.heal(forced)
 }
 
+func (s *soak) fillRate() float64 {
+	return fillRate * min(max(float64(lengthDefault)/float64(s.length), 1), fillHurryMax)
+}
+
 // fillUp creates objects until one is refused.
 func (s *soak) fillUp(ctx context.Context) (filled []*object, reached bool) {
 	ctx, stop := context.WithTimeout(ctx, fillMax)
@@ -184,7 +189,7 @@ func (s *soak) fillUp(ctx context.Context) (filled []*object, reached bool) {
 		under = make(chan struct{}, fillCalls)
 	)
 	begin := time.Now().UnixNano()
-	_, _ = measure.NewPacer(fillRate).Run(ctx, nil, func(i int, _ time.Time) {
+	_, _ = measure.NewPacer(s.fillRate()).Run(ctx, nil, func(i int, _ time.Time) {
 		under <- struct{}{}
 		calls.Go(func() {
 			defer func() { <-under }()
@@ -211,7 +216,7 @@ func (s *soak) clear(ctx context.Context, filled []*object) {
 		wg.Go(func() {
 			for i := w; i < len(filled); i += clearWorkers {
 				s.api.remove(ctx, services, filled[i])
-				time.Sleep(clearWorkers * time.Second / (2 * fillRate))
+				time.Sleep(time.Duration(clearWorkers / (2 * s.fillRate()) * float64(time.Second)))
 			}
 		})
 	}

@@ -6,9 +6,10 @@
 // # Data flow
 //
 // main.go parses flags; soak.go starts a server on a fresh data dir, fills it and
-// goes through the phases of phases.go: quiet ones, each disturbance by itself
-// (with a compaction every thirtieth of the length, 20 s in 10 minutes), all of
-// them together in rounds, and in the end kill -9 under load. Each phase gives a
+// goes through the phases of phases.go. Each is a window of some seconds: with
+// nothing but the load (quiet), with one disturbance and a compaction, or with all
+// of them together; between any two kinds of upkeep there is a quiet one. All of it
+// comes in rounds, and in the end there is kill -9 under load. Each window gives a
 // row of latencies and of what the server used (sample.go).
 //
 //	load.go            heartbeats, pod statuses, events with leases, creates, deletions,
@@ -20,6 +21,7 @@
 //	role_lists.go      two dozen whole lists at once, and slow readers of lists
 //	role_snapshots.go  snapshots at full speed, and slow readers of them
 //	role_watchers.go   watches that nobody reads
+//	probe.go           a write and a sync of this program's own, beside the server's data
 //	api.go             the calls; what they were told goes into the ledger
 //	ledger             the model: judges all of it when the run is over
 //	report.go          figures, what is flat, the README's table
@@ -28,9 +30,28 @@
 // rounds of everything together is more than -flat times that of the first ones.
 // Latencies are figures: they are printed and never fail a run.
 //
+// # What is compared with what
+//
+// The disk of a machine is not the same in two minutes, and one stall of half a
+// second is the p99 of forty seconds. So each window is compared with the two quiet
+// ones next to it: "ratio" is the p99 of all windows of a kind over that of all
+// quiet windows next to them, and each window's own ratio stands beside it. The
+// probe's syncs, in the same windows, tell what the disk and the processors do to a
+// program that has nothing to do with the server.
+//
+// What needs the most of the processors goes on elsewhere, too: right behind its
+// window, between the same two quiet ones, a second server on the same machine,
+// which has the same data and no load, has the same disturbance. Its clients and
+// its work take the processors and the disk from the first server in the same
+// way, and nothing of it is that server's doing: what is felt then, two programs on a
+// machine do to each other.
+//
+// The quota is filled at 2 MB/s. That is a load like another, three times that of
+// the rest, but it belongs to the window.
+//
 // # Processes and goroutines
 //
-// The server; this program with the load, whose calls have a goroutine each; and
+// The server, and another one to be disturbed elsewhere; this program with the load, whose calls have a goroutine each; and
 // for each disturbance that needs much CPU or memory of its own a process of this
 // program with -role, which runs only where nobody else wants to (SCHED_IDLE,
 // child.go), as those clients would be on other machines. It says what it was told in lines of JSON, and ends with its
@@ -39,6 +60,6 @@
 // # Limits
 //
 // Linux only. Client and server share the machine: where both have it full,
-// latencies are the machine's; each phase says how late the client was. In much
-// shorter runs than 10 minutes phases hold too few writes for a p99.
+// latencies are the machine's; each window says how late the client was. In much
+// shorter runs than 10 minutes windows hold too few writes for a p99.
 package main

@@ -24,7 +24,6 @@ type options struct {
 	flags      []string
 	only       string
 	binary     string
-	control    bool
 	dir, trace string
 }
 
@@ -40,15 +39,14 @@ func main() {
 		at      = flag.String("at", "", "internal: of the server at this address")
 		every   = flag.Duration("every", 0, "internal: this often")
 	)
-	flag.DurationVar(&o.length, "length", 10*time.Minute, "how long it takes; all phases are in proportion")
-	flag.IntVar(&o.rounds, "rounds", 3, "rounds of everything together, of which 3 belong to the length")
+	flag.DurationVar(&o.length, "length", lengthDefault, "how long it takes; all phases are in proportion")
+	flag.IntVar(&o.rounds, "rounds", roundsOfLength, "rounds of all phases, of which 2 belong to the length")
 	flag.Float64Var(&o.rate, "rate", 400, "writes a second")
 	flag.IntVar(&o.pods, "pods", 10_000, "pods of 3,000 bytes")
 	flag.IntVar(&o.nodes, "nodes", 2_000, "node leases of 400 bytes")
-	flag.Int64Var(&o.quota, "quota", 128<<20, "the server's --quota-backend-bytes; etcd's, whose quota is on its file, has twice as many")
-	flag.StringVar(&o.only, "phases", "", "only the phases whose name has one of these, separated by commas, and a quiet one before each")
+	flag.Int64Var(&o.quota, "quota", 56<<20, "the server's --quota-backend-bytes; etcd's, whose quota is on its file, has twice as many")
+	flag.StringVar(&o.only, "phases", "", "only the phases whose name has one of these, separated by commas, and quiet ones before and behind each")
 	flag.Float64Var(&o.flatMax, "flat", 1.25, "how much memory and disk of the last rounds may be, to the first ones'")
-	flag.BoolVar(&o.control, "control", false, "disturb a second server beside the one that has the load: what is felt then is the machine's")
 	flag.StringVar(&o.binary, "program", "", "the program to soak instead of the one of this tree")
 	flag.StringVar(&o.dir, "dir", "", "where the data dir is made; default the system's folder for temporary files")
 	flag.StringVar(&o.trace, "trace", "", "write when things began and which writes were slow into a file that begins with this name")

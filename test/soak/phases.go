@@ -10,64 +10,97 @@ import (
 	"time"
 )
 
-// phase is a part of a soak: the load with some disturbances beside it.
+// phase is a window of time: the load with some disturbances beside it, or with
+// none.
 type phase struct {
 	name string
-	// share is its part of the whole length.
+	// share is its part of the length.
 	share float64
 	with  []disturbance
+	// elsewhere: the disturbances are of a second server on the same machine, which
+	// has no other load. What is felt of them then is not this server's doing.
+	elsewhere bool
 }
+
+// Shares of a window. In ten minutes a compaction comes in each of them, and each
+// 24 seconds with the quiet window before it.
+const (
+	quietShare    = 0.011
+	upkeepShare   = 0.027
+	quotaShare    = 0.048 // the quota takes longer until it is cleared
+	togetherShare = 0.062
+	settleShare   = 0.0025 // for what goes on behind a window
+
+	lengthDefault = 10 * time.Minute
+	// roundsOfLength are as many rounds as the length has room for.
+	roundsOfLength = 2
+)
 
 const (
 	quiet    = "quiet"
 	together = "all of it together"
-	killed   = "kill -9"
 )
 
-// phases are a short soak's, or those of one that goes on with more rounds of
-// everything together. only leaves out those whose name has none of these words.
-func phases(rounds int, only string) []phase {
-	everything := []disturbance{compactions, defragmentations, asChild("snapshots"), asChild("watchers"), asChild("lists"), expiries, quotaReached}
-	calm := phase{quiet, 0.065, nil}
-	alone := func(name string, d disturbance) phase { return phase{name, 0.065, []disturbance{compactions, d}} }
-	plan := []phase{
-		calm,
-		{"compaction", 0.1, []disturbance{compactions}},
-		alone("defragmentation", defragmentations),
-		alone("snapshots", asChild("snapshots")),
-		calm,
-		alone("watchers that do not read", asChild("watchers")),
-		alone("LIST storms", asChild("lists")),
-		alone("leases that expire", expiries),
-		alone("quota reached and cleared", quotaReached),
-	}
+// phases are all windows: in each round every disturbance by itself, and all of
+// them together, with a quiet window before and behind each, so that both see the
+// disk and the machine at the same time. Behind those that need the most of the
+// machine the same goes on elsewhere. only leaves out those whose name has none
+// of these words.
+func phases(rounds int, only string) (plan []phase) {
+	calm := phase{name: quiet, share: quietShare}
 	for range rounds {
-		plan = append(plan, phase{together, 0.27 / 3, everything})
-	}
-	plan = append(plan, calm)
-	if only == "" {
-		return plan
-	}
-	var some []phase
-	for _, p := range plan {
-		if p.name != quiet && slices.ContainsFunc(strings.Split(only, ","), func(word string) bool { return strings.Contains(p.name, word) }) {
-			some = append(some, calm, p)
+		for _, p := range upkeep() {
+			if only != "" && !slices.ContainsFunc(strings.Split(only, ","), func(word string) bool { return strings.Contains(p.name, word) }) {
+				continue
+			}
+			plan = append(plan, calm, p)
+			if p.elsewhere {
+				own := p
+				own.elsewhere = false
+				plan[len(plan)-1] = own
+				plan = append(plan, p)
+			}
 		}
 	}
-	return some
+	return append(plan, calm)
 }
 
-// run is one phase; what it measures is in the report afterwards.
+// upkeep is what each round has. Those that are elsewhere are here, too.
+func upkeep() []phase {
+	alone := func(name string, d disturbance) phase {
+		return phase{name: name, share: upkeepShare, with: []disturbance{compactions, d}}
+	}
+	twice := func(p phase) phase { p.elsewhere = true; return p }
+	quota := alone("quota reached and cleared", quotaReached)
+	quota.share = quotaShare
+	everything := []disturbance{compactions, defragmentations, asChild("snapshots"), asChild("watchers"), asChild("lists"), expiries, quotaReached}
+	return []phase{
+		{name: "compaction", share: upkeepShare, with: []disturbance{compactions}},
+		alone("defragmentation", defragmentations),
+		twice(alone("snapshots", asChild("snapshots"))),
+		alone("watchers that do not read", asChild("watchers")),
+		twice(alone("LIST storms", asChild("lists"))),
+		alone("leases that expire", expiries),
+		quota,
+		twice(phase{name: together, share: togetherShare, with: everything}),
+	}
+}
+
+// run is one window; what it measures is in the report afterwards.
 func (s *soak) run(ctx context.Context, p phase) error {
 	before, err := s.server.Usage()
 	if err != nil {
 		return err
 	}
-	r, samples := newRecorder(), newSampler(s)
+	r, samples, disturbed := newRecorder(), newSampler(s), s
+	if p.elsewhere {
+		disturbed = s.beside
+	}
 	s.load.now.Store(r)
+	s.probe.now.Store(r)
 	s.notes = newNotes()
-	s.beside.notes = s.notes
-	s.mark("phase " + p.name)
+	disturbed.notes = s.notes
+	s.mark("phase " + p.title())
 	begin := time.Now()
 	within, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -75,25 +108,36 @@ func (s *soak) run(ctx context.Context, p phase) error {
 	var wg sync.WaitGroup
 	failed := make([]error, len(p.with)+1)
 	for i, d := range p.with {
-		wg.Go(func() { failed[i] = d(within, s.beside) })
+		wg.Go(func() { failed[i] = d(within, disturbed) })
 	}
 	wg.Go(func() { failed[len(p.with)] = samples.run(within) })
 	<-within.Done()
 	after, err := s.server.Usage()
 	s.load.now.Store(newRecorder()) // nobody's: things are put right
+	s.probe.now.Store(newRecorder())
 	seconds := time.Since(begin).Seconds()
 	wg.Wait()
 	if err = errors.Join(append(failed, err, ctx.Err())...); err != nil {
-		return fmt.Errorf("%s: %w", p.name, err)
+		return fmt.Errorf("%s: %w", p.title(), err)
 	}
 	f := figuresOf(p.name, r)
+	f.Elsewhere = p.elsewhere
 	f.Seconds, f.CPU, f.Written = seconds, (after.CPU-before.CPU).Seconds()/seconds, after.Written-before.Written
 	f.Note = s.notes.String()
 	f.resourcesUsed = samples.median()
 	s.report.Phases = append(s.report.Phases, f)
-	s.recorders[p.name] = append(s.recorders[p.name], r)
+	s.recorders = append(s.recorders, r)
 	s.notes.trace(s.trace, s.begin, r)
 	s.say(f.String())
-	pause(ctx, s.length/200)
+	if len(p.with) > 0 {
+		pause(ctx, time.Duration(settleShare*float64(s.length)))
+	}
 	return nil
+}
+
+func (p phase) title() string {
+	if p.elsewhere {
+		return p.name + elsewhereSuffix
+	}
+	return p.name
 }

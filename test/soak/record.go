@@ -8,12 +8,13 @@ import (
 	"github.com/kubeshim/shim/test/internal/measure"
 )
 
-// recorder keeps the latencies of a phase.
+// recorder keeps the latencies of a window.
 type recorder struct {
 	mu      sync.Mutex // guards all
 	writes  []written
 	reads   []time.Duration
 	late    []time.Duration
+	syncs   []time.Duration // of the probe
 	refused int
 	unknown int
 }
@@ -51,6 +52,12 @@ func (r *recorder) lateWrite(by time.Duration) {
 	r.late = append(r.late, by)
 }
 
+func (r *recorder) synced(took time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.syncs = append(r.syncs, took)
+}
+
 // latencies are quantiles.
 type latencies struct {
 	P50  time.Duration `json:"p50_ns"`
@@ -64,13 +71,23 @@ func quantiles(took []time.Duration) latencies {
 	return latencies{measure.Quantile(took, 0.5), measure.Quantile(took, 0.99), measure.Quantile(took, 0.999), measure.Quantile(took, 1)}
 }
 
-// writesOf are the latencies of the writes of some phases.
+// writesOf are the latencies of the writes of some windows.
 func writesOf(recorders ...*recorder) (took []time.Duration) {
 	for _, r := range recorders {
 		r.mu.Lock()
 		for _, w := range r.writes {
 			took = append(took, w.took)
 		}
+		r.mu.Unlock()
+	}
+	return took
+}
+
+// syncsOf are what the probe's syncs took in some windows.
+func syncsOf(recorders ...*recorder) (took []time.Duration) {
+	for _, r := range recorders {
+		r.mu.Lock()
+		took = append(took, r.syncs...)
 		r.mu.Unlock()
 	}
 	return took

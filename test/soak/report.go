@@ -16,11 +16,12 @@ import (
 // ratioAim is what the p99 of writes may be of the quiet one's.
 const ratioAim = 1.3
 
+const elsewhereSuffix = ", elsewhere"
+
 // run is what one server's soak has measured.
 type run struct {
 	Server    string          `json:"server"`
 	Machine   measure.Machine `json:"machine"`
-	Control   bool            `json:"control,omitempty"`
 	Seconds   float64         `json:"seconds"`
 	Pods      int             `json:"pods"`
 	Nodes     int             `json:"nodes"`
@@ -42,9 +43,18 @@ type figures struct {
 	Refused int     `json:"refused"`
 	Unknown int     `json:"unknown"`
 	latencies
-	// Ratio is P99 over the quiet phases'.
-	Ratio float64   `json:"p99_of_quiet,omitempty"`
-	Gets  latencies `json:"gets"`
+	// Elsewhere: what went on beside the load did so on another server.
+	Elsewhere bool `json:"elsewhere,omitempty"`
+	// Quiet are the writes of the quiet windows next to those of this row, and Ratio
+	// the one p99 over the other; Ratios are those of each window.
+	Quiet  latencies `json:"quiet,omitzero"`
+	Ratio  float64   `json:"p99_of_quiet,omitempty"`
+	Ratios []float64 `json:"p99_of_quiet_by_window,omitempty"`
+	Gets   latencies `json:"gets"`
+	// Probe is what a write and its sync took that the server has no part in, and
+	// ProbeQuiet the same in the quiet windows.
+	Probe      latencies `json:"probe"`
+	ProbeQuiet latencies `json:"probe_quiet,omitzero"`
 	// Late is how late the client was, p99.
 	Late    time.Duration `json:"client_late_p99_ns"`
 	CPU     float64       `json:"server_cores"`
@@ -75,41 +85,91 @@ func figuresOf(name string, recorders ...*recorder) figures {
 		reads, late = append(reads, r.reads...), append(late, r.late...)
 		r.mu.Unlock()
 	}
-	f.Gets, f.Late = quantiles(reads), quantiles(late).P99
+	f.Gets, f.Late, f.Probe = quantiles(reads), quantiles(late).P99, quantiles(syncsOf(recorders...))
 	return f
 }
 
-// ratios puts equal phases together, and compares them with the quiet ones.
-func (r *run) ratios(recorders map[string][]*recorder) {
-	for _, p := range r.Phases {
-		if slices.ContainsFunc(r.Summary, func(f figures) bool { return f.Name == p.Name }) {
+// ratios compares all windows with the quiet ones next to them, and puts equal
+// ones together. The recorders are those of the windows.
+func (r *run) ratios(recorders []*recorder) {
+	for i := range r.Phases {
+		r.Phases[i].compare(pick(recorders, r.quietBeside(i)))
+	}
+	for i, p := range r.Phases {
+		same := func(f figures) bool { return f.Name == p.Name && f.Elsewhere == p.Elsewhere }
+		if slices.ContainsFunc(r.Phases[:i], same) {
 			continue
 		}
-		f := figuresOf(p.Name, recorders[p.Name]...)
-		var used []resourcesUsed
-		var notes []string
-		for _, q := range r.Phases {
-			if q.Name == p.Name {
-				f.Seconds += q.Seconds
-				f.CPU += q.CPU * q.Seconds
-				f.Written += q.Written
-				used = append(used, q.resourcesUsed)
-				if q.Note != "" {
-					notes = append(notes, q.Note)
-				}
+		var own, calm []int
+		for j, q := range r.Phases {
+			if same(q) {
+				own, calm = append(own, j), append(calm, r.quietBeside(j)...)
 			}
 		}
-		f.CPU /= f.Seconds
-		f.resourcesUsed = medianOf(used)
-		f.Note = strings.Join(notes, "; ")
+		slices.Sort(calm)
+		f := r.sum(own, pick(recorders, own))
+		f.compare(pick(recorders, slices.Compact(calm)))
 		r.Summary = append(r.Summary, f)
 	}
-	calm := r.Summary[slices.IndexFunc(r.Summary, func(f figures) bool { return f.Name == quiet })].P99
-	for _, all := range [][]figures{r.Phases, r.Summary} {
-		for i := range all {
-			all[i].Ratio = float64(all[i].P99) / float64(max(calm, 1))
+}
+
+func pick(recorders []*recorder, indexes []int) (some []*recorder) {
+	for _, i := range indexes {
+		some = append(some, recorders[i])
+	}
+	return some
+}
+
+// quietBeside are the indexes of the quiet windows next to a window; none if it
+// is one itself.
+func (r *run) quietBeside(i int) (beside []int) {
+	if r.Phases[i].Name == quiet {
+		return nil
+	}
+	for _, step := range []int{-1, 1} {
+		for j := i + step; j >= 0 && j < len(r.Phases); j += step {
+			if r.Phases[j].Name == quiet {
+				beside = append(beside, j)
+				break
+			}
 		}
 	}
+	return beside
+}
+
+// compare sets what is of the quiet windows.
+func (f *figures) compare(calm []*recorder) {
+	if len(calm) == 0 {
+		return
+	}
+	f.Quiet, f.ProbeQuiet = quantiles(writesOf(calm...)), quantiles(syncsOf(calm...))
+	f.Ratio = float64(f.P99) / float64(max(f.Quiet.P99, 1))
+}
+
+// sum puts the windows with these indexes together.
+func (r *run) sum(indexes []int, recorders []*recorder) figures {
+	p := r.Phases[indexes[0]]
+	f := figuresOf(p.Name, recorders...)
+	f.Elsewhere = p.Elsewhere
+	var used []resourcesUsed
+	var notes []string
+	for _, i := range indexes {
+		q := r.Phases[i]
+		f.Seconds += q.Seconds
+		f.CPU += q.CPU * q.Seconds
+		f.Written += q.Written
+		used = append(used, q.resourcesUsed)
+		if q.Note != "" {
+			notes = append(notes, q.Note)
+		}
+		if q.Ratio > 0 {
+			f.Ratios = append(f.Ratios, q.Ratio)
+		}
+	}
+	f.CPU /= f.Seconds
+	f.resourcesUsed = medianOf(used)
+	f.Note = strings.Join(notes, "; ")
+	return f
 }
 
 // flatness compares the medians of the last third of the rounds with those of
@@ -117,7 +177,7 @@ func (r *run) ratios(recorders map[string][]*recorder) {
 func (r *run) flatness(most float64) {
 	var rounds []resourcesUsed
 	for _, p := range r.Phases {
-		if p.Name == together {
+		if p.Name == together && !p.Elsewhere {
 			rounds = append(rounds, p.resourcesUsed)
 		}
 	}
@@ -147,9 +207,16 @@ func ms(d time.Duration) string { return fmt.Sprintf("%.2f", d.Seconds()*1e3) }
 
 func mb(n int64) string { return measure.Number(float64(n) / 1e6) }
 
+func (f figures) title() string {
+	if f.Elsewhere {
+		return f.Name + elsewhereSuffix
+	}
+	return f.Name
+}
+
 func (f figures) String() string {
-	return fmt.Sprintf("%-26s %5.0f s %6d writes, p50 %s, p99 %s, p99.9 %s, longest %s ms; gets p99 %s; late %s; %.2f cores; RSS %s, heap %s, log %s, db %s (%s) MB; refused %d; %s",
-		f.Name, f.Seconds, f.Writes, ms(f.P50), ms(f.P99), ms(f.P999), ms(f.Max), ms(f.Gets.P99), ms(f.Late), f.CPU,
+	return fmt.Sprintf("%-34s %5.1f s %6d writes, p50 %s, p99 %s, p99.9 %s, longest %s ms; gets p99 %s; disk p50 %s, p99 %s; late %s; %.2f cores; RSS %s, heap %s, log %s, db %s (%s) MB; refused %d; %s",
+		f.title(), f.Seconds, f.Writes, ms(f.P50), ms(f.P99), ms(f.P999), ms(f.Max), ms(f.Gets.P99), ms(f.Probe.P50), ms(f.Probe.P99), ms(f.Late), f.CPU,
 		mb(f.RSS), mb(f.Heap), mb(f.WAL), mb(f.DB), mb(f.InUse), f.Refused, f.Note)
 }
 
@@ -190,7 +257,7 @@ func (r report) print(w io.Writer) {
 				if f.Ratio > ratioAim {
 					said = "not met"
 				}
-				fmt.Fprintf(w, "  %-8s p99 %.2f of quiet (at most %.1f): %s\n", said, f.Ratio, ratioAim, f.Name)
+				fmt.Fprintf(w, "  %-8s p99 %.2f of quiet (at most %.1f): %s; in windows %s\n", said, f.Ratio, ratioAim, f.title(), ratios(f.Ratios))
 			}
 		}
 		for _, f := range x.Flat {
@@ -202,19 +269,57 @@ func (r report) print(w io.Writer) {
 	}
 }
 
-// markdown is a row for each phase, and columns for each server.
+// markdown is a row for each disturbance, and columns for each server.
 func (r report) markdown(w io.Writer) {
 	fmt.Fprint(w, "| beside it |")
 	for _, x := range r {
-		fmt.Fprintf(w, " %s p50, ms | p99 | of quiet | p99.9 | longest | RSS, MB | on disk, MB |", x.Server)
+		fmt.Fprintf(w, " %s p50, ms | p99 | quiet p99 | ratio | in windows | elsewhere | disk p99 | quiet disk p99 | longest | RSS, MB | on disk, MB |", x.Server)
 	}
-	fmt.Fprintln(w, "\n|---|"+strings.Repeat("---|", 7*len(r)))
-	for i, f := range r[0].Summary {
-		fmt.Fprintf(w, "| %s |", f.Name)
+	fmt.Fprintln(w, "\n|---|"+strings.Repeat("---|", 11*len(r)))
+	for _, row := range r[0].Summary {
+		if row.Elsewhere {
+			continue
+		}
+		fmt.Fprintf(w, "| %s |", row.Name)
 		for _, x := range r {
-			f := x.Summary[i]
-			fmt.Fprintf(w, " %s | %s | %.2f | %s | %s | %s | %s |", ms(f.P50), ms(f.P99), f.Ratio, ms(f.P999), ms(f.Max), mb(f.RSS), mb(f.Disk))
+			f, _ := x.row(row.Name, false)
+			fmt.Fprintf(w, " %s | %s |", ms(f.P50), ms(f.P99))
+			fmt.Fprintf(w, " %s | %s | %s | %s |", dash(f.Quiet.P99, ms), dash(f.Ratio, ratio), ratios(f.Ratios), x.elsewhere(row.Name))
+			fmt.Fprintf(w, " %s | %s | %s | %s | %s |", ms(f.Probe.P99), dash(f.ProbeQuiet.P99, ms), ms(f.Max), mb(f.RSS), mb(f.Disk))
 		}
 		fmt.Fprintln(w)
 	}
+}
+
+// row is a row of the summary.
+func (r *run) row(name string, elsewhere bool) (f figures, ok bool) {
+	i := slices.IndexFunc(r.Summary, func(f figures) bool { return f.Name == name && f.Elsewhere == elsewhere })
+	if i < 0 {
+		return f, false
+	}
+	return r.Summary[i], true
+}
+
+// elsewhere is what the same did to this server that went on on another one.
+func (r *run) elsewhere(name string) string {
+	f, _ := r.row(name, true)
+	return dash(f.Ratio, ratio)
+}
+
+func ratio(x float64) string { return fmt.Sprintf("%.2f", x) }
+
+func ratios(all []float64) string {
+	var each []string
+	for _, x := range all {
+		each = append(each, ratio(x))
+	}
+	return strings.Join(each, ", ")
+}
+
+// dash is for what there is not.
+func dash[T comparable](v T, format func(T) string) string {
+	if v == *new(T) {
+		return ""
+	}
+	return format(v)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -27,14 +28,15 @@ type soak struct {
 	api    *api
 	load   *load
 	report *run
-	// beside is what is disturbed: this one, or in a control a server that has no
-	// other load.
+	probe  *probe
+	// beside is a second server, without a load, to be disturbed instead of this one;
+	// nil if no phase needs it.
 	beside *soak
 
 	every      time.Duration // compactions; other things are in proportion
 	compactKey *object
 	notes      *notes
-	recorders  map[string][]*recorder // by phase
+	recorders  []*recorder // by phase
 	trace      io.Writer
 	begin      time.Time
 }
@@ -47,7 +49,7 @@ func soakOne(ctx context.Context, name string, o options) (rep *run, err error) 
 	}
 	defer os.RemoveAll(dir)
 	s := newSoak(name, o)
-	s.report = &run{Server: name, Machine: measure.ThisMachine(), Control: o.control, Seconds: o.length.Seconds(),
+	s.report = &run{Server: name, Machine: measure.ThisMachine(), Seconds: o.length.Seconds(),
 		Pods: o.pods, Nodes: o.nodes, WriteRate: o.rate, Rounds: o.rounds}
 	if o.trace != "" {
 		f, err := os.Create(o.trace + "-" + name)
@@ -61,7 +63,8 @@ func soakOne(ctx context.Context, name string, o options) (rep *run, err error) 
 	if err := s.start(dir, name); err != nil {
 		return nil, err
 	}
-	if o.control {
+	plan := phases(o.rounds, o.only)
+	if slices.ContainsFunc(plan, func(p phase) bool { return p.elsewhere }) {
 		s.beside = newSoak(name, o)
 		defer s.beside.end()
 		if err := s.beside.start(dir, name+"-beside"); err != nil {
@@ -71,17 +74,18 @@ func soakOne(ctx context.Context, name string, o options) (rep *run, err error) 
 			return nil, err
 		}
 	}
-	if err := s.all(ctx); err != nil {
+	if s.probe, err = newProbe(dir); err != nil {
+		return nil, err
+	}
+	if err := s.all(ctx, plan); err != nil {
 		return nil, fmt.Errorf("%w\n%s\n%s", err, strings.Join(s.api.book.Problems(), "\n"), s.server.Log())
 	}
 	return s.report, nil
 }
 
 func newSoak(name string, o options) *soak {
-	s := &soak{options: o, name: name, recorders: map[string][]*recorder{}, compactKey: &object{key: "compact_rev_key"}, trace: io.Discard,
+	return &soak{options: o, name: name, compactKey: &object{key: "compact_rev_key"}, trace: io.Discard,
 		begin: time.Now(), every: max(o.length/30, 2*time.Second), notes: newNotes()}
-	s.beside = s
-	return s
 }
 
 // end ends the server for good.
@@ -134,7 +138,7 @@ func (s *soak) program() (string, error) {
 }
 
 // all is the whole run.
-func (s *soak) all(ctx context.Context) error {
+func (s *soak) all(ctx context.Context, plan []phase) error {
 	ws, err := startWatchers(ctx, s.server.Client, s.api)
 	if err != nil {
 		return err
@@ -150,8 +154,10 @@ func (s *soak) all(ctx context.Context) error {
 		defer close(loaded)
 		s.load.run(loading, s.rate)
 	}()
+	probed := make(chan error, 1)
+	go func() { probed <- s.probe.run(loading) }()
 	pause(ctx, s.length/40) // until it is steady
-	for _, p := range phases(s.rounds, s.only) {
+	for _, p := range plan {
 		if err := s.run(ctx, p); err != nil {
 			return err
 		}
@@ -161,6 +167,9 @@ func (s *soak) all(ctx context.Context) error {
 	}
 	stop()
 	<-loaded
+	if err := <-probed; err != nil {
+		return err
+	}
 	if err := s.verify(ctx, ws); err != nil {
 		return err
 	}

@@ -24,20 +24,22 @@ func recorded(n int) *recorder {
 	r.wrote("event", time.Time{}, time.Hour, unknown)
 	r.read(time.Millisecond)
 	r.lateWrite(2 * time.Millisecond)
+	r.synced(time.Duration(n) * time.Millisecond)
 	return r
 }
 
-// example is a run of six phases.
+// example is a run of eight windows, the odd ones with twice as many writes.
 func example() *run {
 	r := &run{Server: "shim"}
-	recorders := map[string][]*recorder{}
-	for i, name := range []string{quiet, "compaction", together, together, together, quiet} {
+	var recorders []*recorder
+	for i, name := range []string{quiet, "compaction", quiet, together, together, quiet, together, quiet} {
 		rec := recorded(100 * (1 + i%2))
 		f := figuresOf(name, rec)
+		f.Elsewhere = i == 4
 		f.Seconds, f.CPU = 10, float64(i)
 		f.RSS, f.Disk, f.Heap, f.WAL = int64(i)*100e6, 5e6, 7e6, 1e6
 		r.Phases = append(r.Phases, f)
-		recorders[name] = append(recorders[name], rec)
+		recorders = append(recorders, rec)
 	}
 	r.ratios(recorders)
 	r.flatness(1.5)
@@ -54,23 +56,35 @@ func TestFigures(t *testing.T) {
 	}
 }
 
-// TestRatios: equal phases are one row, compared with the quiet ones together.
+// TestRatios: equal windows are one row, compared with the quiet ones next to them
+// together; what went on elsewhere is a row of its own.
 func TestRatios(t *testing.T) {
 	r := example()
-	if len(r.Summary) != 3 {
-		t.Fatalf("%d rows", len(r.Summary))
+	var rows []string
+	for _, f := range r.Summary {
+		rows = append(rows, f.title())
 	}
-	calm, all := r.Summary[0], r.Summary[2]
-	if calm.Writes != 300 || calm.Seconds != 20 || calm.CPU != 2.5 || calm.Ratio != 1 || calm.P99 != 197*time.Millisecond {
+	if got := strings.Join(rows, "; "); got != "quiet; compaction; all of it together; all of it together, elsewhere" {
+		t.Fatal(got)
+	}
+	calm, compaction, all, other := r.Summary[0], r.Summary[1], r.Summary[2], r.Summary[3]
+	if calm.Writes != 600 || calm.Seconds != 40 || calm.CPU != 3.5 || calm.Ratio != 0 {
 		t.Errorf("quiet: %+v", calm)
 	}
-	if all.Writes != 400 || all.RSS != 300e6 || all.Ratio != float64(all.P99)/float64(calm.P99) {
+	if compaction.Writes != 200 || compaction.Quiet.P99 != 99*time.Millisecond || compaction.Ratio != 2 || compaction.ProbeQuiet.Max != 100*time.Millisecond {
+		t.Errorf("compaction: %+v", compaction)
+	}
+	// Windows 3 and 6 between the quiet ones 2, 5 and 7, of 100, 200 and 200 writes.
+	if all.Writes != 300 || all.RSS != 600e6 || all.Quiet.P99 != 198*time.Millisecond || len(all.Ratios) != 2 || all.Ratios[0] != float64(198)/197 {
 		t.Errorf("together: %+v", all)
+	}
+	if other.Writes != 100 || other.Quiet.P99 != 197*time.Millisecond || other.Ratio != float64(99)/197 {
+		t.Errorf("elsewhere: %+v", other)
 	}
 }
 
 func TestFlatness(t *testing.T) {
-	r := example() // RSS goes from 200 to 400 MB
+	r := example() // RSS goes from 300 to 600 MB, what went on elsewhere aside
 	if why := r.failed(); len(why) != 1 || !strings.HasPrefix(why[0], "RSS is not flat") {
 		t.Errorf("failed: %q", why)
 	}
@@ -85,7 +99,7 @@ func TestReport(t *testing.T) {
 	var out bytes.Buffer
 	rep.markdown(&out)
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != 5 || !strings.HasPrefix(lines[2], "| quiet | ") || strings.Count(lines[0], "|") != strings.Count(lines[4], "|") {
+	if len(lines) != 5 || !strings.Contains(lines[4], " | 0.50 | ") || !strings.HasPrefix(lines[2], "| quiet | ") || strings.Count(lines[0], "|") != strings.Count(lines[4], "|") {
 		t.Errorf("table:\n%s", out.String())
 	}
 	path := t.TempDir() + "/soak.json"
@@ -111,22 +125,48 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// TestPhases: the lengths of all phases are the whole length, less what the fill, the
-// kill and the pauses take.
+// TestPhases: the lengths of all windows are the whole length, and each window with
+// something in it has quiet ones next to it or to its other half.
 func TestPhases(t *testing.T) {
 	sum := 0.0
-	for _, p := range phases(3, "") {
+	for _, p := range phases(roundsOfLength, "") {
 		sum += p.share
+		if len(p.with) > 0 {
+			sum += settleShare
+		}
 	}
-	if sum < 0.85 || sum > 1 {
+	if sum < 0.9 || sum > 1.05 {
 		t.Errorf("the phases are %.2f of the length", sum)
 	}
 	var names []string
-	for _, p := range phases(3, "LIST,quota") {
-		names = append(names, p.name)
+	for _, p := range phases(2, "LIST,quota") {
+		names = append(names, p.title())
 	}
-	if got := strings.Join(names, "; "); got != "quiet; LIST storms; quiet; quota reached and cleared" {
+	round := "quiet; LIST storms; LIST storms, elsewhere; quiet; quota reached and cleared; "
+	if got := strings.Join(names, "; "); got != round+round+"quiet" {
 		t.Error(got)
+	}
+}
+
+// TestProbe: what it measures goes to the recorder of the moment.
+func TestProbe(t *testing.T) {
+	p, err := newProbe(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- p.run(ctx) }()
+	r := newRecorder()
+	p.now.Store(r)
+	for len(syncsOf(r)) < 2 {
+		if !pause(t.Context(), time.Millisecond) {
+			t.Fatal("nothing was measured")
+		}
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 
