@@ -103,7 +103,7 @@ func (c *checkpointing) propose(kind mvcc.Kind, r *pb.InternalRaftRequest) {
 
 func (c *checkpointing) put(key, n int, lease int64) {
 	c.h.t.Helper()
-	if _, err := tryPut(c.s, fmt.Sprintf("k%d", key), fmt.Sprintf("v%0400d", n), lease); err != nil {
+	if _, err := tryPut(c.s, fmt.Sprintf("k%d", key), fmt.Sprintf("v%d %s", n, noise(400)), lease); err != nil {
 		c.h.t.Fatal(err)
 	}
 }

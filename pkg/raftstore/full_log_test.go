@@ -20,8 +20,10 @@ func TestFullLogIsFreedByACheckpoint(t *testing.T) {
 	h.adjust = func(c *Config) { c.WALSegmentBytes = 64 << 10 }
 	s := h.open()
 	mem := h.fs.(*vfs.Mem)
-	for i := range 100 {
-		put(t, s, fmt.Sprintf("k%d", i), fmt.Sprintf("%01000d", i))
+	values := make([]string, 100)
+	for i := range values {
+		values[i] = noise(1000)
+		put(t, s, fmt.Sprintf("k%d", i), values[i])
 	}
 	mem.SetCapacity(mem.Used())
 	ctx, cancel := context.WithCancel(context.Background())
@@ -30,7 +32,7 @@ func TestFullLogIsFreedByACheckpoint(t *testing.T) {
 	go func() {
 		for i := 0; ; i++ {
 			_, err := s.Propose(ctx, Command{Kind: mvcc.KindDeleteRange, Request: &pb.InternalRaftRequest{
-				DeleteRange: &pb.DeleteRangeRequest{Key: fmt.Appendf(nil, "k%d-%0900d", i, i)}}})
+				DeleteRange: &pb.DeleteRangeRequest{Key: fmt.Appendf(nil, "k%d-%s", i, noise(900))}}})
 			if err != nil || s.log.wal.Size() > 4<<20 {
 				stuck <- err
 				return
@@ -68,7 +70,7 @@ func TestFullLogIsFreedByACheckpoint(t *testing.T) {
 	s = h.open()
 	defer closeStore(t, s)
 	for i := range 100 {
-		if got := get(t, s, fmt.Sprintf("k%d", i)); got != fmt.Sprintf("%01000d", i) {
+		if got := get(t, s, fmt.Sprintf("k%d", i)); got != values[i] {
 			t.Errorf("k%d = %.20q... after a restart", i, got)
 		}
 	}

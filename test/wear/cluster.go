@@ -2,20 +2,16 @@ package main
 
 import (
 	"container/heap"
-	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"time"
 )
 
-// What a quiet cluster is made of. Sizes are of values, in bytes.
+// What a quiet cluster is made of.
 const (
-	podsPerNode = 10
-	podBytes    = 3000
-	leaseBytes  = 400
-	nodeBytes   = 8000
-	eventBytes  = 900
-	masterBytes = 150
+	podsPerNode   = 10
+	nodeImages    = 30 // that a node tells of; at most 50 in Kubernetes
+	catalogImages = 60 // of the cluster
 
 	leaseEvery   = 10 * time.Second // a kubelet, an API server's identity
 	leaderEvery  = 2 * time.Second  // kube-controller-manager, kube-scheduler
@@ -27,6 +23,11 @@ const (
 	grantEvery   = time.Minute // an event's lease is shared
 	compactEvery = 5 * time.Minute
 )
+
+// The leases in kube-system: of components with one leader, and of the API server.
+var leaders = []string{"kube-controller-manager", "kube-scheduler"}
+
+const identityLease = "apiserver-6xnmtjtqmqqlzlnjsdqkpkjnxm"
 
 // writer writes something every so often.
 type writer struct {
@@ -55,22 +56,25 @@ func cluster(nodes int) *writers {
 	add := func(every time.Duration, write func(p *player) error) {
 		all = append(all, &writer{time.Duration(random.Int64N(int64(every))), every, write})
 	}
-	update := func(key string, bytes int) func(*player) error {
-		return func(p *player) error { return p.update(key, bytes, 0) }
+	leader := func(name string) func(*player) error {
+		return func(p *player) error {
+			return p.update("/registry/leases/kube-system/"+name, p.world.leaderLease(name, p.now), 0)
+		}
 	}
 	for i := range nodes {
-		add(leaseEvery, update(nodeLease(i), leaseBytes))
-		add(statusEvery, update(nodeKey(i), nodeBytes))
+		add(leaseEvery, func(p *player) error { return p.update(nodeLeaseKey(i), p.world.nodeLease(i, p.now), 0) })
+		add(statusEvery, func(p *player) error { return p.update(nodeKey(i), p.world.node(i, p.now), 0) })
 		event := 0
 		add(eventEvery, func(p *player) error {
 			event++
-			return p.update(fmt.Sprintf("/registry/events/default/node-%05d.%016x", i, event), eventBytes, p.eventLease)
+			name := fmt.Sprintf("node-%05d.%016x", i, event)
+			return p.update("/registry/events/default/"+name, p.world.event(i, name, p.now), p.eventLease)
 		})
 	}
-	for _, name := range []string{"kube-controller-manager", "kube-scheduler"} {
-		add(leaderEvery, update("/registry/leases/kube-system/"+name, leaseBytes))
+	for _, name := range leaders {
+		add(leaderEvery, leader(name))
 	}
-	add(leaseEvery, update("/registry/leases/kube-system/apiserver-6xnmtjtqmqqlzlnjsdqkpkjnxm", leaseBytes))
+	add(leaseEvery, leader(identityLease))
 	add(masterEvery, (*player).renewMaster)
 	all = append(all, &writer{0, grantEvery, (*player).grantForEvents})
 	add(compactEvery, (*player).compact)
@@ -85,16 +89,6 @@ func perSecond(nodes int) float64 {
 	return float64(nodes)*each + 2*rate(leaderEvery) + rate(leaseEvery) + 3*rate(masterEvery) + rate(grantEvery) + rate(compactEvery)
 }
 
-func nodeLease(i int) string { return fmt.Sprintf("/registry/leases/kube-node-lease/node-%05d", i) }
-func nodeKey(i int) string   { return fmt.Sprintf("/registry/minions/node-%05d", i) }
-func podKey(i int) string    { return fmt.Sprintf("/registry/pods/default/pod-%06d-7c5ddbdf54-x2x2x", i) }
-
-// value answers bytes that are not zeros, and differ with each write.
-func value(bytes int, n uint64) []byte {
-	v := make([]byte, bytes)
-	for i := range v {
-		v[i] = byte(' ' + (uint64(i)*7+n)%90)
-	}
-	binary.BigEndian.PutUint64(v, n)
-	return v
-}
+func nodeLeaseKey(i int) string { return fmt.Sprintf("/registry/leases/kube-node-lease/node-%05d", i) }
+func nodeKey(i int) string      { return fmt.Sprintf("/registry/minions/node-%05d", i) }
+func podName(i int) string      { return fmt.Sprintf("web-7c5ddbdf54-%06d", i) }

@@ -1,7 +1,8 @@
 // Command wear measures how many bytes a quiet cluster of Kubernetes has shim and etcd write to their disks in an hour.
 //
 // Data flow: cluster.go says what the API servers of a cluster of so many nodes write, and when: renewed leases of nodes and leaders,
-// statuses of nodes, events, the API server's own leases, a compaction each five minutes. play.go goes through the hour and makes each
+// statuses of nodes, events, the API server's own leases, a compaction each five minutes; objects.go makes the objects: as Kubernetes encodes them, with
+// UIDs, times, owners and managedFields of their own, since both what they take and how much one is like another counts. play.go goes through the hour and makes each
 // write on a target, one after the other: server_shim.go opens shim's store in this process, server_etcd.go runs etcd as a process and
 // speaks gRPC. What counts is write_bytes of /proc/PID/io: pages and sectors that went to a disk, without the file system's own journal.
 //

@@ -67,7 +67,7 @@ func wear(name, dir string, nodes int, length time.Duration, verbose bool) (r re
 		return r, err
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	p := &player{ctx: context.Background(), server: s, revisions: make(map[string]int64)}
+	p := &player{ctx: context.Background(), server: s, world: newWorld(nodes), revisions: make(map[string]int64)}
 	if err := p.fill(nodes); err != nil {
 		return r, err
 	}

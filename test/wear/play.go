@@ -34,12 +34,12 @@ type used struct{ bytes, syncs int64 }
 type player struct {
 	ctx    context.Context
 	server server
+	world  *world
 
 	revisions map[string]int64 // of keys, by their last write
 	version   int64            // of compact_rev_key
 	revision  int64            // the last
 	compactAt int64            // the revision of five minutes ago
-	n         uint64
 
 	leases      int64
 	eventLease  int64
@@ -55,14 +55,15 @@ type player struct {
 func (p *player) fill(nodes int) error {
 	for i := range nodes {
 		for pod := range podsPerNode {
-			if err := p.update(podKey(i*podsPerNode+pod), podBytes, 0); err != nil {
+			pod += i * podsPerNode
+			if err := p.update("/registry/pods/default/"+podName(pod), p.world.pod(pod), 0); err != nil {
 				return err
 			}
 		}
-		if err := p.update(nodeKey(i), nodeBytes, 0); err != nil {
+		if err := p.update(nodeKey(i), p.world.node(i, 0), 0); err != nil {
 			return err
 		}
-		if err := p.update(nodeLease(i), leaseBytes, 0); err != nil {
+		if err := p.update(nodeLeaseKey(i), p.world.nodeLease(i, 0), 0); err != nil {
 			return err
 		}
 	}
@@ -97,9 +98,7 @@ func (p *player) play(nodes int, length time.Duration) error {
 }
 
 // update is the guarded update of an API server.
-func (p *player) update(key string, bytes int, lease int64) error {
-	p.n++
-	v := value(bytes, p.n)
+func (p *player) update(key string, v []byte, lease int64) error {
 	revision, ok, err := p.server.Txn(p.ctx, &pb.TxnRequest{
 		Compare: []*pb.Compare{{Target: pb.Compare_MOD, Key: []byte(key), TargetUnion: &pb.Compare_ModRevision{ModRevision: p.revisions[key]}}},
 		Success: []*pb.RequestOp{put(key, v, lease)},
@@ -141,7 +140,7 @@ func (p *player) renewMaster() error {
 	p.revoked = append(p.revoked, &writer{next: p.now + masterTTL, write: func(p *player) error {
 		return p.server.Revoke(p.ctx, &pb.LeaseRevokeRequest{ID: lease})
 	}})
-	return p.update("/registry/masterleases/10.0.0.1", masterBytes, lease)
+	return p.update("/registry/masterleases/10.0.0.1", p.world.masterLease(), lease)
 }
 
 // compact is an API server's: it notes the revision of now, and compacts to the one noted before.

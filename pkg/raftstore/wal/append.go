@@ -18,7 +18,7 @@ func (w *WAL) Append(recs ...Record) (Position, error) {
 		}
 		size += recordBytes(int64(len(recs[i].Data)))
 	}
-	return w.append(size, func(e *encoder) {
+	return w.append(size, w.packs(len(recs), size), func(e *encoder) {
 		for i := range recs {
 			e.add(recs[i].Type, w.durable, recs[i].Data)
 		}
@@ -38,15 +38,20 @@ func (w *WAL) AppendV(recs ...RecordV) (Position, error) {
 		}
 		size += recordBytes(data)
 	}
-	return w.append(size, func(e *encoder) {
+	return w.append(size, w.packs(len(recs), size), func(e *encoder) {
 		for i := range recs {
 			e.add(recs[i].Type, w.durable, recs[i].Data...)
 		}
 	})
 }
 
-// append writes what encode adds, size bytes on disk, into the current segment or the next.
-func (w *WAL) append(size int64, encode func(*encoder)) (Position, error) {
+// packs tells whether so many records of so many bytes on disk are packed.
+func (w *WAL) packs(records int, size int64) bool {
+	return records <= packRecordsMax && size-int64(records)*recordHeaderBytes <= int64(w.o.PackBytes)
+}
+
+// append writes what encode adds, size bytes on disk at most, into the current segment or the next.
+func (w *WAL) append(size int64, pack bool, encode func(*encoder)) (Position, error) {
 	if err := w.usable(); err != nil {
 		return Position{}, err
 	}
@@ -65,16 +70,24 @@ func (w *WAL) append(size int64, encode func(*encoder)) (Position, error) {
 	if size == 0 {
 		return pos, nil
 	}
-	e := w.enc
+	e, window := w.enc, len(w.packer.window)
+	if pack && w.header.version >= formatPacked {
+		e.packer = &w.packer
+	}
 	e.reserve(size)
 	encode(&e)
-	if got := int64(len(e.buf) - len(w.enc.buf)); got != size {
+	e.packer = nil
+	got := int64(len(e.buf) - len(w.enc.buf))
+	if got > size {
 		panic(fmt.Sprintf("wal: records of %d bytes were encoded to %d", size, got))
 	}
+	size = got
 	if err := w.write(e.pages(), size); err != nil {
+		w.packer.takeBack(window)
 		return Position{}, err
 	}
 	e.written()
+	w.packer.slide()
 	w.enc = e
 	w.tail += size
 	w.tailBytes.Store(w.tail)
@@ -143,7 +156,7 @@ func (w *WAL) mark() error {
 	if w.marked || w.tail+size > w.header.bytes-sealBytes {
 		return nil
 	}
-	_, err := w.append(size, func(e *encoder) { e.add(TypeReserved, w.durable) })
+	_, err := w.append(size, false, func(e *encoder) { e.add(TypeReserved, w.durable) })
 	if isNoSpace(err) {
 		return nil
 	}

@@ -35,18 +35,24 @@ func (l *damageLog) wanted(name string, off int64, bit int) bool {
 }
 
 // buildDamageLog makes a log of two segments; in the last, the first three records share one page, and the last record
-// reaches into the next page if wide is set. With recycled, the last segment was in use before.
-func buildDamageLog(t *testing.T, recycled, wide, closed bool) damageLog {
+// reaches into the next page if wide is set. With packed, half of most records is packed. With recycled, the last segment was in use before.
+func buildDamageLog(t *testing.T, recycled, wide, closed, packed bool) damageLog {
 	t.Helper()
 	mem := vfs.NewMem()
 	o := testOptions()
 	o.Header = func() []Record { return []Record{{Type: headerType, Data: []byte("header")}} }
+	if packed {
+		o.PackBytes = packBytesMax
+	}
 	w, _ := mustOpen(t, mem, o)
-	n := 0
+	n, record := 0, numbered
 	add := func(size int) {
 		n++
-		mustAppend(t, w, numbered(n, size))
+		mustAppend(t, w, record(n, size))
 		mustSync(t, w)
+	}
+	if packed {
+		record = packable
 	}
 	rotations := 1
 	if recycled {
@@ -104,6 +110,7 @@ func TestEveryBitFlip(t *testing.T) {
 	for _, c := range []struct {
 		name                   string
 		recycled, wide, closed bool
+		packed                 bool
 		mayCut                 bool
 	}{
 		{name: "fresh"},
@@ -111,9 +118,12 @@ func TestEveryBitFlip(t *testing.T) {
 		{name: "recycled", recycled: true},
 		{name: "recycled wide", recycled: true, wide: true, mayCut: true},
 		{name: "recycled wide closed", recycled: true, wide: true, closed: true},
+		{name: "fresh packed", packed: true},
+		{name: "recycled packed", recycled: true, packed: true},
+		{name: "recycled packed closed", recycled: true, closed: true, packed: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			log := buildDamageLog(t, c.recycled, c.wide, c.closed)
+			log := buildDamageLog(t, c.recycled, c.wide, c.closed, c.packed)
 			names, _ := log.mem.List("wal")
 			var found, harmless, cut int
 			for _, base := range names {
@@ -184,7 +194,7 @@ func (l *damageLog) flip(t *testing.T, f vfs.File, name string, content []byte, 
 
 // TestZeroedSector is the limit of what findDamage can tell: a sector of zeros in the record that was synced last.
 func TestZeroedSector(t *testing.T) {
-	log := buildDamageLog(t, false, true, false)
+	log := buildDamageLog(t, false, true, false, false)
 	patch(t, log.mem, log.last, log.tail&^(sectorBytes-1)-sectorBytes, make([]byte, sectorBytes))
 	w, recs := mustOpen(t, log.mem, testOptions())
 	if len(recs) != log.synced {
@@ -240,7 +250,7 @@ func TestStaleNumber(t *testing.T) {
 
 // TestNewerFormat decodes a segment of a future version.
 func TestNewerFormat(t *testing.T) {
-	log := buildDamageLog(t, false, false, true)
+	log := buildDamageLog(t, false, false, true, false)
 	block := readAll(t, log.mem, log.last)[:headerBytes]
 	for i := 56; i < headerBytes; i++ {
 		block[i] = byte(i) // what a future version puts there is unknown
@@ -251,7 +261,7 @@ func TestNewerFormat(t *testing.T) {
 	patch(t, log.mem, log.last, 0, block)
 	_, replay := collect()
 	_, err := Open(log.mem, "wal", testOptions(), replay)
-	if !errors.Is(err, ErrNewerFormat) || !strings.Contains(err.Error(), "format version 2, this version reads up to 1") {
+	if !errors.Is(err, ErrNewerFormat) || !strings.Contains(err.Error(), "format version 3, this version reads up to 2") {
 		t.Errorf("open: %v", err)
 	}
 	block[100] ^= 1 // damage comes first
@@ -321,7 +331,7 @@ func TestDamagedSeal(t *testing.T) {
 // TestShortSegment: a segment that lost its end is damage, wherever it is cut.
 func TestShortSegment(t *testing.T) {
 	for _, size := range []int64{0, 5, headerBytes - 1, headerBytes, 8192, segmentBytesMin - 1} {
-		log := buildDamageLog(t, false, false, true)
+		log := buildDamageLog(t, false, false, true, false)
 		f, err := log.mem.Open(log.last)
 		if err != nil {
 			t.Fatal(err)

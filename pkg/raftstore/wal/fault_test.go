@@ -214,7 +214,7 @@ func TestNoSpaceChangesNothing(t *testing.T) {
 
 // TestUnreadable: a segment that cannot be read is an error, not the end of the log.
 func TestUnreadable(t *testing.T) {
-	log := buildDamageLog(t, false, false, true)
+	log := buildDamageLog(t, false, false, true, false)
 	reads := 0
 	count := vfs.Hooks{Before: func(op vfs.Op) error {
 		if op.Kind == vfs.OpRead {

@@ -14,9 +14,11 @@ import (
 // as the header is left alone, only records that were written come out.
 func FuzzOpen(f *testing.F) {
 	mem := vfs.NewMem()
-	w, _ := mustOpen(f, mem, testOptions())
+	o := testOptions()
+	o.PackBytes = packBytesMax
+	w, _ := mustOpen(f, mem, o)
 	for i := range 6 {
-		mustAppend(f, w, numbered(i, 10+i*150), numbered(i, 5))
+		mustAppend(f, w, packable(i, 10+i*150), numbered(i, 5))
 		mustSync(f, w)
 	}
 	real := readAll(f, mem, segmentName("wal", 1))
@@ -70,8 +72,10 @@ func checkOpen(t *testing.T, content []byte, known []Record) {
 	if _, err := file.WriteAt(content, 0); err != nil {
 		t.Fatal(err)
 	}
+	o := testOptions()
+	o.PackBytes = packBytesMax
 	first, replay := collect()
-	w, err := Open(mem, "wal", testOptions(), replay)
+	w, err := Open(mem, "wal", o, replay)
 	if err != nil {
 		return
 	}
@@ -80,7 +84,7 @@ func checkOpen(t *testing.T, content []byte, known []Record) {
 			t.Fatalf("record %d was never written: %q", i, r.Data)
 		}
 	}
-	pos, err := w.Append(numbered(1, 100))
+	pos, err := w.Append(packable(1, 100))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,7 +92,7 @@ func checkOpen(t *testing.T, content []byte, known []Record) {
 		t.Fatal(err)
 	}
 	again, replay := collect()
-	_, err = Open(mem.Crash(vfs.LoseAll), "wal", testOptions(), replay)
+	_, err = Open(mem.Crash(vfs.LoseAll), "wal", o, replay)
 	if err != nil || len(*again) != len(*first)+1 {
 		t.Fatalf("%d records at first, %d after one more at %s, %v", len(*first), len(*again), pos, err)
 	}

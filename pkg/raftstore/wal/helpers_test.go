@@ -8,12 +8,14 @@ import (
 	"github.com/kubeshim/shim/pkg/raftstore/vfs"
 )
 
-// testOptions run the same way each time: no goroutine, salts that count.
+// testOptions run the same way each time: no goroutine, salts that count. Records take the bytes that they have, unless a test is about
+// packed ones.
 func testOptions() Options {
 	var salt uint64
 	return Options{
 		SegmentBytes:  segmentBytesMin,
 		ReserveInline: true,
+		PackBytes:     -1,
 		Salt: func() uint64 {
 			salt += 0x9e3779b97f4a7c15
 			return salt

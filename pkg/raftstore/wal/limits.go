@@ -27,6 +27,24 @@ const (
 	segmentBytesMin     = 4 * pageBytes
 	segmentBytesMax     = 1 << 30
 
+	// packBytesMax bounds Options.PackBytes, and what a packed payload may have. More than that fills its sectors anyway.
+	packBytesMax = 16 << 10
+	// packRecordsMax is how many records an Append may have that is packed. More of them share their sectors, and come
+	// when the processors have something better to do.
+	packRecordsMax = 4
+	// windowBytes is how far back a match may reach.
+	windowBytes = 64<<10 - 1
+	// windowSlack is by how much the writer's window may be too long before it is cut.
+	windowSlack = 64 << 10
+	matchMin    = 4
+	// The hash by which matches are found has so many bits, of so many bytes.
+	packHashBits  = 13
+	packHashBytes = 5
+	// packPatience: for each 2^packPatience bytes without a match one more is skipped between two looks.
+	packPatience = 5
+	// packStride is how far apart the places inside of a match are that can be found later.
+	packStride = 8
+
 	// unsyncedUnknown in a record's header claims nothing about what was durable when it was written.
 	unsyncedUnknown = 1<<24 - 1
 )
@@ -37,4 +55,6 @@ var (
 	_ [pageBytes % sectorBytes]struct{}           = [0]struct{}{}
 	_ [recordHeaderBytes % alignBytes]struct{}    = [0]struct{}{}
 	_ [segmentBytesMax - segmentBytesDefault]byte // a negative length does not compile
+	_ [readBytes - windowBytes - packBytesMax]byte
+	_ = uint64(flagPacked - segmentBytesMax)
 )

@@ -50,6 +50,9 @@ func TestModel(t *testing.T) {
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(seed, 1))
 			run := &modelRun{t: t, r: r, mem: vfs.NewMem(), o: testOptions(), opsLeft: -1}
+			if seed%2 == 1 {
+				run.o.PackBytes = packBytesMax
+			}
 			run.o.Header = func() []Record {
 				return []Record{{Type: headerType, Data: make([]byte, r.IntN(4000))}}
 			}
@@ -122,7 +125,7 @@ func (m *modelRun) append() {
 		if m.r.IntN(10) == 0 {
 			size = m.r.IntN(2000)
 		}
-		rec := numbered(m.written, size)
+		rec := packable(m.written, size)
 		recs = append(recs, rec)
 		pending = append(pending, twinRecord{Record: rec})
 	}

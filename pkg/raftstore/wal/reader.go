@@ -28,6 +28,7 @@ type reader struct {
 
 	window   []byte // bytes from windowAt on; never written again once a record aliases it
 	windowAt int64
+	unpacker unpacker
 
 	reason string // why there is no next record
 	marked bool   // the last record is the mark of Close
@@ -85,7 +86,16 @@ func (r *reader) next() (rec Record, reason string, err error) {
 		return Record{}, "", err
 	}
 	end := recordHeaderBytes + int64(h.length)
-	chain := chainOf(r.chain, b[:end])
+	data := b[recordHeaderBytes:end:end]
+	if h.packed {
+		if r.header.version < formatPacked {
+			return Record{}, "", r.corrupt("packed record in a segment of a version without them") // its header proves itself
+		}
+		if data, err = r.unpacker.unpack(data); err != nil {
+			return Record{}, err.Error(), nil
+		}
+	}
+	chain := chainOf(r.chain, b, data)
 	if chain != loadChain(b) {
 		return Record{}, "record has a wrong checksum", nil
 	}
@@ -94,10 +104,13 @@ func (r *reader) next() (rec Record, reason string, err error) {
 			return Record{}, "padding behind the record is not zero", nil
 		}
 	}
+	if h.packed {
+		r.unpacker.take(data)
+	}
 	r.at, r.chain, r.number = r.at+size, chain, h.number
 	r.ends = append(r.ends, recordEnd{h.number, r.at})
 	r.attest(h.durable())
-	return Record{Type: h.typ, Data: b[recordHeaderBytes:end:end]}, "", nil
+	return Record{Type: h.typ, Data: data}, "", nil
 }
 
 // attest takes note that the record number was durable.

@@ -59,18 +59,19 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 //	 +------+---+----------+------------+-----------+-----------+-------------+---------+
 //
 //	offset size
-//	 0     4    length of the payload in bytes
+//	 0     4    length of the payload in bytes; bit 31: it is packed (pack.go), and this is the length that it has then
 //	 4     1    type; 0 is the mark that Close leaves, or with a payload the seal of a segment that is full
 //	 5     3    unsynced: how many records directly before this one were not known to be durable when it was written.
 //	            So record number-1-unsynced was durable, and with it all before. 2^24-1 claims nothing
 //	 8     8    number of the record: 1 for the first of a log, then one more each, over all segments
 //	16     4    CRC32C of bytes 0 to 15, continued from the segment's seed. So a header alone shows that it was written
 //	            in this use of the segment, whatever stands before it
-//	20     4    CRC32C of bytes 0 to 19 and the payload, continued from the chain of the record before (of the first
-//	            record in a segment: from the segment's seed)
+//	20     4    CRC32C of bytes 0 to 19 and the payload, unpacked, continued from the chain of the record before (of the
+//	            first record in a segment: from the segment's seed)
 //	24          payload, then zeros up to a multiple of 8, which are checked too
 type recordHeader struct {
 	length   uint32
+	packed   bool
 	typ      uint8
 	unsynced uint32
 	number   uint64
@@ -89,12 +90,16 @@ func (h recordHeader) durable() uint64 {
 	return h.number - 1 - uint64(h.unsynced)
 }
 
+// flagPacked in the length of a record.
+const flagPacked = 1 << 31
+
 // encoder appends records to a buffer, which begins where a page does and is aligned for the disk, and carries the chain.
 type encoder struct {
 	buf    []byte
 	seed   uint32
 	chain  uint32
-	number uint64 // of the last record
+	number uint64  // of the last record
+	packer *packer // nil: payloads stay as they are
 }
 
 // add appends a record; durable is the number of the last record known to be so.
@@ -103,17 +108,27 @@ func (e *encoder) add(typ uint8, durable uint64, pieces ...[]byte) {
 	e.number++
 	unsynced := min(e.number-1-durable, unsyncedUnknown)
 	e.buf = append(e.buf, make([]byte, recordHeaderBytes)...)
-	length := 0
-	for _, p := range pieces {
-		e.buf = append(e.buf, p...)
-		length += len(p)
+	var payload []byte
+	var flags uint32
+	if e.packer != nil {
+		window := len(e.packer.window)
+		if packed, ok := e.packer.pack(e.buf, pieces...); ok {
+			e.buf, payload, flags = packed, e.packer.window[window:], flagPacked
+		}
+	}
+	if flags == 0 {
+		for _, p := range pieces {
+			e.buf = append(e.buf, p...)
+		}
+		payload = e.buf[start+recordHeaderBytes:]
 	}
 	h := e.buf[start:]
-	binary.LittleEndian.PutUint32(h[0:], uint32(length))
+	length := len(h) - recordHeaderBytes
+	binary.LittleEndian.PutUint32(h[0:], uint32(length)|flags)
 	binary.LittleEndian.PutUint32(h[4:], uint32(typ)|uint32(unsynced)<<8)
 	binary.LittleEndian.PutUint64(h[8:], e.number)
 	binary.LittleEndian.PutUint32(h[16:], crc32.Update(e.seed, castagnoli, h[:16]))
-	e.chain = chainOf(e.chain, h)
+	e.chain = chainOf(e.chain, h, payload)
 	binary.LittleEndian.PutUint32(h[20:], e.chain)
 	var pad [alignBytes]byte
 	e.buf = append(e.buf, pad[:recordBytes(int64(length))-recordHeaderBytes-int64(length)]...)
@@ -146,16 +161,17 @@ func (e *encoder) written() {
 func loadChain(record []byte) uint32 { return binary.LittleEndian.Uint32(record[20:]) }
 
 // chainOf continues the chain over a record's header and payload.
-func chainOf(chain uint32, record []byte) uint32 {
-	chain = crc32.Update(chain, castagnoli, record[:20])
-	return crc32.Update(chain, castagnoli, record[recordHeaderBytes:])
+func chainOf(chain uint32, header, payload []byte) uint32 {
+	chain = crc32.Update(chain, castagnoli, header[:20])
+	return crc32.Update(chain, castagnoli, payload)
 }
 
 // decodeHeader reads a record's header; ok says that its checksum fits this use of the segment.
 func decodeHeader(b []byte, seed uint32) (h recordHeader, ok bool) {
-	word := binary.LittleEndian.Uint32(b[4:])
+	length, word := binary.LittleEndian.Uint32(b[0:]), binary.LittleEndian.Uint32(b[4:])
 	h = recordHeader{
-		length:   binary.LittleEndian.Uint32(b[0:]),
+		length:   length &^ flagPacked,
+		packed:   length&flagPacked != 0,
 		typ:      uint8(word),
 		unsynced: word >> 8,
 		number:   binary.LittleEndian.Uint64(b[8:]),

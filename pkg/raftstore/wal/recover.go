@@ -64,6 +64,7 @@ func (w *WAL) recover(numbers []uint64, replay func(Position, Record) error) err
 	w.tail = last.at
 	w.tailBytes.Store(w.tail)
 	w.enc = encoder{seed: last.seed, chain: last.chain, number: last.number}
+	w.packer.seed(last.unpacker.window)
 	w.durable = last.number
 	w.marked = last.marked
 	return w.reopen(last)

@@ -21,7 +21,7 @@ func (w *WAL) rotate() error {
 		return err
 	}
 	header := segmentHeader{
-		number: w.header.number + 1, salt: w.o.Salt(), firstRecord: w.enc.number + 1,
+		version: formatVersion, number: w.header.number + 1, salt: w.o.Salt(), firstRecord: w.enc.number + 1,
 		bytes: w.o.SegmentBytes, prevChain: w.enc.chain, zeroed: w.spare.zeroed,
 	}
 	e, err := w.encodeHead(header)
@@ -88,6 +88,7 @@ func (w *WAL) install(header segmentHeader, e encoder) error {
 		w.fullBytes.Add(w.header.bytes)
 	}
 	e.written()
+	w.packer.reset()
 	w.file, w.header, w.enc = file, header, e
 	w.durable = e.number
 	w.tail = end

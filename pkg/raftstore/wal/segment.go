@@ -11,8 +11,12 @@ import (
 	"github.com/kubeshim/shim/pkg/raftstore/vfs"
 )
 
-// formatVersion is what this package writes; it reads this one and no other.
-const formatVersion = 1
+// formatVersion is what this package writes. It reads version 1 as well, which has no packed records; nor has what is appended to a
+// segment of that version.
+const (
+	formatVersion = 2
+	formatPacked  = 2
+)
 
 const (
 	segmentSuffix = ".wal"
@@ -40,6 +44,7 @@ var magic = [8]byte{'s', 'h', 'i', 'm', 'W', 'A', 'L', '\n'}
 //
 // Magic, version and checksum stay where they are in all versions, so that a newer file is told apart from a damaged one.
 type segmentHeader struct {
+	version     uint32
 	number      uint64
 	salt        uint64
 	firstRecord uint64
@@ -55,7 +60,7 @@ const flagZeroed = 1
 func (h segmentHeader) encode() ([]byte, uint32) {
 	b := make([]byte, headerBytes)
 	copy(b, magic[:])
-	binary.LittleEndian.PutUint32(b[8:], formatVersion)
+	binary.LittleEndian.PutUint32(b[8:], h.version)
 	binary.LittleEndian.PutUint64(b[16:], h.number)
 	binary.LittleEndian.PutUint64(b[24:], h.salt)
 	binary.LittleEndian.PutUint64(b[32:], h.firstRecord)
@@ -88,13 +93,15 @@ func decodeSegmentHeader(b []byte, name string, number uint64, size int64) (segm
 	if sum := crc32.Checksum(zeroed, castagnoli); sum != seed {
 		return corrupt(0, "segment header has checksum %08x, its bytes give %08x", seed, sum)
 	}
-	if v := binary.LittleEndian.Uint32(b[8:]); v > formatVersion {
+	v := binary.LittleEndian.Uint32(b[8:])
+	if v > formatVersion {
 		return segmentHeader{}, 0, fmt.Errorf("%s has format version %d, this version reads up to %d: %w",
 			name, v, formatVersion, ErrNewerFormat)
-	} else if v != formatVersion {
+	} else if v == 0 {
 		return corrupt(8, "unknown format version %d", v)
 	}
 	h := segmentHeader{
+		version:     v,
 		number:      binary.LittleEndian.Uint64(b[16:]),
 		salt:        binary.LittleEndian.Uint64(b[24:]),
 		firstRecord: binary.LittleEndian.Uint64(b[32:]),

@@ -21,6 +21,7 @@ type WAL struct {
 	header  segmentHeader
 	tail    int64   // where the next record goes
 	enc     encoder // the chain behind the last record; its buffer holds what the tail's page begins with, up to the tail
+	packer  packer  // the window of the current segment
 	durable uint64  // number of the last record known to be durable
 	marked  bool    // the last record is the mark of Close
 	failed  error   // sticky: a write or fsync failed, nothing is known about what is on disk

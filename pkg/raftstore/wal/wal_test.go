@@ -196,7 +196,7 @@ func TestAppendV(t *testing.T) {
 
 // TestReplayError: what replay returns comes out of Open, and the log can be opened again.
 func TestReplayError(t *testing.T) {
-	log := buildDamageLog(t, false, false, true)
+	log := buildDamageLog(t, false, false, true, false)
 	boom := errors.New("boom")
 	if _, err := Open(log.mem, "wal", testOptions(), func(Position, Record) error { return boom }); !errors.Is(err, boom) {
 		t.Errorf("open: %v", err)
