@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -186,7 +187,9 @@ func TestHeaderIsTheStores(t *testing.T) {
 
 // TestAuthInCluster: who asks is known wherever the entry is applied, a permission that goes is gone on every member, and a snapshot brings users,
 // and makes an end of tokens.
-func TestAuthInCluster(t *testing.T) {
+func TestAuthInCluster(t *testing.T) { synctest.Test(t, testAuthInCluster) }
+
+func testAuthInCluster(t *testing.T) {
 	tokens := make([]tokenLog, 3)
 	c := newCluster(t, 3, fewEntries, func(i int, cfg *Config) { cfg.Tokens = &tokens[i] })
 	guard(t, c.stores[c.follower()])

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -202,7 +203,13 @@ func (p *port) Call(ctx context.Context, to uint64, name string, request []byte)
 	return other.handler.Call(ctx, p.id, name, request)
 }
 
-// cluster is members on one network. A member that is stopped is nil.
+// runTimeless runs a part of a test in which time passes only while all wait for it: however slow the machine is, nobody misses a heartbeat.
+// All tests of a cluster run so, as otherwise a leader that is lost costs them a call that is under way.
+func runTimeless(t *testing.T, name string, f func(*testing.T)) {
+	t.Run(name, func(t *testing.T) { synctest.Test(t, f) })
+}
+
+// cluster is members on one network. A member that is stopped is nil. It is for tests in which time waits for all; see runTimeless.
 type cluster struct {
 	t       testing.TB
 	net     *network

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -160,7 +161,7 @@ func falsify(t *testing.T, c *cluster) (victim int) {
 // the rows each --corrupt-check-time, or by the rows after a compaction; that one is not sound any more, and the others are.
 func TestFalsifiedMember(t *testing.T) {
 	for _, by := range []string{"hashes", "rows", "rows after a compaction"} {
-		t.Run(by, func(t *testing.T) {
+		runTimeless(t, by, func(t *testing.T) {
 			var ahead atomic.Int64
 			c := newCluster(t, 3, func(_ int, cfg *Config) {
 				cfg.Now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
@@ -214,7 +215,9 @@ func TestFalsifiedMember(t *testing.T) {
 }
 
 // TestInitialCorruptCheck: with it a member does not start beside others with other rows, and does beside those with the same.
-func TestInitialCorruptCheck(t *testing.T) {
+func TestInitialCorruptCheck(t *testing.T) { synctest.Test(t, testInitialCorruptCheck) }
+
+func testInitialCorruptCheck(t *testing.T) {
 	c := newCluster(t, 3, func(_ int, cfg *Config) { cfg.InitialCorruptCheck = true })
 	victim := falsify(t, c)
 	c.stop(victim)

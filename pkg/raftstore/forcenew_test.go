@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"testing/synctest"
 )
 
 // TestForceNewCluster: a member that has lost its quorum goes on alone, with all that was committed, and stays alone.
@@ -45,6 +46,10 @@ func TestForceNewCluster(t *testing.T) {
 
 // TestForceNewClusterKeepsWhatWasAcknowledged: the commit index on the disk is behind the last write that a client was told of.
 func TestForceNewClusterKeepsWhatWasAcknowledged(t *testing.T) {
+	synctest.Test(t, testForceNewClusterKeepsWhatWasAcknowledged)
+}
+
+func testForceNewClusterKeepsWhatWasAcknowledged(t *testing.T) {
 	c := newCluster(t, 3)
 	leader := c.leader()
 	put(t, c.stores[leader], "a", "1")

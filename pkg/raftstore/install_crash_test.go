@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 
 	"github.com/kubeshim/shim/pkg/raftstore/vfs"
 )
@@ -144,7 +145,9 @@ func (d *disks) crash(t *testing.T, h *harness, keep func(vfs.Unsynced) bool) *h
 
 // TestInstallCrashes: whatever operation on a file a crash comes before, during an install or while a start finishes one, the member
 // starts with the old or the new state.
-func TestInstallCrashes(t *testing.T) {
+func TestInstallCrashes(t *testing.T) { synctest.Test(t, testInstallCrashes) }
+
+func testInstallCrashes(t *testing.T) {
 	c := newCluster(t, 3, fewEntries)
 	i := fallBehind(t, c)
 	h := c.members[i]
@@ -236,7 +239,7 @@ func startImage(t *testing.T, name string, image *harness, again bool) (state st
 func TestInstallFailures(t *testing.T) {
 	for n := 0; ; n++ {
 		var failed string
-		t.Run(fmt.Sprintf("operation %d", n+1), func(t *testing.T) { failed = failInstall(t, n) })
+		runTimeless(t, fmt.Sprintf("operation %d", n+1), func(t *testing.T) { failed = failInstall(t, n) })
 		if failed == "" {
 			if n < 7 {
 				t.Errorf("an install has %d operations", n)

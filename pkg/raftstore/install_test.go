@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -40,7 +42,9 @@ func fewEntries(_ int, cfg *Config) {
 }
 
 // TestSnapshotCatchesUp: a member whose entries are gone is brought up by a snapshot, goes on from it, and starts from it.
-func TestSnapshotCatchesUp(t *testing.T) {
+func TestSnapshotCatchesUp(t *testing.T) { synctest.Test(t, testSnapshotCatchesUp) }
+
+func testSnapshotCatchesUp(t *testing.T) {
 	var mu sync.Mutex
 	type applied struct {
 		from, to mvcc.Revision
@@ -102,7 +106,9 @@ func (h *harness) saw(prefix string) bool {
 }
 
 // TestSnapshotUnderLoad: writes go on while members are stopped, fall behind and are brought up by turns.
-func TestSnapshotUnderLoad(t *testing.T) {
+func TestSnapshotUnderLoad(t *testing.T) { synctest.Test(t, testSnapshotUnderLoad) }
+
+func testSnapshotUnderLoad(t *testing.T) {
 	c := newCluster(t, 3, fewEntries)
 	c.leader()
 	for range 3 {
@@ -120,6 +126,7 @@ func TestSnapshotUnderLoad(t *testing.T) {
 				if _, err := tryPut(leader, "load", fmt.Sprint(j), 0); err != nil {
 					t.Logf("put: %v", err)
 				}
+				time.Sleep(time.Millisecond) // else time stands still
 			}
 		})
 		c.start(i)
@@ -131,7 +138,9 @@ func TestSnapshotUnderLoad(t *testing.T) {
 }
 
 // TestSnapshotBroken: a snapshot that ends early, or that is of something else, changes nothing.
-func TestSnapshotBroken(t *testing.T) {
+func TestSnapshotBroken(t *testing.T) { synctest.Test(t, testSnapshotBroken) }
+
+func testSnapshotBroken(t *testing.T) {
 	c := newCluster(t, 3, fewEntries)
 	leader, i := c.leader(), c.follower()
 	put(t, c.stores[leader], "a", "1")
@@ -162,7 +171,9 @@ func TestSnapshotBroken(t *testing.T) {
 
 // TestInstallAnswersWaiters: a call whose entry may be in the snapshot is answered when it is installed, as one of unknown outcome; so is a
 // read that waits, by the state of the snapshot, and a compaction that the snapshot is beyond.
-func TestInstallAnswersWaiters(t *testing.T) {
+func TestInstallAnswersWaiters(t *testing.T) { synctest.Test(t, testInstallAnswersWaiters) }
+
+func testInstallAnswersWaiters(t *testing.T) {
 	c := newCluster(t, 3, fewEntries)
 	i := c.follower()
 	s := c.stores[i]

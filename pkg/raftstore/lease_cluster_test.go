@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
@@ -40,7 +41,7 @@ func (c *cluster) wantLeases(n int) {
 // and gives its owner the time of an election on top; that is when it ends, and not before.
 func TestLeaseCarriedOver(t *testing.T) {
 	for _, checkpoints := range []bool{false, true} {
-		t.Run(fmt.Sprintf("checkpoints %v", checkpoints), func(t *testing.T) {
+		runTimeless(t, fmt.Sprintf("checkpoints %v", checkpoints), func(t *testing.T) {
 			interval, left := time.Hour, 60*time.Second
 			if checkpoints {
 				interval, left = 10*time.Second, 20*time.Second
@@ -79,7 +80,9 @@ func TestLeaseCarriedOver(t *testing.T) {
 
 // TestDeposedLeaderRevokesNothing: a leader that is cut off finds its leases over and proposes their ends; those never count, neither as
 // the entries in its log nor as proposals that reach the next leader.
-func TestDeposedLeaderRevokesNothing(t *testing.T) {
+func TestDeposedLeaderRevokesNothing(t *testing.T) { synctest.Test(t, testDeposedLeaderRevokesNothing) }
+
+func testDeposedLeaderRevokesNothing(t *testing.T) {
 	const n = 50
 	c, ahead := leaseCluster(t, time.Hour)
 	leader := c.leader()

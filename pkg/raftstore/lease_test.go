@@ -26,7 +26,7 @@ func grant(t *testing.T, s *Store, id, ttl int64) {
 // await polls for what other goroutines bring about; the clock of the test does not move meanwhile.
 func await(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatalf("%s did not happen", what)
 		}

@@ -64,7 +64,7 @@ func (s *Store) propose(ctx context.Context, cmd *Command, res *mvcc.Result) err
 			err = res.Err
 		}
 	}
-	w.release()
+	s.waiters.put(w)
 	return err
 }
 
@@ -76,13 +76,13 @@ func (s *Store) proposeOwn(ctx context.Context, cmd Command) error {
 
 // submit puts a command into the queue and answers who waits for it.
 func (s *Store) submit(cmd *Command) (*waiter, error) {
-	w := waiterPool.Get().(*waiter)
+	w := s.waiters.get()
 	err := s.frame(cmd, w)
 	if err == nil {
 		err = s.enqueue(w)
 	}
 	if err != nil {
-		w.release()
+		s.waiters.put(w)
 		return nil, err
 	}
 	return w, nil
@@ -156,12 +156,6 @@ func payload(size int, p *proposal) []byte {
 		*p.pool = make([]byte, 0, size)
 	}
 	return (*p.pool)[:0]
-}
-
-// release gives the waiter back. Nobody else may know of it any more.
-func (w *waiter) release() {
-	w.proposal, w.request, w.trace, w.outcome = proposal{}, nil, nil, outcome{}
-	waiterPool.Put(w)
 }
 
 // marshalBody is the wire form of the request's member that Kind names.

@@ -2,12 +2,15 @@ package raftstore
 
 import (
 	"testing"
+	"testing/synctest"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 )
 
 // TestPublished: once all members are published, a linearizable read on each shows the client URLs of all.
-func TestPublished(t *testing.T) {
+func TestPublished(t *testing.T) { synctest.Test(t, testPublished) }
+
+func testPublished(t *testing.T) {
 	c := newCluster(t, 3, func(_ int, cfg *Config) { cfg.ClientURLs = []string{"http://" + cfg.Name + ":2379"} })
 	for _, s := range c.stores {
 		<-s.Published()
@@ -23,6 +26,7 @@ func TestPublished(t *testing.T) {
 			}
 		}
 	}
-	alone := newHarness(t)
-	<-alone.open().Published()
+	alone := newHarness(t).open()
+	<-alone.Published()
+	closeStore(t, alone)
 }

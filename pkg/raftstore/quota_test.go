@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -192,7 +193,9 @@ func TestQuotaAfterACrash(t *testing.T) {
 
 // TestQuotaPerMember: each member raises its own alarm by its own quota, whoever takes the writes; while it stands, all refuse what grows
 // and let the rest through. It lowers it when there is room, and the leader does if it is gone.
-func TestQuotaPerMember(t *testing.T) {
+func TestQuotaPerMember(t *testing.T) { synctest.Test(t, testQuotaPerMember) }
+
+func testQuotaPerMember(t *testing.T) {
 	c := newCluster(t, 3, func(i int, cfg *Config) {
 		if cfg.Quota = 1 << 20; i == 1 {
 			cfg.Quota = 100 << 10
@@ -209,6 +212,7 @@ func TestQuotaPerMember(t *testing.T) {
 			case err != nil:
 				t.Fatal(err)
 			}
+			time.Sleep(time.Millisecond) // else time stands still, and nobody looks at the quota
 		}
 		t.Fatal("nothing was refused")
 		return 0

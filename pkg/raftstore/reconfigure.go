@@ -137,17 +137,17 @@ func (s *Store) reconfigure(ctx context.Context, kind raftpb.ConfChangeType, cha
 	if kind == raftpb.ConfChangeRemoveNode {
 		cc.Context = nil
 	}
-	w := waiterPool.Get().(*waiter)
+	w := s.waiters.get()
 	w.id, w.deadline = s.nextID(), s.clock.Load()+int64(s.cfg.requestTimeout())
 	cc.Id = new(w.id)
 	s.waiters.add(w)
 	if err := s.proposeChange(ctx, cc); err != nil {
 		if s.waiters.remove(w.id) {
-			w.release()
+			s.waiters.put(w)
 			return nil, err
 		}
 		<-w.done // swept meanwhile
-		w.release()
+		s.waiters.put(w)
 		return nil, err
 	}
 	if err = s.await(ctx, w); err == nil {
@@ -157,7 +157,7 @@ func (s *Store) reconfigure(ctx context.Context, kind raftpb.ConfChangeType, cha
 	if err == nil {
 		res, err = w.outcome.result, w.outcome.result.Err
 	}
-	w.release()
+	s.waiters.put(w)
 	if err != nil {
 		return nil, err
 	}

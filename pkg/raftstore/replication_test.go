@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -14,7 +15,7 @@ import (
 // TestClusterWrites: what is put on any member is there on all, in the same order, and read at once on each.
 func TestClusterWrites(t *testing.T) {
 	for _, n := range []int{3, 5} {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
+		runTimeless(t, fmt.Sprint(n), func(t *testing.T) {
 			c := newCluster(t, n)
 			c.leader()
 			var calls sync.WaitGroup
@@ -40,7 +41,9 @@ func TestClusterWrites(t *testing.T) {
 }
 
 // TestLeaderKilled: the others go on, and the killed one comes back and catches up.
-func TestLeaderKilled(t *testing.T) {
+func TestLeaderKilled(t *testing.T) { synctest.Test(t, testLeaderKilled) }
+
+func testLeaderKilled(t *testing.T) {
 	c := newCluster(t, 3)
 	old := c.leader()
 	put(t, c.stores[old], "a", "1")
@@ -59,7 +62,9 @@ func TestLeaderKilled(t *testing.T) {
 }
 
 // TestAllKilled: what was acknowledged survives the end of all.
-func TestAllKilled(t *testing.T) {
+func TestAllKilled(t *testing.T) { synctest.Test(t, testAllKilled) }
+
+func testAllKilled(t *testing.T) {
 	c := newCluster(t, 3)
 	for i := range 20 {
 		put(t, c.stores[c.leader()], "a", fmt.Sprint(i))
@@ -79,7 +84,9 @@ func TestAllKilled(t *testing.T) {
 
 // TestLeaderCutOff: a leader without the others stops leading, serves no reads, and what it could not commit gives way to what the
 // others wrote meanwhile, in its log too.
-func TestLeaderCutOff(t *testing.T) {
+func TestLeaderCutOff(t *testing.T) { synctest.Test(t, testLeaderCutOff) }
+
+func testLeaderCutOff(t *testing.T) {
 	c := newCluster(t, 3)
 	old := c.leader()
 	put(t, c.stores[old], "a", "1")
@@ -122,7 +129,9 @@ func TestLeaderCutOff(t *testing.T) {
 }
 
 // TestMoveLeader: writes on all members go on while the leadership moves, and nothing gets lost.
-func TestMoveLeader(t *testing.T) {
+func TestMoveLeader(t *testing.T) { synctest.Test(t, testMoveLeader) }
+
+func testMoveLeader(t *testing.T) {
 	c := newCluster(t, 3)
 	old, next := c.leader(), c.follower()
 	if err := c.stores[next].MoveLeader(t.Context(), c.stores[next].id.member); !errors.Is(err, ErrNotLeader) {
@@ -144,6 +153,7 @@ func TestMoveLeader(t *testing.T) {
 				if _, err := tryPut(s, fmt.Sprintf("k%d", i), fmt.Sprint(j), 0); err != nil {
 					t.Logf("put while the leadership moves: %v", err)
 				}
+				time.Sleep(time.Millisecond) // else time stands still
 			}
 		})
 	}
@@ -159,7 +169,9 @@ func TestMoveLeader(t *testing.T) {
 }
 
 // TestHandOver: a leader that is stopped leaves another one behind, which no election timeout had to bring.
-func TestHandOver(t *testing.T) {
+func TestHandOver(t *testing.T) { synctest.Test(t, testHandOver) }
+
+func testHandOver(t *testing.T) {
 	c := newCluster(t, 3, func(_ int, c *Config) { c.ElectionTicks = 20 })
 	old := c.leader()
 	put(t, c.stores[old], "a", "1")
@@ -176,7 +188,9 @@ func TestHandOver(t *testing.T) {
 }
 
 // TestReadIndexRepeated: an answer that gets lost is asked for again, and readers that come meanwhile have it too.
-func TestReadIndexRepeated(t *testing.T) {
+func TestReadIndexRepeated(t *testing.T) { synctest.Test(t, testReadIndexRepeated) }
+
+func testReadIndexRepeated(t *testing.T) {
 	c := newCluster(t, 3)
 	put(t, c.stores[c.leader()], "a", "1")
 	f := c.stores[c.follower()]

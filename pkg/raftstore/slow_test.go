@@ -131,7 +131,7 @@ func TestTracesOfABatch(t *testing.T) {
 		if err := s.await(context.Background(), w); err != nil {
 			t.Fatal(err)
 		}
-		w.release()
+		s.waiters.put(w)
 	}
 	for i, got := range traces {
 		first := traces[0]

@@ -5,6 +5,7 @@ import (
 	"io"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
@@ -64,7 +65,9 @@ func (p *noRoom) SendSnapshot(m *raftpb.Message, _ func(context.Context) (io.Rea
 
 // TestSnapshotsWithPauses: a member whose snapshot has failed gets no other one for as long as the leader's clock stands still, though there
 // are heartbeats, and one at once when it is started again.
-func TestSnapshotsWithPauses(t *testing.T) {
+func TestSnapshotsWithPauses(t *testing.T) { synctest.Test(t, testSnapshotsWithPauses) }
+
+func testSnapshotsWithPauses(t *testing.T) {
 	var full [3]*noRoom
 	var still atomic.Pointer[time.Time]
 	c := newCluster(t, 3, fewEntries, func(i int, cfg *Config) {

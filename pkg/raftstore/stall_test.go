@@ -3,12 +3,15 @@ package raftstore
 import (
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	"go.etcd.io/raft/v3/raftpb"
 )
 
 // TestLeaderDiskHangs: a leader whose disk hangs has another one lead within a few election timeouts, and comes back when the disk does.
-func TestLeaderDiskHangs(t *testing.T) {
+func TestLeaderDiskHangs(t *testing.T) { synctest.Test(t, testLeaderDiskHangs) }
+
+func testLeaderDiskHangs(t *testing.T) {
 	gates := make([]*gate, 3)
 	c := newCluster(t, 3, func(i int, cfg *Config) {
 		h := &harness{fs: cfg.FS}
@@ -44,7 +47,9 @@ func TestLeaderDiskHangs(t *testing.T) {
 }
 
 // TestAnswersAfterFsync: while a follower's disk hangs it neither acknowledges entries nor votes (I2).
-func TestAnswersAfterFsync(t *testing.T) {
+func TestAnswersAfterFsync(t *testing.T) { synctest.Test(t, testAnswersAfterFsync) }
+
+func testAnswersAfterFsync(t *testing.T) {
 	gates := make([]*gate, 3)
 	c := newCluster(t, 3, func(i int, cfg *Config) {
 		h := &harness{fs: cfg.FS}

@@ -31,15 +31,26 @@ func (w *waiter) finish(o outcome) {
 	w.done <- struct{}{}
 }
 
-var waiterPool = sync.Pool{New: func() any { return &waiter{done: make(chan struct{}, 1)} }}
-
 // waiters are the calls in flight by request ID. Callers add, who applies takes a batch under one lock.
 type waiters struct {
+	pool sync.Pool // of *waiter
+
 	mu   sync.Mutex
 	byID map[uint64]*waiter
 }
 
-func newWaiters() *waiters { return &waiters{byID: make(map[uint64]*waiter)} }
+func newWaiters() *waiters {
+	return &waiters{byID: make(map[uint64]*waiter), pool: sync.Pool{New: func() any { return &waiter{done: make(chan struct{}, 1)} }}}
+}
+
+// get answers a waiter that nobody knows of.
+func (t *waiters) get() *waiter { return t.pool.Get().(*waiter) }
+
+// put gives it back. Nobody else may know of it any more.
+func (t *waiters) put(w *waiter) {
+	w.proposal, w.request, w.trace, w.outcome = proposal{}, nil, nil, outcome{}
+	t.pool.Put(w)
+}
 
 func (t *waiters) add(w *waiter) {
 	t.mu.Lock()
