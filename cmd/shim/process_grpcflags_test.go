@@ -21,7 +21,7 @@ import (
 // frames is a connection to a client address that speaks HTTP/2 by the frame.
 type frames struct {
 	*http2.Framer
-	t *testing.T
+	t testing.TB
 }
 
 func (p *process) frames() frames {

@@ -45,7 +45,7 @@ func TestProcessServesMoreThanItsMemory(t *testing.T) {
 	p.stop(syscall.SIGTERM)
 }
 
-func envBytes(t *testing.T, name string, otherwise int64) int64 {
+func envBytes(t testing.TB, name string, otherwise int64) int64 {
 	n := otherwise
 	if s := os.Getenv(name); s != "" {
 		if err := (bytesValue{&n}).Set(s); err != nil {
@@ -61,7 +61,7 @@ func memoryValue(i, size int) []byte {
 	return bytes.Repeat(fmt.Appendf(nil, "%08d", i), size/8)
 }
 
-func fill(t *testing.T, cli *clientv3.Client, keys, size int) {
+func fill(t testing.TB, cli *clientv3.Client, keys, size int) {
 	t.Helper()
 	const writers = 32
 	var wg sync.WaitGroup
@@ -85,7 +85,7 @@ func fill(t *testing.T, cli *clientv3.Client, keys, size int) {
 }
 
 // listAll lists everything by pages, and looks at every value.
-func listAll(t *testing.T, cli *clientv3.Client, keys, size int) {
+func listAll(t testing.TB, cli *clientv3.Client, keys, size int) {
 	t.Helper()
 	seen, from := 0, "/registry/pods/"
 	rev := int64(0)
@@ -110,7 +110,7 @@ func listAll(t *testing.T, cli *clientv3.Client, keys, size int) {
 }
 
 // getSome gets keys from all over, one at a time, and answers how long each took, sorted.
-func getSome(t *testing.T, cli *clientv3.Client, keys, size int) []time.Duration {
+func getSome(t testing.TB, cli *clientv3.Client, keys, size int) []time.Duration {
 	t.Helper()
 	var took []time.Duration
 	for n := range 1000 {
@@ -127,10 +127,10 @@ func getSome(t *testing.T, cli *clientv3.Client, keys, size int) []time.Duration
 }
 
 // anonBytes is the memory of a process that is not a file's: what the kernel cannot take back.
-func anonBytes(t *testing.T, pid int) int64 { return memoryBytes(t, pid, "RssAnon:") }
+func anonBytes(t testing.TB, pid int) int64 { return memoryBytes(t, pid, "RssAnon:") }
 
 // memoryBytes is what the kernel says about the memory of a process.
-func memoryBytes(t *testing.T, pid int, field string) int64 {
+func memoryBytes(t testing.TB, pid int, field string) int64 {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {

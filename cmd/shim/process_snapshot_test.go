@@ -23,7 +23,7 @@ import (
 )
 
 // snapshot runs a verb in this process, and answers what it printed.
-func snapshot(t *testing.T, want int, environ []string, args ...string) string {
+func snapshot(t testing.TB, want int, environ []string, args ...string) string {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	if code := run(append([]string{"snapshot"}, args...), environ, &stdout, &stderr); code != want {

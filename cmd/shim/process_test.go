@@ -59,7 +59,7 @@ const startTimeout = 3 * time.Minute
 
 // process is a running shim.
 type process struct {
-	t       *testing.T
+	t       testing.TB
 	cmd     *exec.Cmd
 	client  string // "127.0.0.1:port"
 	metrics string
@@ -73,7 +73,7 @@ type process struct {
 }
 
 // launch starts shim on the data directory; it does not wait.
-func launch(t *testing.T, dir string, args ...string) *process {
+func launch(t testing.TB, dir string, args ...string) *process {
 	t.Helper()
 	p := &process{t: t, client: freeport.Addr(t), metrics: freeport.Addr(t), peer: freeport.Addr(t), ready: make(chan struct{}), ended: make(chan struct{})}
 	args = append([]string{
@@ -134,7 +134,7 @@ func (p *process) log() string {
 }
 
 // start is launch, and waits until shim is ready.
-func start(t *testing.T, dir string, args ...string) *process {
+func start(t testing.TB, dir string, args ...string) *process {
 	t.Helper()
 	p := launch(t, dir, args...)
 	p.await()

@@ -26,7 +26,7 @@ import (
 
 // pki makes the files that kubeadm makes for etcd: ca.crt, and a certificate and
 // key each of server, peer and client.
-func pki(t *testing.T, dir string) {
+func pki(t testing.TB, dir string) {
 	t.Helper()
 	caKey, caCert := issue(t, dir, "ca", 1, nil, nil)
 	for i, name := range []string{"server", "peer", "client"} {
@@ -34,7 +34,7 @@ func pki(t *testing.T, dir string) {
 	}
 }
 
-func issue(t *testing.T, dir, name string, serial int64, caKey *ecdsa.PrivateKey, ca *x509.Certificate) (*ecdsa.PrivateKey, *x509.Certificate) {
+func issue(t testing.TB, dir, name string, serial int64, caKey *ecdsa.PrivateKey, ca *x509.Certificate) (*ecdsa.PrivateKey, *x509.Certificate) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -71,7 +71,7 @@ func issue(t *testing.T, dir, name string, serial int64, caKey *ecdsa.PrivateKey
 }
 
 // clientTLS trusts the pki's CA and shows the client's certificate if asked to.
-func clientTLS(t *testing.T, dir string, show bool) *tls.Config {
+func clientTLS(t testing.TB, dir string, show bool) *tls.Config {
 	t.Helper()
 	ca, err := os.ReadFile(filepath.Join(dir, "ca.crt"))
 	if err != nil {
