@@ -21,16 +21,22 @@ var errEvicted = errors.New("versions have left memory")
 
 // coldRows reads the versions of one answer that have left memory. The rows are
 // frozen as long as it is open, so that a large list can be encoded as it is
-// sent. Frozen rows keep room in the database that could be used again: after
-// coldRowsAgeMax a list that its client takes slowly reads the rows as they are
-// by then, of which compaction may have removed some.
+// sent. Frozen rows keep room in the database that could be used again: each
+// coldRowsAgeMax a list that takes longer goes on with the rows as they are by
+// then, of which compaction may have removed some.
 //
 // What cannot be read when it is to be sent has been promised already, by its
 // length and by the objects around it. Then the connection is closed before a
 // wrong byte is written: the client asks again.
 //
+// A row that has to be waited for takes as long as the disk needs for one place,
+// and a list asks for one after the other. So the disk is told of the next ones
+// before: as many as take coldAheadBytes there, again each time that half of them
+// were read. It has them in any order it likes meanwhile, and the kernel keeps
+// them until they are asked for.
+//
 // It is used by one goroutine at a time but for the timer: first the handler's,
-// then the connection's writer. mu guards reader.
+// then the connection's writer. mu guards reader and ahead.
 type coldRows struct {
 	rows mvcc.Rows
 	drop func() // closes the connection
@@ -39,6 +45,17 @@ type coldRows struct {
 	mu     sync.Mutex
 	reader mvcc.RowReader // nil: closed, or too old
 	timer  *time.Timer
+	ahead  coldAhead
+}
+
+// coldAhead is what a list will read, in the order in which it will. A part is
+// let go of when it was read, so that none keeps in memory what was sent.
+type coldAhead struct {
+	parts   [][]mvcc.Encoding
+	read    int // parts before it were read
+	told    int // parts before it were told to the disk
+	waiting int // bytes, as told, of the parts in between
+	rows    []mvcc.RowAhead
 }
 
 // newColdRows goes on with a reader that has been begun. Who holds it last
@@ -68,19 +85,78 @@ func (c *coldRows) closeReader() {
 	}
 }
 
+// add takes a part of a list that will be read, and answers its place.
+func (c *coldRows) add(kvs []mvcc.Encoding) (place int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ahead.parts = append(c.ahead.parts, kvs)
+	return len(c.ahead.parts) - 1
+}
+
+// reach says that the part at a place is to be read now.
+func (c *coldRows) reach(place int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	// An error will be met again by who reads the rows.
+	if rows := c.ahead.reach(place); len(rows) > 0 && c.open() == nil {
+		c.reader.ReadAhead(rows)
+	}
+}
+
+// reach answers what to tell the disk when a part is to be read.
+func (a *coldAhead) reach(place int) []mvcc.RowAhead {
+	a.rows = a.rows[:0]
+	for ; a.read < min(place, len(a.parts)); a.read++ {
+		if a.read < a.told {
+			a.waiting -= a.bytes(a.read)
+		}
+		a.parts[a.read] = nil
+	}
+	a.told = max(a.told, a.read)
+	if a.waiting > coldAheadBytes/2 {
+		return nil
+	}
+	for ; a.told < len(a.parts) && a.waiting < coldAheadBytes; a.told++ {
+		for _, e := range a.parts[a.told] {
+			a.rows = e.AppendAhead(a.rows)
+		}
+		a.waiting += a.bytes(a.told)
+	}
+	return a.rows
+}
+
+// bytes is what the rows of a part take on the disk, about: a row by itself takes
+// a block. What has not left memory is counted too, as if it had.
+func (a *coldAhead) bytes(part int) (n int) {
+	for _, e := range a.parts[part] {
+		n += max(e.Len(), coldBlockBytes)
+	}
+	return n
+}
+
 // append appends an encoding, wherever it is.
 func (c *coldRows) append(b []byte, e mvcc.Encoding) ([]byte, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if err := c.open(); err != nil {
+		return b, err
+	}
+	return e.Append(b, c.reader)
+}
+
+// open freezes the rows as they are now if they are not frozen. The caller holds
+// mu.
+func (c *coldRows) open() error {
 	if c.reader != nil {
-		return e.Append(b, c.reader)
+		return nil
 	}
 	r, err := c.rows.Begin()
 	if err != nil {
-		return b, err
+		return err
 	}
-	defer r.Close()
-	return e.Append(b, r)
+	c.reader = r
+	c.timer.Reset(coldRowsAgeMax)
+	return nil
 }
 
 // dropper closes the connection of a call, without a word to the other side. A

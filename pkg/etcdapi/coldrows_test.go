@@ -287,3 +287,65 @@ func TestColdReadsBesideEvictions(t *testing.T) {
 		t.Errorf("%d versions left meanwhile", n)
 	}
 }
+
+// TestColdListReadsAhead: each row of a list that has left memory was told to the disk before it is read, once, and no more than so many
+// bytes before. What was read is let go of.
+func TestColdListReadsAhead(t *testing.T) {
+	ts, want := coldServer(t)
+	res, err := ts.store.View().Range(&pb.RangeRequest{Key: []byte("k"), RangeEnd: []byte("l")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := &toldRows{t: t, RowReader: begin(t, ts), told: make(map[mvcc.RowKey]int)}
+	cold := newColdRows(context.Background(), noRows{}, rows)
+	r := encoded(t)(encodeRange(wireHeader{}, res, cold))
+	buf := r.bufs.Materialize()
+	if rows.read < coldKeys/2 {
+		t.Errorf("%d rows of %d were read", rows.read, coldKeys)
+	}
+	for i, part := range cold.ahead.parts[:len(cold.ahead.parts)-1] {
+		if part != nil {
+			t.Fatalf("part %d of %d is held", i, len(cold.ahead.parts))
+		}
+	}
+	cold.free()
+	r.bufs.Free()
+	var got pb.RangeResponse
+	if err := proto.Unmarshal(buf, &got); err != nil {
+		t.Fatal(err)
+	}
+	wantKVs(t, "list", got.Kvs, want)
+}
+
+// toldRows looks at what is told before it is read.
+type toldRows struct {
+	mvcc.RowReader
+	t     *testing.T
+	told  map[mvcc.RowKey]int
+	bytes int
+	read  int
+}
+
+func (r *toldRows) ReadAhead(rows []mvcc.RowAhead) {
+	for _, row := range rows {
+		if _, ok := r.told[row.Row]; ok {
+			r.t.Errorf("row %v is told again", row.Row)
+		}
+		r.told[row.Row] = row.Bytes
+		r.bytes += row.Bytes
+	}
+	if r.bytes > coldAheadBytes+2*encodeChunkBytes {
+		r.t.Errorf("%d bytes are told ahead", r.bytes)
+	}
+	r.RowReader.ReadAhead(rows)
+}
+
+func (r *toldRows) AppendRow(dst []byte, k mvcc.RowKey) ([]byte, error) {
+	n, ok := r.told[k]
+	if !ok {
+		r.t.Errorf("row %v was not told", k)
+	}
+	r.told[k], r.bytes = 0, r.bytes-n
+	r.read++
+	return r.RowReader.AppendRow(dst, k)
+}

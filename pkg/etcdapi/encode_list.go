@@ -1,6 +1,7 @@
 package etcdapi
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -21,6 +22,7 @@ type listPart struct {
 
 	size  int       // of the encoding
 	rows  *coldRows // where some of it is read; nil: all is in memory
+	place int       // among what is read there
 	grant *grant    // what its size is part of
 
 	refs   atomic.Int32
@@ -79,6 +81,9 @@ var listChunkPool = sync.Pool{New: func() any { return new([encodeChunkBytes]byt
 // ReadOnlyData is the encoding. The first call makes it.
 func (c *listChunk) ReadOnlyData() []byte {
 	c.encode.Do(func() {
+		if c.rows != nil {
+			c.rows.reach(c.place)
+		}
 		c.data = listChunkPool.Get().(*[encodeChunkBytes]byte)
 		if b := c.fill(c.data[:0]); len(b) != c.size {
 			panic("etcdapi: a chunk of a list has another size than was told")
@@ -142,6 +147,7 @@ func (l *listValue) ReadOnlyData() []byte {
 		if l.data = l.kv.Bytes(); l.data != nil {
 			return
 		}
+		l.rows.reach(l.place)
 		b, err := l.rows.append(make([]byte, 0, l.size), l.kv)
 		if err != nil {
 			l.rows.drop() // nothing of this is sent any more
@@ -167,6 +173,7 @@ func (l *listValue) Slice(start, end int) mem.Buffer {
 // becomes chunks; what does not fit into one is shared with the store.
 func (e *encoder) keyValues(num protowire.Number, vs []*mvcc.Version, s kvShape) {
 	if e.whole || len(vs) < 2 {
+		e.readAhead(vs, s)
 		for _, v := range vs {
 			e.keyValue(num, v, s)
 		}
@@ -195,6 +202,19 @@ func (e *encoder) keyValues(num protowire.Number, vs []*mvcc.Version, s kvShape)
 	flush(len(vs))
 }
 
+// readAhead has the disk begin with all of a few key-values that are to be read
+// one after the other.
+func (e *encoder) readAhead(vs []*mvcc.Version, s kvShape) {
+	if e.rows == nil || len(vs) < 2 || s != kvWhole {
+		return
+	}
+	kvs := make([]mvcc.Encoding, len(vs))
+	for i, v := range vs {
+		kvs[i] = v.Encoding()
+	}
+	e.rows.reach(e.rows.add(kvs))
+}
+
 // listValue writes a key-value that is larger than a chunk.
 func (e *encoder) listValue(num protowire.Number, v *mvcc.Version, s kvShape) {
 	if s != kvWhole {
@@ -202,7 +222,7 @@ func (e *encoder) listValue(num protowire.Number, v *mvcc.Version, s kvShape) {
 		return
 	}
 	l := &listValue{kv: v.Encoding()}
-	e.begin(&l.listPart, l.kv.Len(), !l.kv.Resident())
+	e.begin(&l.listPart, l.kv.Len(), []mvcc.Encoding{l.kv})
 	e.openField(num, l.size)
 	e.cutChunk()
 	e.bufs = append(e.bufs, l)
@@ -212,31 +232,29 @@ func (e *encoder) listValue(num protowire.Number, v *mvcc.Version, s kvShape) {
 // is in memory does not leave it under way.
 func (e *encoder) newListChunk(num protowire.Number, vs []*mvcc.Version, s kvShape, size int) *listChunk {
 	c := &listChunk{num: num, shape: s}
-	cold := false
 	if s == kvWhole {
 		c.kvs = make([]mvcc.Encoding, len(vs))
 		for i, v := range vs {
 			c.kvs[i] = v.Encoding()
-			cold = cold || !c.kvs[i].Resident()
 		}
 	} else {
 		c.vs = vs
 	}
-	e.begin(&c.listPart, size, cold)
+	e.begin(&c.listPart, size, c.kvs)
 	return c
 }
 
-// begin gives a part its size and its first user, and what it is read from if it
-// is cold.
-func (e *encoder) begin(p *listPart, size int, cold bool) {
+// begin gives a part its size and its first user, and what it is read from if
+// some of it is cold.
+func (e *encoder) begin(p *listPart, size int, kvs []mvcc.Encoding) {
 	p.size = size
 	p.refs.Store(1)
 	switch {
-	case !cold:
+	case !slices.ContainsFunc(kvs, func(kv mvcc.Encoding) bool { return !kv.Resident() }):
 	case e.rows == nil:
 		e.err = errEvicted
 	default:
-		p.rows = e.rows
+		p.rows, p.place = e.rows, e.rows.add(kvs)
 		p.rows.ref()
 	}
 }

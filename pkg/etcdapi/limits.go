@@ -50,6 +50,11 @@ const (
 	// asks for its next page later than that still gets it, walking old versions.
 	pinnedViewAgeMax = 30 * time.Second
 
+	// coldAheadBytes is how much of what a list will read the disk is told of:
+	// enough for its queue, and little beside what the kernel has as a cache.
+	coldAheadBytes = 4 << 20
+	// coldBlockBytes is the least that a row counts there.
+	coldBlockBytes = 4 << 10
 	// coldRowsAgeMax is how long a list may freeze the rows that it reads from the
 	// database. Longer lets slower clients have theirs, and the file grow meanwhile.
 	coldRowsAgeMax = time.Minute

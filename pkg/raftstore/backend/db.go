@@ -54,7 +54,6 @@ type DB struct {
 
 	size, inUse atomic.Int64 // bytes
 	rows        openRows
-	mapped      atomic.Int64 // bytes that reading single rows has mapped since they were forgotten last
 }
 
 // Options of a DB. The zero value is the default.
@@ -91,7 +90,8 @@ func (e *CorruptError) Error() string {
 	return fmt.Sprintf("corrupt file %s at offset %d: %s", e.File, e.Offset, e.Reason)
 }
 
-// Open opens the file, or makes it with all buckets.
+// Open opens the file, or makes it with all buckets. Unless it is opened to read only, its rows are to be read by Load before anything else
+// reads them: Load looks for pages that are damaged.
 func Open(path string, o Options) (db *DB, err error) {
 	if o.FS == nil {
 		o.FS = vfs.OS
@@ -197,7 +197,7 @@ func createBuckets(h *bbolt.DB) error {
 }
 
 func (db *DB) open(path string) (*bbolt.DB, error) {
-	if at, reason := locate(path); reason != "" {
+	if at, reason := locateIn(path, !db.opts.ReadOnly); reason != "" {
 		return nil, &CorruptError{File: path, Offset: at, Reason: reason}
 	}
 	h, err := bbolt.Open(path, fileMode, &bbolt.Options{

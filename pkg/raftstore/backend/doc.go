@@ -37,6 +37,16 @@
 // writes each run of pages by a call of its own, so that objects of 3 kB would leave a quarter of 4 KiB pages empty. The size stands
 // in the file; a file that was made with another one keeps it until it is defragmented.
 //
+// # Reading past the mapping
+//
+// A page of the mapping that is not in memory is a fault: a wait that the Go runtime does not know of, for one page of the kernel's at a time.
+// So what may be on the disk only is read by its pages, in system calls, beside an open transaction, whose pages nobody writes to
+// (pageFinder): single rows of bucket key, all of its leaves in a Load, and what a defragmentation copies. Where more than one row is to be
+// read, the leaves are known from the branches alone, and the kernel is told of all of them first (ReadAhead; leaves that lie one behind
+// the other in one piece): the disk then has its queue full instead of one place at a time.
+//
+// Open walks the pages but for the leaves of bucket key, nearly all there are, which Load checks as it reads them: that the file is read once.
+//
 // # Goroutines
 //
 // Load hands out the rows in parts, which may be read by a goroutine each; it is best to read as many at a time as there are processors.

@@ -18,6 +18,7 @@ import (
 type file struct {
 	*bbolt.DB
 	raw     *os.File // the same file, for what bbolt does not do
+	random  *os.File // the same file, of which the kernel reads no more than what is asked for
 	readers sync.WaitGroup
 }
 
@@ -30,10 +31,15 @@ func newFile(h *bbolt.DB, name string) (*file, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &file{DB: h, raw: raw}, nil
+	random, err := os.Open(name)
+	if err != nil {
+		return nil, errors.Join(err, raw.Close())
+	}
+	readsAtRandom(random)
+	return &file{DB: h, raw: raw, random: random}, nil
 }
 
-func (f *file) Close() error { return errors.Join(f.DB.Close(), f.raw.Close()) }
+func (f *file) Close() error { return errors.Join(f.DB.Close(), f.random.Close(), f.raw.Close()) }
 
 // Tx is a reader of what the file holds when it begins. Between Begin and Rollback it belongs to one goroutine.
 type Tx struct {
@@ -102,6 +108,7 @@ func (db *DB) syncName() error {
 func (db *DB) retire(f *file) {
 	f.readers.Wait()
 	_ = f.DB.Close()
+	_ = f.random.Close()
 	defer f.raw.Close()
 	info, err := f.raw.Stat()
 	if err != nil || !unlinked(f.raw) {

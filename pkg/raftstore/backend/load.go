@@ -8,6 +8,7 @@ import (
 	"iter"
 	"math"
 	"runtime/debug"
+	"slices"
 
 	"go.etcd.io/bbolt"
 	"google.golang.org/protobuf/proto"
@@ -59,8 +60,8 @@ func (db *DB) Applied() (index, term uint64, err error) {
 // Load reads everything and checks it against the sums. build is given the content and the rows: parts of about the same size, which it
 // may read at the same time, each on one goroutine, and which one behind the other are in the order of revisions. More than Readers at
 // the same time are of no use. It has to read each to
-// its end or to an error. The bytes of a row are valid until build returns. The error is a *CorruptError if the file does not hold what
-// was written.
+// its end or to an error. The bytes of a row are valid as mvcc.Loader needs them. The error is a *CorruptError if the file does not hold
+// what was written.
 func (db *DB) Load(build func(Content, []iter.Seq2[mvcc.Row, error]) error) (err error) {
 	defer db.guard(debug.SetPanicOnFault(true), &err)
 	tx, err := db.Begin()
@@ -68,7 +69,10 @@ func (db *DB) Load(build func(Content, []iter.Seq2[mvcc.Row, error]) error) (err
 		return fmt.Errorf("begin to read the database: %w", err)
 	}
 	defer tx.Rollback()
-	l := &loader{db: db, handle: tx.DB(), tx: tx.Tx, at: -1}
+	l := &loader{db: db, handle: tx.DB(), tx: tx, at: -1}
+	if err := l.walkBranches(); err != nil {
+		return err
+	}
 	c, err := l.content()
 	if err != nil {
 		return l.corrupt(err)
@@ -79,6 +83,9 @@ func (db *DB) Load(build func(Content, []iter.Seq2[mvcc.Row, error]) error) (err
 		rows[i] = p.rows
 	}
 	if err := l.blame(parts, build(c, rows)); err != nil {
+		return err
+	}
+	if err := l.checkPages(parts); err != nil {
 		return err
 	}
 	forget(l.handle.Info().Data, db.Size())
@@ -92,11 +99,39 @@ const rowBytesMin = elementBytes + 17
 type loader struct {
 	db      *DB
 	handle  *bbolt.DB
-	tx      *bbolt.Tx
+	tx      *Tx
+	pages   *pageWalker // has been to all but the leaves of bucket key
 	trusted bool
 	above   mvcc.Revision // rows above it are ahead of the state
 	groups  []groupRows   // in order; none if the file is not trusted
 	at      int64         // the place of the row at hand
+}
+
+// walkBranches checks all pages but the leaves of bucket key, which are checked as they are read.
+func (l *loader) walkBranches() error {
+	info, err := l.tx.file.raw.Stat()
+	if err != nil {
+		return fmt.Errorf("size of the database: %w", err)
+	}
+	w := &pageWalker{file: l.tx.file.raw, offset: -1, shallow: true}
+	if !w.meta(info.Size()) || !w.page(w.root, 0) || !w.free() {
+		return &CorruptError{File: l.db.path, Offset: w.offset, Reason: w.reason}
+	}
+	if w.txid == uint64(l.tx.ID()) { // else somebody writes: what is used is not what will be read
+		l.pages = w
+	}
+	return nil
+}
+
+// checkPages looks for pages that are neither free nor were read, if all were read.
+func (l *loader) checkPages(parts []*part) error {
+	if l.pages == nil || slices.ContainsFunc(parts, func(p *part) bool { return !p.done }) {
+		return nil
+	}
+	if !l.pages.complete() {
+		return &CorruptError{File: l.db.path, Offset: l.pages.offset, Reason: l.pages.reason}
+	}
+	return nil
 }
 
 // groupRows is how many rows a group has by its sum.
@@ -117,7 +152,7 @@ func (l *loader) corruptAt(offset int64, err error) error {
 }
 
 func (l *loader) content() (Content, error) {
-	f, valid, err := readFacts(l.tx)
+	f, valid, err := readFacts(l.tx.Tx)
 	if err != nil {
 		return Content{}, fmt.Errorf("facts: %w", err)
 	}

@@ -8,6 +8,8 @@ import (
 	"runtime/debug"
 	"slices"
 
+	"go.etcd.io/bbolt"
+
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
@@ -26,21 +28,22 @@ func Readers() int { return runtime.GOMAXPROCS(0) }
 type part struct {
 	*loader
 	from, to uint64
-	row      []byte // the key of the row at hand, nil before the first and behind the last
-	failed   error  // a *CorruptError that reading has found
+	at       int64 // the place of the row at hand, -1 before the first and behind the last
+	done     bool  // all was read
+	failed   error // a *CorruptError that reading has found
 }
 
 // split cuts the rows into some parts for each processor, or fewer if there are few rows. A file without sums, which say how
 // many rows lie where, is one part.
 func (l *loader) split(rows int) []*part {
 	n := max(1, min(partsPerReader*Readers(), rows/rowsPerPartMin))
-	parts := []*part{{loader: l, to: math.MaxUint64}}
+	parts := []*part{{loader: l, to: math.MaxUint64, at: -1}}
 	before := 0
 	for _, g := range l.groups {
 		last := parts[len(parts)-1]
 		if before >= rows/n*len(parts) && len(parts) < n && g.group > last.from {
 			last.to = g.group
-			parts = append(parts, &part{loader: l, from: g.group, to: math.MaxUint64})
+			parts = append(parts, &part{loader: l, from: g.group, to: math.MaxUint64, at: -1})
 		}
 		before += int(g.rows)
 	}
@@ -53,8 +56,8 @@ func (l *loader) blame(parts []*part, err error) error {
 		switch {
 		case p.failed != nil:
 			return p.failed
-		case p.row != nil && err != nil:
-			return l.corruptAt(offset(l.handle, p.row), err)
+		case p.at >= 0 && err != nil:
+			return l.corruptAt(p.at, err)
 		}
 	}
 	if err != nil {
@@ -66,12 +69,12 @@ func (l *loader) blame(parts []*part, err error) error {
 // rows yields the rows and compares the sums. The goroutine may read outside of the mapping meanwhile: it panics.
 func (p *part) rows(yield func(mvcc.Row, error) bool) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	s := &scan{part: p}
-	stopped, err := s.run(yield)
-	if stopped {
+	s := &scan{part: p, yield: yield}
+	err := s.run()
+	if s.stopped {
 		return
 	}
-	p.row = nil
+	p.at, p.done = -1, err == nil
 	if err != nil {
 		p.failed = err
 		yield(mvcc.Row{}, err)
@@ -81,56 +84,88 @@ func (p *part) rows(yield func(mvcc.Row, error) bool) {
 // scan is one reading of a part. It compares each group with its sum once the group is complete.
 type scan struct {
 	*part
-	group uint64
-	have  sum
-	start int64 // of the group's first row
-	seen  []uint64
-	bytes int // of rows since the mapped pages were forgotten
+	yield   func(mvcc.Row, error) bool
+	stopped bool // yield wanted no more
+	group   uint64
+	have    sum
+	start   int64 // of the group's first row
+	seen    []uint64
+
+	finder  pageFinder
+	buffers []*loadBuffer
+	rows    int // yielded
+	bytes   int // of them
 }
 
-// run answers true if yield wanted no more. The error is a *CorruptError.
-func (s *scan) run(yield func(mvcc.Row, error) bool) (stopped bool, err error) {
+// run reads the part to its end, unless yield wants no more. The error is a *CorruptError.
+func (s *scan) run() error {
 	bucket := s.tx.Bucket(bucketKey)
 	if bucket == nil {
-		return false, nil
+		return nil
 	}
-	cursor := bucket.Cursor()
-	k, v := cursor.First()
+	err := s.read(bucket)
+	if s.stopped {
+		return nil
+	}
+	if err == nil {
+		err = s.checkGroup()
+	}
+	if err == nil {
+		err = s.checkMissing()
+	}
+	if err != nil {
+		return s.corruptAt(-1, err)
+	}
+	return nil
+}
+
+func (s *scan) read(bucket *bbolt.Bucket) error {
+	root := bucket.Root()
+	if root == 0 { // its page is part of another one, and small
+		cursor := bucket.Cursor()
+		more, err := true, error(nil)
+		for k, v := cursor.First(); k != nil && more && err == nil; k, v = cursor.Next() {
+			more, err = s.row(k, v, offset(s.handle, k))
+		}
+		return err
+	}
+	var from, to []byte
 	if s.from > 0 {
-		k, v = cursor.Seek(binary.BigEndian.AppendUint64(nil, s.from*groupRevisions))
+		from = binary.BigEndian.AppendUint64(nil, s.from*groupRevisions)
 	}
-	for ; k != nil; k, v = cursor.Next() {
-		if len(k) < 17 {
-			return false, s.corruptAt(offset(s.handle, k), fmt.Errorf("row key of %d bytes", len(k)))
-		}
-		g := groupOf(k)
-		if g >= s.to {
-			break
-		}
-		if s.have.count == 0 || g != s.group {
-			if err := s.checkGroup(); err != nil {
-				return false, err
-			}
-			s.group, s.have, s.start = g, sum{}, offset(s.handle, k)
-			s.seen = append(s.seen, g)
-		}
-		s.have.add(k, v)
-		if s.bytes += len(v); s.bytes > forgetLoadBytes { // who loads has copied them
-			s.bytes = 0
-			forget(s.handle.Info().Data, s.db.Size())
-		}
-		s.row = k
-		if mainOf(k) > s.above {
-			continue
-		}
-		if !yield(mvcc.Row{Key: k, Value: v}, nil) {
-			return true, nil
-		}
+	if s.to <= math.MaxUint64/groupRevisions {
+		to = binary.BigEndian.AppendUint64(nil, s.to*groupRevisions)
 	}
-	if err := s.checkGroup(); err != nil {
-		return false, err
+	s.finder.begin(s.tx.file.random, int64(s.handle.Info().PageSize), s.tx.Size(), uint64(root))
+	return s.finder.leaves(from, to, s.leaves)
+}
+
+// row takes a row; false: it is behind the part, or no more are wanted.
+func (s *scan) row(k, v []byte, at int64) (more bool, err error) {
+	if len(k) < rowKeyBytes {
+		return false, s.corruptAt(at, fmt.Errorf("row key of %d bytes", len(k)))
 	}
-	return false, s.checkMissing()
+	g := groupOf(k)
+	switch {
+	case g < s.from:
+		return true, nil
+	case g >= s.to:
+		return false, nil
+	case s.have.count == 0 || g != s.group:
+		if err := s.checkGroup(); err != nil {
+			return false, err
+		}
+		s.group, s.have, s.start = g, sum{}, at
+		s.seen = append(s.seen, g)
+	}
+	s.have.add(k, v)
+	s.at = at
+	if mainOf(k) > s.above {
+		return true, nil
+	}
+	s.rows, s.bytes = s.rows+1, s.bytes+len(v)
+	s.stopped = !s.yield(mvcc.Row{Key: k, Value: v}, nil)
+	return !s.stopped, nil
 }
 
 // checkGroup is nil if the rows of the group are those that were written.

@@ -6,11 +6,15 @@ import (
 	"fmt"
 	"hash/fnv"
 	"os"
+	"sync/atomic"
 )
 
 // A bbolt file by its pages, read without bbolt. bbolt trusts them: a flipped bit in a page makes it panic, read outside of its
-// mapping, or follow pages in a circle. So Open walks them first. What it compares: ids, flags, counts, places of elements, order of
+// mapping, or follow pages in a circle. So Open walks them first. What is compared: ids, flags, counts, places of elements, order of
 // keys, that each page below the high water mark is used once or free, and nothing else. The rows' bytes are for the sums.
+//
+// Nearly all pages are leaves of bucket key. Load reads those anyway, and nothing else does before it: it looks at them as it reads them,
+// and a file that will be loaded is opened without. Who opens one to read only may have anything else in mind; then all are walked first.
 //
 //	page      id u64 | flags u16 | count u16 | overflow u32 | elements        (native, here little endian)
 //	branch    pos u32 | ksize u32 | child u64        pos counts from the element
@@ -44,14 +48,20 @@ type pageWalker struct {
 	highWater uint64
 	root      uint64
 	freelist  uint64
+	txid      uint64
 	used      []uint64 // a bit for each page
+	shallow   bool     // the leaves of bucket key are left out
+	inKey     bool     // it is within bucket key, and shallow
+	leafDepth int      // there: how deep its leaves are, 0: not known yet
 	buffers   [pageDepthMax + 2][]byte
 	offset    int64
 	reason    string
 }
 
 // locate is the first place at which the pages of a file contradict themselves; an empty reason if none does, or if it cannot be read.
-func locate(path string) (offset int64, reason string) {
+func locate(path string) (offset int64, reason string) { return locateIn(path, false) }
+
+func locateIn(path string, shallow bool) (offset int64, reason string) {
 	f, err := os.Open(path)
 	if err != nil {
 		return -1, ""
@@ -61,9 +71,9 @@ func locate(path string) (offset int64, reason string) {
 	if err != nil || info.Size() == 0 {
 		return -1, ""
 	}
-	w := &pageWalker{file: f, offset: -1}
-	if w.meta(info.Size()) && w.page(w.root, 0) {
-		w.checkFree()
+	w := &pageWalker{file: f, offset: -1, shallow: shallow}
+	if w.meta(info.Size()) && w.page(w.root, 0) && w.free() && !shallow {
+		w.complete()
 	}
 	return w.offset, w.reason
 }
@@ -96,7 +106,7 @@ func (w *pageWalker) meta(fileBytes int64) bool {
 			continue
 		}
 		if txid := binary.LittleEndian.Uint64(m[48:]); !found || txid > newest {
-			newest, found = txid, true
+			newest, w.txid, found = txid, txid, true
 			w.pageBytes = size
 			w.root, w.freelist, w.highWater = binary.LittleEndian.Uint64(m[16:]), binary.LittleEndian.Uint64(m[32:]), binary.LittleEndian.Uint64(m[40:])
 		}
@@ -113,16 +123,21 @@ func (w *pageWalker) meta(fileBytes int64) bool {
 
 // use notes that pages are used, once.
 func (w *pageWalker) use(id, more uint64) bool {
+	at, reason := w.claim(id, more)
+	return reason == "" || w.wrong(at, "%s", reason)
+}
+
+// claim is use for several goroutines at a time.
+func (w *pageWalker) claim(id, more uint64) (offset int64, reason string) {
 	if id < 2 || id >= w.highWater || more >= w.highWater-id {
-		return w.wrong(int64(id)*w.pageBytes, "page %d and %d more are not within the %d pages", id, more, w.highWater)
+		return int64(id) * w.pageBytes, fmt.Sprintf("page %d and %d more are not within the %d pages", id, more, w.highWater)
 	}
 	for p := id; p <= id+more; p++ {
-		if w.used[p/64]&(1<<(p%64)) != 0 {
-			return w.wrong(int64(p)*w.pageBytes, "page %d is used twice", p)
+		if bit := uint64(1) << (p % 64); atomic.OrUint64(&w.used[p/64], bit)&bit != 0 {
+			return int64(p) * w.pageBytes, fmt.Sprintf("page %d is used twice", p)
 		}
-		w.used[p/64] |= 1 << (p % 64)
 	}
-	return true
+	return 0, ""
 }
 
 // head reads the first n bytes of a page, or all of it if it is shorter.
@@ -146,9 +161,19 @@ func (w *pageWalker) page(id uint64, depth int) bool {
 	if id < 2 || id >= w.highWater {
 		return w.wrong(at, "page %d is not within the %d pages", id, w.highWater)
 	}
+	if depth == w.leafDepth && w.inKey {
+		return true
+	}
 	b, ok := w.head(id, min(w.pageBytes, headBytes), depth)
 	if !ok {
 		return false
+	}
+	if w.inKey && binary.LittleEndian.Uint16(b[8:]) == flagLeaf {
+		if w.leafDepth != 0 {
+			return w.wrong(at, "page %d is a leaf and less deep than others", id)
+		}
+		w.leafDepth = depth // of all of them
+		return true
 	}
 	if got := binary.LittleEndian.Uint64(b); got != id {
 		return w.wrong(at, "page %d says it is page %d", id, got)
@@ -239,8 +264,12 @@ func (w *pageWalker) leaf(p pageView, depth int) bool {
 		if before = nil; whole {
 			before = row[:ksize]
 		}
-		if flags == flagBucketLeaf && !w.bucket(p.at+from+ksize, vsize, depth) {
-			return false
+		if flags == flagBucketLeaf {
+			w.inKey = w.shallow && whole && bytes.Equal(before, bucketKey)
+			ok := w.bucket(p.at+from+ksize, vsize, depth)
+			if w.inKey, w.leafDepth = false, 0; !ok {
+				return false
+			}
 		}
 	}
 	return true
@@ -258,6 +287,7 @@ func (w *pageWalker) bucket(at, size int64, depth int) bool {
 	if root := binary.LittleEndian.Uint64(v); root != 0 {
 		return w.page(root, depth+1)
 	}
+	w.inKey = false // its leaf stands here
 	if len(v) < bucketBytes+pageHeaderBytes {
 		return w.wrong(at, "inline bucket of %d bytes", len(v))
 	}
@@ -269,8 +299,8 @@ func (w *pageWalker) bucket(at, size int64, depth int) bool {
 	return w.leaf(p, depth+1)
 }
 
-// checkFree compares the free pages with those that are not used.
-func (w *pageWalker) checkFree() bool {
+// free notes the free pages, which are not to be used by anything else.
+func (w *pageWalker) free() bool {
 	if w.freelist == noFreelist {
 		return true
 	}
@@ -298,6 +328,14 @@ func (w *pageWalker) checkFree() bool {
 			w.offset, w.reason = at, "freelist: "+w.reason
 			return false
 		}
+	}
+	return true
+}
+
+// complete looks for pages that nobody has noted.
+func (w *pageWalker) complete() bool {
+	if w.freelist == noFreelist {
+		return true
 	}
 	for p := uint64(2); p < w.highWater; p++ {
 		if w.used[p/64]&(1<<(p%64)) == 0 {

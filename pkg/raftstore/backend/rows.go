@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"errors"
 	"maps"
 	"runtime/debug"
 	"slices"
@@ -10,16 +11,6 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
-)
-
-const (
-	// forgetBytes is how much of the mapped file single rows may bring into this process's memory until its pages leave that again. The
-	// kernel goes on to have them as a cache, as far as there is room.
-	forgetBytes = 16 << 20
-	// forgetLoadBytes is the same for each part of a Load.
-	forgetLoadBytes = 32 << 20
-	// faultBytes is about what the kernel maps around a page that is touched.
-	faultBytes = 32 << 10
 )
 
 // Rows reads single rows of bucket key: versions that have left the memory of the store.
@@ -33,11 +24,14 @@ type rowReader struct {
 	db *DB
 
 	mu     sync.Mutex
-	tx     *Tx // nil: closed
-	bucket *bbolt.Bucket
+	tx     *Tx           // nil: closed
+	bucket *bbolt.Bucket // if it has no pages of its own, else nil
+	finder *pageFinder
 	key    []byte
-	mapped int64 // bytes that are mapped for it
 }
+
+// finderPool keeps the pages that finders read into.
+var finderPool = sync.Pool{New: func() any { return new(pageFinder) }}
 
 // openRows are the readers that are not closed.
 type openRows struct {
@@ -80,7 +74,14 @@ func (r rows) Begin() (mvcc.RowReader, error) {
 	if err != nil {
 		return nil, err
 	}
-	reader := &rowReader{db: r.db, tx: tx, bucket: tx.Bucket(bucketKey)}
+	reader := &rowReader{db: r.db, tx: tx}
+	bucket := tx.Bucket(bucketKey)
+	if root := bucket.Root(); root != 0 {
+		reader.finder = finderPool.Get().(*pageFinder)
+		reader.finder.begin(tx.file.random, int64(tx.DB().Info().PageSize), tx.Size(), uint64(root))
+	} else {
+		reader.bucket = bucket
+	}
 	if !r.db.rows.add(reader) {
 		reader.Close()
 		return nil, berrors.ErrDatabaseNotOpen
@@ -97,12 +98,40 @@ func (r *rowReader) AppendRow(dst []byte, k mvcc.RowKey) (_ []byte, err error) {
 	}
 	defer r.db.guard(debug.SetPanicOnFault(true), &err)
 	r.key = k.Append(r.key[:0])
-	row := r.bucket.Get(r.key)
-	if row == nil {
+	if r.finder == nil {
+		row := r.bucket.Get(r.key)
+		if row == nil {
+			return dst, mvcc.ErrRowGone
+		}
+		return append(dst, row...), nil
+	}
+	dst, found, err := r.finder.append(dst, r.key)
+	switch {
+	case err != nil:
+		return dst, r.unreadable(err)
+	case !found:
 		return dst, mvcc.ErrRowGone
 	}
-	r.mapped += int64(len(row)) + faultBytes
-	return append(dst, row...), nil
+	return dst, nil
+}
+
+// unreadable makes a *CorruptError of what is none.
+func (r *rowReader) unreadable(err error) error {
+	var c *CorruptError
+	if errors.As(err, &c) {
+		return c
+	}
+	return &CorruptError{File: r.db.path, Offset: -1, Reason: err.Error()}
+}
+
+// ReadAhead is that of mvcc.RowReader. An error will be met again by who reads the row.
+func (r *rowReader) ReadAhead(rows []mvcc.RowAhead) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.tx == nil || r.finder == nil {
+		return
+	}
+	_ = r.finder.ahead(rows)
 }
 
 // Close ends the transaction. It may be called again.
@@ -113,10 +142,10 @@ func (r *rowReader) Close() {
 		return
 	}
 	r.db.rows.remove(r)
-	if r.db.mapped.Add(r.mapped) > forgetBytes {
-		r.db.mapped.Store(0)
-		forget(r.tx.DB().Info().Data, r.tx.Size())
-	}
 	_ = r.tx.Rollback()
 	r.tx = nil
+	if r.finder != nil {
+		finderPool.Put(r.finder)
+		r.finder = nil
+	}
 }

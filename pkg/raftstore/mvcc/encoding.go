@@ -116,7 +116,25 @@ type Rows interface {
 type RowReader interface {
 	// AppendRow appends the value of a row. ErrRowGone: there is no such row.
 	AppendRow(dst []byte, k RowKey) ([]byte, error)
+	// ReadAhead tells which rows will be read soon, in any order, so that the
+	// disk may begin with all of them. It waits for none, and may sort them.
+	ReadAhead(rows []RowAhead)
 	Close()
+}
+
+// RowAhead is a row that will be read.
+type RowAhead struct {
+	Row   RowKey
+	Bytes int // of its value
+}
+
+// AppendAhead appends the row that the encoding is read from, if it has left
+// memory.
+func (e Encoding) AppendAhead(rows []RowAhead) []RowAhead {
+	if e.at == nil || e.Resident() {
+		return rows
+	}
+	return append(rows, RowAhead{Row: e.stub().row, Bytes: e.Len()})
 }
 
 // ErrRowGone is that there is no such row: compaction has removed it.
@@ -160,6 +178,16 @@ func (l *LazyReader) AppendRow(dst []byte, k RowKey) ([]byte, error) {
 		l.r = r
 	}
 	return l.r.AppendRow(dst, k)
+}
+
+// ReadAhead is that of RowReader. It begins if there are two rows to read.
+func (l *LazyReader) ReadAhead(rows []RowAhead) {
+	if l.r == nil && len(rows) > 1 {
+		l.r, _ = l.Begin() // an error will be met again by who reads the rows
+	}
+	if l.r != nil {
+		l.r.ReadAhead(rows)
+	}
 }
 
 // Close may be called whether anything was read or not.

@@ -32,9 +32,6 @@ const (
 	// time.
 	loadKeysChunk = 64 << 10
 
-	// loadBatch is the number of rows whose keys Load looks up at a time.
-	loadBatch = 32
-
 	// loadChunk is the number of versions that Load makes room for at a time.
 	loadChunk = 1024
 
@@ -59,3 +56,11 @@ const (
 // NeverCompacted is the compacted revision of a store that never was, as etcd
 // reports it. (0 is something else: etcd lets a client compact at 0 once.)
 const NeverCompacted Revision = -1
+
+const (
+	// LoadBatchRows is the number of rows whose keys Load looks up at a time, and
+	// LoadBatchBytes of what size their values together may be before it does not
+	// wait for more.
+	LoadBatchRows  = 32
+	LoadBatchBytes = 256 << 10
+)

@@ -15,8 +15,7 @@ import (
 	"github.com/kubeshim/shim/pkg/auth"
 )
 
-// Row is one row of etcd's key bucket. The bytes are copied, so they may alias
-// a mapped file.
+// Row is one row of etcd's key bucket. The bytes are copied: see Loader.Rows.
 type Row struct{ Key, Value []byte }
 
 // Loader is what a checkpoint holds.
@@ -37,6 +36,9 @@ type Loader struct {
 
 	// Rows are in the order of revisions, one part behind the other. The parts are
 	// read from the last to the first, Readers at a time, each on one goroutine.
+	// The bytes of a row have to stay until LoadBatchRows more rows of its part, or
+	// rows with values of LoadBatchBytes, were yielded; those of the last ones for
+	// good.
 	Rows     []iter.Seq2[Row, error]
 	Readers  int // 0: as many as there are parts
 	RowsHint int // at least how many in all, 0 if unknown
@@ -145,7 +147,7 @@ type loadPart struct {
 func (p *loadPart) read(rows iter.Seq2[Row, error]) {
 	defer func() { p.panicked = recover() }()
 	p.last = noRow
-	batch := make([]Row, 0, loadBatch)
+	batch, size := make([]Row, 0, LoadBatchRows), 0
 	for row, err := range rows {
 		if err != nil {
 			if p.take(batch); p.err == nil {
@@ -153,9 +155,10 @@ func (p *loadPart) read(rows iter.Seq2[Row, error]) {
 			}
 			return
 		}
-		if batch = append(batch, row); len(batch) == loadBatch {
+		batch, size = append(batch, row), size+len(row.Value)
+		if len(batch) == LoadBatchRows || size >= LoadBatchBytes {
 			p.take(batch)
-			batch = batch[:0]
+			batch, size = batch[:0], 0
 		}
 		if p.err != nil {
 			return
@@ -167,7 +170,7 @@ func (p *loadPart) read(rows iter.Seq2[Row, error]) {
 // take makes the versions of some rows that are not dead, up to the first row that
 // makes no sense.
 func (p *loadPart) take(batch []Row) {
-	var at [loadBatch]RowKey
+	var at [LoadBatchRows]RowKey
 	for i, row := range batch {
 		if at[i], p.err = p.next(row); p.err != nil {
 			batch = batch[:i]

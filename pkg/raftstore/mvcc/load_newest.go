@@ -34,15 +34,15 @@ func newNewestKeys(bound Revision, rows int) *newestKeys {
 	return &newestKeys{bound: bound, mask: uint64(n - 1), slots: make([]atomic.Pointer[keyed], n)}
 }
 
-// dead says of each row, at most loadBatch of them, whether a newer one of its key
+// dead says of each row, at most LoadBatchRows of them, whether a newer one of its key
 // has been read which makes it dead. To find a key is to wait for memory three
 // times; in one pass for each of these the rows of a batch wait together.
-func (t *newestKeys) dead(rows []Row, at []RowKey) (dead [loadBatch]bool) {
+func (t *newestKeys) dead(rows []Row, at []RowKey) (dead [LoadBatchRows]bool) {
 	if t == nil {
 		return dead
 	}
-	var keys [loadBatch][]byte
-	var found [loadBatch]*keyed
+	var keys [LoadBatchRows][]byte
+	var found [LoadBatchRows]*keyed
 	for i, r := range rows {
 		if at[i].Main > t.bound {
 			continue
@@ -51,7 +51,7 @@ func (t *newestKeys) dead(rows []Row, at []RowKey) (dead [loadBatch]bool) {
 			keys[i], found[i] = key, t.slots[xxhash.Sum64(key)&t.mask].Load()
 		}
 	}
-	var newer [loadBatch]bool
+	var newer [LoadBatchRows]bool
 	for i, k := range found {
 		newer[i] = k != nil && k.v.mod >= at[i].Main
 	}

@@ -231,6 +231,8 @@ func (b *bucket) Begin() (RowReader, error) { return frozenRows(maps.Clone(b.row
 // frozenRows is a RowReader.
 type frozenRows map[RowKey][]byte
 
+func (frozenRows) ReadAhead([]RowAhead) {}
+
 func (f frozenRows) AppendRow(dst []byte, k RowKey) ([]byte, error) {
 	row, ok := f[k]
 	if !ok {

@@ -1,0 +1,214 @@
+package backend
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+)
+
+// bucketRow is a row as bbolt's cursor gives it.
+type bucketRow struct {
+	key   mvcc.RowKey
+	value []byte
+}
+
+// frozen begins to read rows, and answers all that bbolt finds in the same transaction.
+func frozen(t testing.TB, db *DB) (*rowReader, []bucketRow) {
+	t.Helper()
+	r, err := db.Rows().Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rows []bucketRow
+	err = r.(*rowReader).tx.Bucket(bucketKey).ForEach(func(k, v []byte) error {
+		key, err := mvcc.ParseRowKey(k)
+		rows = append(rows, bucketRow{key, bytes.Clone(v)})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.(*rowReader), rows
+}
+
+// readRows reads rows in any order, and tells of some before.
+func readRows(rng *rand.Rand, r *rowReader, rows []bucketRow) error {
+	dst := []byte("before")
+	for n, i := range rng.Perm(len(rows)) {
+		if n%50 == 0 {
+			var ahead []mvcc.RowAhead
+			for range rng.IntN(40) {
+				row := rows[rng.IntN(len(rows))]
+				ahead = append(ahead, mvcc.RowAhead{Row: row.key, Bytes: len(row.value)})
+			}
+			r.ReadAhead(ahead)
+		}
+		got, err := r.AppendRow(dst, rows[i].key)
+		if err != nil || !bytes.Equal(got[:len(dst)], dst) || !bytes.Equal(got[len(dst):], rows[i].value) {
+			return fmt.Errorf("row %v of %d bytes: got %d bytes, %w", rows[i].key, len(rows[i].value), len(got)-len(dst), err)
+		}
+		none := rows[i].key
+		if none.Sub += 7; rng.IntN(2) == 0 {
+			none.Sub, none.Main = 0, none.Main+mvcc.Revision(1e6)
+		}
+		if got, err := r.AppendRow(dst, none); !errors.Is(err, mvcc.ErrRowGone) || !bytes.Equal(got, dst) {
+			return fmt.Errorf("row %v, which is not there: %d bytes, %w", none, len(got)-len(dst), err)
+		}
+	}
+	return nil
+}
+
+// putAny puts one of a few keys, with a value of any size from nothing to several pages.
+func (m *machine) putAny(rng *rand.Rand) {
+	size := rng.IntN(300)
+	switch rng.IntN(20) {
+	case 0:
+		size = rng.IntN(200 << 10)
+	case 1, 2, 3, 4:
+		size = rng.IntN(20 << 10)
+	}
+	value := make([]byte, size)
+	for i := range value {
+		value[i] = byte(rng.Uint32())
+	}
+	m.apply(&pb.InternalRaftRequest{Put: &pb.PutRequest{Key: fmt.Appendf(nil, "k%d", rng.IntN(400)), Value: value}})
+}
+
+// TestRowsByPages: each row that bbolt finds is found by its pages, and no other.
+func TestRowsByPages(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	for _, page := range []int{4 << 10, 16 << 10} {
+		rng := rand.New(rand.NewPCG(seed, uint64(page)))
+		m := &machine{t: t, state: mvcc.New(mvcc.Options{})}
+		db, err := Open(filepath.Join(t.TempDir(), "snap", "db"), Options{MapBytes: 1 << 26, PageBytes: page})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		m.db = db
+		for round := range 12 {
+			for range 1 + round*60 {
+				m.putAny(rng)
+			}
+			if round == 9 {
+				m.compact()
+			}
+			m.checkpoint()
+			r, rows := frozen(t, db)
+			if (r.finder == nil) != (r.tx.Bucket(bucketKey).Root() == 0) {
+				t.Fatal("read by pages: ", r.finder != nil)
+			}
+			if err := readRows(rng, r, rows); err != nil {
+				t.Fatalf("pages of %d bytes, %d rows: %v", page, len(rows), err)
+			}
+			r.Close()
+		}
+	}
+}
+
+// TestRowsByPagesBesideWrites: what a reader has frozen stays as it is, whatever is written, deleted and defragmented meanwhile.
+func TestRowsByPagesBesideWrites(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	m := newMachine(t)
+	for range 200 {
+		m.putAny(rng)
+	}
+	m.checkpoint()
+	for round := range 6 {
+		var readers sync.WaitGroup
+		for n := range 3 {
+			r, rows := frozen(t, m.db)
+			rng := rand.New(rand.NewPCG(seed, uint64(10*round+n)))
+			readers.Go(func() {
+				defer r.Close()
+				for range 3 {
+					if err := readRows(rng, r, rows); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			})
+		}
+		for i := range 8 {
+			for range 30 {
+				m.putAny(rng)
+			}
+			if i%2 == 1 {
+				m.compact()
+			}
+			m.checkpoint()
+			if i == 5 {
+				if err := m.defragment(); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		readers.Wait()
+	}
+}
+
+// TestRowsByPagesOfADamagedFile: whatever has become of the pages, a row is read or an error says that it is not, and reading ends.
+func TestRowsByPagesOfADamagedFile(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	m := newMachine(t)
+	for range 2000 {
+		m.apply(&pb.InternalRaftRequest{Put: &pb.PutRequest{Key: []byte("k"), Value: make([]byte, rng.IntN(3000))}})
+	}
+	m.checkpoint()
+	f, err := os.OpenFile(m.db.Path(), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r, rows := frozen(t, m.db)
+	defer r.Close()
+	pages := m.db.Size() / int64(m.db.pageSize())
+	failed := 0
+	for range 100 {
+		at := rng.Int64N(pages)*int64(m.db.pageSize()) + rng.Int64N(200) // headers and elements
+		if at < 2*int64(m.db.pageSize()) {
+			continue
+		}
+		var was, is [1]byte
+		if _, err := f.ReadAt(was[:], at); err != nil {
+			t.Fatal(err)
+		}
+		is[0] = was[0] ^ 1<<rng.IntN(8)
+		if _, err := f.WriteAt(is[:], at); err != nil {
+			t.Fatal(err)
+		}
+		r.finder.begin(r.finder.file, r.finder.pageBytes, r.finder.fileBytes, r.finder.root)
+		for _, row := range rows {
+			_, err := r.AppendRow(nil, row.key)
+			var corrupt *CorruptError
+			switch {
+			case errors.As(err, &corrupt), errors.Is(err, mvcc.ErrRowGone):
+				failed++
+			case err != nil:
+				t.Fatalf("damage at %d, row %v: %v", at, row.key, err)
+			}
+		}
+		if _, err := f.WriteAt(was[:], at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%d rows could not be read", failed)
+	if failed == 0 {
+		t.Error("no damage was met")
+	}
+}
