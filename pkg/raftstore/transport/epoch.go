@@ -12,8 +12,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// epoch is one connection to a peer, from the moment both sides know each other to its end. What was queued in it arrives in order,
-// and without holes up to its end.
+// epoch is one connection to a peer and the pipes that belong to it, from the moment both sides know each other to their end. What was queued
+// in it arrives in order, and without holes up to its end.
 type epoch struct {
 	l       *link
 	url     string
@@ -21,6 +21,7 @@ type epoch struct {
 	since   time.Time
 	cc      *grpc.ClientConn
 	streams [messageLanes]grpc.ClientStream
+	pipes   [messageLanes]*pipe
 
 	ctx    context.Context // of the streams
 	cancel context.CancelCauseFunc
@@ -61,12 +62,15 @@ func (e *epoch) connect() (err error) {
 			return fromStatus(err)
 		}
 	}
-	for _, s := range e.streams {
+	for which, s := range e.streams {
 		i, err := t.acknowledged(s, e.l.id)
 		if err != nil {
 			return err
 		}
 		e.version = i.version
+		if e.pipes[which], err = t.dialPipe(e.ctx, e.url, i.pipe); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -76,11 +80,15 @@ func (e *epoch) run() error {
 	var wg sync.WaitGroup
 	for i := range e.streams {
 		wg.Go(func() { e.send(lane(i)) })
-		wg.Go(func() { e.receive(lane(i)) })
+		wg.Go(func() { e.listen(lane(i)) })
+		wg.Go(func() { e.hear(lane(i)) })
 	}
 	e.watch()
 	_ = e.cc.Close()
 	wg.Wait()
+	for _, p := range e.pipes {
+		p.end() // what is queued from now on is the next epoch's
+	}
 	return context.Cause(e.ctx)
 }
 
@@ -98,7 +106,7 @@ func (e *epoch) watch() {
 	ask := func() {
 		number, asked, ticks = number+1, time.Now(), 0
 		e.probe.Store(number)
-		poke(e.l.queues[laneControl].wake)
+		e.l.push(laneControl)
 	}
 	ask()
 	for {
@@ -122,60 +130,97 @@ func (e *epoch) watch() {
 	}
 }
 
-// send brings one lane's queue to the peer. It blocks where the peer does not keep up.
+// send brings one lane's queue to the peer where sendNow could not. It blocks where the peer does not keep up.
 func (e *epoch) send(which lane) {
-	var (
-		q     = e.l.queues[which]
-		batch []outgoing
-	)
+	q, p := e.l.queues[which], e.pipes[which]
 	for {
 		select {
 		case <-e.ctx.Done():
 			return
 		case <-q.wake:
 		}
-		for e.ctx.Err() == nil {
-			batch = q.take(batch[:0], frameBytesMax)
-			probe := uint64(0)
-			if which == laneControl {
-				probe = e.probe.Swap(0)
-			}
-			if len(batch) == 0 && probe == 0 {
-				break
-			}
-			out, n := encodeFrame(probe, batch)
-			err := e.streams[which].SendMsg(&frame{out: out})
-			if err != nil {
-				e.l.lost(len(batch))
-				if err != io.EOF { // otherwise receive learns the reason
-					e.cancel(fromStatus(err))
-				}
-				return
-			}
-			e.l.metrics.sent.Add(float64(n))
-			clear(batch)
+		p.mu.Lock()
+		err := p.plain.flush()
+		for sent := true; err == nil && sent && e.ctx.Err() == nil; {
+			sent, err = e.frame(which, false)
+		}
+		p.mu.Unlock()
+		if err != nil {
+			e.breaks(err)
+			return
 		}
 	}
 }
 
-// receive takes what the peer says on a lane: echoes, and why it ends.
-func (e *epoch) receive(which lane) {
+// sendNow sends a lane's queue on the goroutine of the caller if that is quick: little waits, nobody else is sending, and the kernel takes it
+// at once. It is false if something is left to do for the lane's sender. It does not wait. (Whoever puts something into the queue while
+// another one is sending wakes the lane's sender, so nothing stays behind.)
+func (e *epoch) sendNow(which lane) bool {
+	q, p := e.l.queues[which], e.pipes[which]
+	if p.plain.raw == nil || q.size() > sendNowBytesMax || !p.mu.TryLock() {
+		return false
+	}
+	defer p.mu.Unlock()
+	if p.closed || e.ctx.Err() != nil || p.plain.keeps() {
+		return false
+	}
+	if _, err := e.frame(which, true); err != nil {
+		e.breaks(err)
+		return true
+	}
+	return !p.plain.keeps()
+}
+
+// frame sends the next frame of a lane; sent is false if there is none. The caller holds the pipe's mu.
+func (e *epoch) frame(which lane, now bool) (sent bool, err error) {
+	p := e.pipes[which]
+	p.batch = e.l.queues[which].take(p.batch[:0], frameBytesMax)
+	defer clear(p.batch)
+	probe := uint64(0)
+	if which == laneControl {
+		probe = e.probe.Swap(0)
+	}
+	if len(p.batch) == 0 && probe == 0 {
+		return false, nil
+	}
+	n, err := p.write(probe, p.batch, now)
+	if err != nil {
+		e.l.lost(len(p.batch))
+		return false, err
+	}
+	e.l.metrics.sent.Add(float64(n))
+	return true, nil
+}
+
+// breaks ends the epoch because a pipe failed. The stream beside it knows better why, if the peer could tell, and comes first then.
+func (e *epoch) breaks(err error) {
+	time.AfterFunc(reasonPatience, func() { e.cancel(err) })
+}
+
+// listen waits for the reason why the peer ends a lane.
+func (e *epoch) listen(which lane) {
+	err := e.streams[which].RecvMsg(new(frame))
+	switch err {
+	case nil:
+		err = errMalformed
+	case io.EOF:
+		err = errEnded
+	}
+	e.cancel(fromStatus(err))
+}
+
+// hear takes the echoes that come back on a pipe.
+func (e *epoch) hear(which lane) {
+	var echo [probeBytes]byte
 	for {
-		var f frame
-		if err := e.streams[which].RecvMsg(&f); err != nil {
-			if err == io.EOF {
-				err = errEnded
-			}
-			e.cancel(fromStatus(err))
-			return
-		}
-		if len(f.in) != probeBytes {
-			e.cancel(errMalformed)
+		if _, err := io.ReadFull(e.pipes[which].conn, echo[:]); err != nil {
+			e.breaks(errEnded)
 			return
 		}
 		select {
-		case e.echoes <- binary.LittleEndian.Uint64(f.in):
+		case e.echoes <- binary.LittleEndian.Uint64(echo[:]):
 		case <-e.ctx.Done():
+			return
 		}
 	}
 }

@@ -4,9 +4,9 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 
 	"go.etcd.io/raft/v3/raftpb"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -24,10 +24,8 @@ import (
 //	uvarint  number of entries; of each:
 //	           uvarint type, uvarint term, uvarint index, uvarint length of the data, the data
 //
-// The entries are not protobuf so that they cost neither an allocation each nor a second copy: large data goes to gRPC from where raft
-// has it, and the receiver's entries share the frame's bytes. There is no checksum: TCP and TLS have theirs, and what is stored gets one.
-//
-// A frame back, on the control lane, is the 8 bytes of a probe.
+// The entries are not protobuf so that they cost neither an allocation each nor a second copy: the receiver's share the frame's bytes. There
+// is no checksum: TCP and TLS have theirs, and what is stored gets one.
 const (
 	flagProbe  = 1
 	probeBytes = 8
@@ -52,85 +50,39 @@ func newOutgoing(m *raftpb.Message) outgoing {
 	return o
 }
 
-// copied is the number of bytes that the message takes in the frame's own buffer, at most.
-func (o *outgoing) copied() int {
-	n := proto.Size(o.shell) + 2*binary.MaxVarintLen64
-	for _, e := range o.entries {
-		n += 4 * binary.MaxVarintLen64
-		if len(e.GetData()) < shareBytesMin {
-			n += len(e.GetData())
-		}
-	}
-	return n
-}
-
-// frameWriter builds one frame. What is copied stands in one buffer, and cuts say where shared data comes in between.
-type frameWriter struct {
-	buf    []byte
-	cuts   []int
-	shared [][]byte
-}
-
-// encodeFrame is a frame of the messages, with a probe unless that is 0, and its size.
-func encodeFrame(probe uint64, messages []outgoing) (mem.BufferSlice, int) {
+// appendFrame appends a frame of the messages, with a probe unless that is 0.
+func appendFrame(b []byte, probe uint64, messages []outgoing) []byte {
 	size := 1 + probeBytes
 	for i := range messages {
-		size += messages[i].copied()
+		size += messages[i].bytes
 	}
-	pool := mem.DefaultBufferPool()
-	space := pool.Get(size)
-	w := frameWriter{buf: (*space)[:0]}
+	b = slices.Grow(b, size)
 	if probe == 0 {
-		w.buf = append(w.buf, 0)
+		b = append(b, 0)
 	} else {
-		w.buf = binary.LittleEndian.AppendUint64(append(w.buf, flagProbe), probe)
+		b = binary.LittleEndian.AppendUint64(append(b, flagProbe), probe)
 	}
 	for i := range messages {
-		w.message(&messages[i])
+		b = messages[i].append(b)
 	}
-	*space = w.buf
-	return w.slices(mem.NewBuffer(space, pool))
+	return b
 }
 
-func (w *frameWriter) message(o *outgoing) {
-	w.buf = binary.AppendUvarint(w.buf, uint64(proto.Size(o.shell)))
-	buf, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(w.buf, o.shell)
+func (o *outgoing) append(b []byte) []byte {
+	b = binary.AppendUvarint(b, uint64(proto.Size(o.shell)))
+	b, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(b, o.shell)
 	if err != nil {
 		panic(fmt.Sprintf("marshal %v: %v", o.shell, err)) // proto2 without required fields
 	}
-	w.buf = binary.AppendUvarint(buf, uint64(len(o.entries)))
+	b = binary.AppendUvarint(b, uint64(len(o.entries)))
 	for _, e := range o.entries {
-		data := e.GetData()
-		w.buf = binary.AppendUvarint(w.buf, uint64(e.GetType()))
-		w.buf = binary.AppendUvarint(w.buf, e.GetTerm())
-		w.buf = binary.AppendUvarint(w.buf, e.GetIndex())
-		w.buf = binary.AppendUvarint(w.buf, uint64(len(data)))
-		if len(data) < shareBytesMin {
-			w.buf = append(w.buf, data...)
-			continue
-		}
-		w.cuts, w.shared = append(w.cuts, len(w.buf)), append(w.shared, data)
+		b = binary.AppendUvarint(b, uint64(e.GetType()))
+		b = binary.AppendUvarint(b, e.GetTerm())
+		b = binary.AppendUvarint(b, e.GetIndex())
+		b = binary.AppendUvarint(b, uint64(len(e.GetData())))
+		b = append(b, e.GetData()...)
 	}
-}
-
-// slices puts the pieces into order.
-func (w *frameWriter) slices(own mem.Buffer) (mem.BufferSlice, int) {
-	size := len(w.buf)
-	if len(w.cuts) == 0 {
-		return mem.BufferSlice{own}, size
-	}
-	out := make(mem.BufferSlice, 0, 2*len(w.cuts)+1)
-	at := 0
-	for i, cut := range w.cuts {
-		out = append(out, own.Slice(at, cut), mem.SliceBuffer(w.shared[i]))
-		size += len(w.shared[i])
-		at = cut
-	}
-	if at < len(w.buf) {
-		out = append(out, own.Slice(at, len(w.buf)))
-	}
-	own.Free()
-	return out, size
+	return b
 }
 
 // frameReader takes a frame apart. The entries of its messages share the frame's bytes.

@@ -26,6 +26,7 @@ const (
 type identity struct {
 	from, to, cluster uint64
 	protocol, version string
+	pipe              string // the token of a lane's pipe
 	urls              []string
 }
 
@@ -43,7 +44,7 @@ func readIdentity(md metadata.MD) identity {
 		}
 		return uint64(n)
 	}
-	i := identity{from: id(keyFrom), to: id(keyTo), cluster: id(keyCluster), protocol: one(keyProtocol), version: one(keyVersion)}
+	i := identity{from: id(keyFrom), to: id(keyTo), cluster: id(keyCluster), protocol: one(keyProtocol), version: one(keyVersion), pipe: one(keyPipe)}
 	if urls := one(keyURLs); urls != "" {
 		i.urls = strings.Split(urls, ",")
 	}

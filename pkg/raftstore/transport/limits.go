@@ -19,27 +19,32 @@ const (
 
 const (
 	// protocolVersion names what goes over the wire: methods, metadata and frames. Members of different versions refuse each other.
-	protocolVersion = "1"
+	protocolVersion = "2"
 
 	// backoffMin is the pause before the first attempt after a failed one; it doubles up to Options.BackoffMax.
 	backoffMin = 50 * time.Millisecond
 
-	// frameBytesMax is where a batch of messages ends; a larger message is a frame of its own. gRPC cuts frames into pieces of 16 KiB
-	// and takes turns between streams, so the size of an append does not delay a heartbeat.
+	// frameBytesMax is where a batch of messages ends; a larger message is a frame of its own.
 	frameBytesMax = 256 << 10
+	// frameBufferMax is the largest buffer of a frame that is kept for the next one.
+	frameBufferMax = 2 * frameBytesMax
+	// sendNowBytesMax is how much may wait for the sending goroutine to send it itself.
+	sendNowBytesMax = 16 << 10
+	// pipeBufferBytes is what a receiver reads at once; of a larger frame the rest goes straight to its place.
+	pipeBufferBytes = 16 << 10
+	// reasonPatience is how long a pipe that broke waits for the stream beside it to tell why.
+	reasonPatience = 500 * time.Millisecond
 	// frameSlackBytes is what a frame may be larger than Options.MessageBytesMax: lengths, the shell of a message, the probe.
 	frameSlackBytes = 1 << 20
-	// shareBytesMin is the smallest data of an entry that is handed to gRPC as it is; smaller data is copied into the frame's buffer.
-	shareBytesMin = 1 << 10
 	// entryOverhead and messageOverhead are about what an entry and a message take beside their data.
 	entryOverhead   = 24
 	messageOverhead = 64
 
-	// streamWindowBytes is how far a sender may be ahead of a receiver that does not read, per stream; connWindowBytes is the same
-	// for a connection. The control stream has room when the append stream has used all of its own.
+	// streamWindowBytes is how far the sender of a snapshot may be ahead of a receiver that does not read; connWindowBytes is the same
+	// for a connection.
 	streamWindowBytes = 1 << 20
 	connWindowBytes   = 8 << 20
-	// clientWindowBytes is the same for what servers send: echoes, and answers to calls.
+	// clientWindowBytes is the same for what servers send: answers to calls.
 	clientWindowBytes = 256 << 10
 	// unsentBytesMax is what the kernel may hold of a connection that is not on its way yet (TCP_NOTSENT_LOWAT): what is in there is in
 	// front of every later heartbeat.

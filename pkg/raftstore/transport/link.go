@@ -81,7 +81,7 @@ func (l *link) setURLs(urls []string) {
 	poke(l.kick)
 }
 
-// send queues one message or drops it.
+// send queues one message or drops it. A push has to follow.
 func (l *link) send(m *raftpb.Message) {
 	o := newOutgoing(m)
 	if o.bytes > l.t.o.MessageBytesMax {
@@ -90,6 +90,13 @@ func (l *link) send(m *raftpb.Message) {
 		return
 	}
 	l.lost(1)
+}
+
+// push sends what is queued, here if that need not wait, otherwise by the lane's sender.
+func (l *link) push(which lane) {
+	if e := l.epoch.Load(); e == nil || !e.sendNow(which) {
+		poke(l.queues[which].wake)
+	}
 }
 
 // lost counts messages that were dropped.

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"slices"
 	"strings"
@@ -23,11 +24,26 @@ func indexes(messages []*raftpb.Message) (out []uint64) {
 
 func manyQueued(o *Options) { o.QueueMessages = 1 << 20 }
 
-// TestOrder: with room in the queues everything arrives, in order on each lane, in both directions at once.
+// TestOrder: with room in the queues everything arrives, in order on each lane, in both directions at once, whoever writes.
 func TestOrder(t *testing.T) {
+	ca := newAuthority(t)
+	cert := new(atomic.Pointer[tls.Certificate])
+	cert.Store(ca.issue("member"))
+	for name, adjust := range map[string]func(*Options){
+		"senders":       func(*Options) {},
+		"plain sockets": func(o *Options) { o.Dial = nil },
+		"TLS": func(o *Options) {
+			o.Dial, o.ServerTLS, o.ClientTLS = nil, ca.server(cert), func() *tls.Config { return ca.client(cert.Load()) }
+		},
+	} {
+		t.Run(name, func(t *testing.T) { testOrder(t, adjust) })
+	}
+}
+
+func testOrder(t *testing.T, adjust func(*Options)) {
 	checkLeaks(t)
 	const n = 5000
-	a, b := newMember(t, 1, manyQueued), newMember(t, 2, manyQueued)
+	a, b := newMember(t, 1, manyQueued, adjust), newMember(t, 2, manyQueued, adjust)
 	connect(a, b)
 	var wg sync.WaitGroup
 	for _, pair := range [][2]*member{{a, b}, {b, a}} {

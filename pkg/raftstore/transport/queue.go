@@ -19,7 +19,8 @@ func newQueue(itemsMax, bytesMax int) *queue {
 	return &queue{itemsMax: itemsMax, bytesMax: bytesMax, wake: make(chan struct{}, 1)}
 }
 
-// put is false when the queue is shut or full. One message of any size fits into an empty queue.
+// put is false when the queue is shut or full. One message of any size fits into an empty queue. Who puts sees to it that somebody takes
+// (link.push).
 func (q *queue) put(o outgoing) bool {
 	q.mu.Lock()
 	waiting := len(q.items) - q.head
@@ -35,7 +36,6 @@ func (q *queue) put(o outgoing) bool {
 	q.items = append(q.items, o)
 	q.bytes += o.bytes
 	q.mu.Unlock()
-	poke(q.wake)
 	return true
 }
 
@@ -58,6 +58,13 @@ func (q *queue) take(dst []outgoing, bytes int) []outgoing {
 		q.items, q.head = q.items[:0], 0
 	}
 	return dst
+}
+
+// size is the number of bytes that wait.
+func (q *queue) size() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.bytes
 }
 
 // unshut lets messages in; shut drops those that wait, and says how many they were.

@@ -3,9 +3,9 @@ package transport
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"io"
+	"net"
 	"sync"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -19,7 +19,7 @@ type incomingKey struct {
 	lane lane
 }
 
-// incoming is one stream from a peer. Its body runs in a goroutine of its own, because what it waits for, gRPC's RecvMsg, is ended only
+// incoming is one stream from a peer. Its body runs in a goroutine of its own, because what it may wait for, gRPC's RecvMsg, is ended only
 // by returning from gRPC's handler.
 type incoming struct {
 	key  incomingKey
@@ -83,7 +83,7 @@ func (t *Transport) finish(in *incoming) {
 	t.wg.Done()
 }
 
-// handle is gRPC's handler of a lane.
+// handle is gRPC's handler of a lane. The body answers with the header once it takes the stream.
 func (t *Transport) handle(which lane, body func(context.Context, *incoming, grpc.ServerStream) error) grpc.StreamHandler {
 	return func(_ any, s grpc.ServerStream) error {
 		i, err := t.admit(s.Context())
@@ -106,9 +106,6 @@ func (t *Transport) handle(which lane, body func(context.Context, *incoming, grp
 			defer t.finish(in)
 			err := t.h.Refuses(i.from) // again: from here on a change of the membership finds the stream
 			if err == nil {
-				err = s.SendHeader(t.introduce(i.from))
-			}
-			if err == nil {
 				err = body(ctx, in, s)
 			}
 			result <- err
@@ -123,35 +120,15 @@ func (t *Transport) handle(which lane, body func(context.Context, *incoming, grp
 	}
 }
 
-// receiveLane is the body of a message stream.
-func (t *Transport) receiveLane(_ context.Context, in *incoming, s grpc.ServerStream) error {
-	received, failed := t.metrics.from(in.key.from)
-	for {
-		var f frame
-		err := s.RecvMsg(&f)
-		if err == nil {
-			received.Add(float64(len(f.in)))
-			err = t.takeFrame(in, s, f.in)
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			failed.Inc()
-			return err
-		}
-	}
-}
-
 // takeFrame hands the messages of a frame on, after answering its probe.
-func (t *Transport) takeFrame(in *incoming, s grpc.ServerStream, b []byte) error {
+func (t *Transport) takeFrame(in *incoming, c net.Conn, b []byte) error {
 	r, err := newFrameReader(b)
 	if err != nil {
 		return err
 	}
 	if r.probe != 0 {
 		echo := binary.LittleEndian.AppendUint64(make([]byte, 0, probeBytes), r.probe)
-		if err := s.SendMsg(bytesFrame(echo)); err != nil {
+		if _, err := c.Write(echo); err != nil {
 			return err
 		}
 	}

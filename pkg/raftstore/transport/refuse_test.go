@@ -85,7 +85,7 @@ func TestProtocol(t *testing.T) {
 	}
 	defer cc.Close()
 	md := a.tr.introduce(2)
-	md.Set(keyProtocol, "2")
+	md.Set(keyProtocol, "1")
 	var f frame
 	if err := cc.Invoke(metadata.NewOutgoingContext(t.Context(), md), callMethod, bytesFrame(nil), &f); fromStatus(err) != ErrIncompatible {
 		t.Errorf("another protocol: %v", err)
@@ -301,7 +301,7 @@ func TestAcknowledged(t *testing.T) {
 		{accepting{md: with(keyFrom, "3")}, ErrWrongMember},
 		{accepting{md: with(keyTo, "3")}, ErrWrongMember},
 		{accepting{md: with(keyCluster, "c2")}, ErrClusterMismatch},
-		{accepting{md: with(keyProtocol, "2")}, ErrIncompatible},
+		{accepting{md: with(keyProtocol, "1")}, ErrIncompatible},
 		{accepting{md: with(keyFrom, "me")}, ErrIncompatible},
 		{accepting{}, ErrIncompatible},
 		{accepting{err: toStatus(ErrClosed)}, ErrClosed},

@@ -1,7 +1,6 @@
 package transport
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -63,8 +63,8 @@ type front struct {
 	wg     sync.WaitGroup
 }
 
-// Serve accepts connections until Close, or until the listener fails, which is the error. It takes the listener over. gRPC and HTTP/1 share
-// it: in plain text by the first bytes, with TLS by the protocols that the client offers.
+// Serve accepts connections until Close, or until the listener fails, which is the error. It takes the listener over. gRPC, pipes and HTTP/1
+// share it: in plain text by the first bytes, with TLS by the protocols that the client offers.
 func (t *Transport) Serve(l net.Listener) error {
 	f := &front{t: t, tls: splitTLS(t.o.ServerTLS), grpc: handover.New(l.Addr()), http: handover.New(l.Addr()), places: make(chan struct{}, connectionsMax)}
 	ctx, cancel := context.WithCancel(t.ctx)
@@ -102,7 +102,8 @@ func (t *Transport) Serve(l net.Listener) error {
 	return fmt.Errorf("accept peers: %w", err)
 }
 
-// splitTLS lets every handshake end with h2 for clients that offer nothing else, which are gRPC clients, and with HTTP/1 for all others.
+// splitTLS lets every handshake end with h2 for clients that offer nothing else, which are gRPC clients, with the pipes' protocol for those
+// that offer it, and with HTTP/1 for all others.
 func splitTLS(c *tls.Config) *tls.Config {
 	if c == nil {
 		return nil
@@ -123,7 +124,10 @@ func splitTLS(c *tls.Config) *tls.Config {
 		}
 		chosen = chosen.Clone()
 		chosen.NextProtos = []string{"http/1.1"}
-		if slices.Contains(hello.SupportedProtos, "h2") && !slices.Contains(hello.SupportedProtos, "http/1.1") {
+		switch {
+		case slices.Contains(hello.SupportedProtos, pipeProtocol):
+			chosen.NextProtos = []string{pipeProtocol}
+		case slices.Contains(hello.SupportedProtos, "h2") && !slices.Contains(hello.SupportedProtos, "http/1.1"):
 			chosen.NextProtos = []string{"h2"}
 		}
 		return chosen, nil
@@ -172,23 +176,29 @@ func (f *front) route(c *routed) {
 	defer stop()
 	_ = c.SetDeadline(time.Now().Add(routeTimeout))
 	var (
-		ready   net.Conn = c
-		useGRPC bool
-		err     error
+		ready  net.Conn = c
+		speaks string
+		err    error
 	)
 	if f.tls == nil {
-		useGRPC, err = c.isHTTP2()
+		speaks, err = c.protocol()
 	} else {
 		secured := tls.Server(c, f.tls)
 		err = secured.HandshakeContext(f.ctx)
-		useGRPC = secured.ConnectionState().NegotiatedProtocol == "h2"
+		speaks = secured.ConnectionState().NegotiatedProtocol
 		ready = secured
+	}
+	if err == nil && speaks == pipeProtocol {
+		err = f.t.arrivals.take(ready)
+		if err == nil {
+			return // it belongs to its stream now
+		}
 	}
 	if err != nil || c.SetDeadline(time.Time{}) != nil || !stop() {
 		_ = c.Close()
 		return
 	}
-	if useGRPC {
+	if speaks == "h2" {
 		f.grpc.Give(ready)
 	} else {
 		f.http.Give(ready)
@@ -203,24 +213,26 @@ type routed struct {
 	once   sync.Once
 }
 
-var http2Preface = []byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-
-// isHTTP2 reads until it can tell; no method of HTTP/1 begins with PRI.
-func (c *routed) isHTTP2() (bool, error) {
+// protocol reads until it can tell, in the words of ALPN; no method of HTTP/1 begins with PRI or shm.
+func (c *routed) protocol() (string, error) {
 	const decided = 3
 	buf := make([]byte, decided)
 	for n := 0; ; {
 		m, err := c.Conn.Read(buf[n:])
 		n += m
 		c.head = buf[:n]
-		if !bytes.HasPrefix(http2Preface, c.head) {
-			return false, nil
+		speaks := "http/1.1"
+		switch {
+		case strings.HasPrefix("PRI", string(c.head)):
+			speaks = "h2"
+		case strings.HasPrefix(pipePreface[:decided], string(c.head)):
+			speaks = pipeProtocol
 		}
-		if n == decided {
-			return true, nil
+		if n == decided || speaks == "http/1.1" {
+			return speaks, nil
 		}
 		if err != nil {
-			return false, err
+			return "", err
 		}
 	}
 }

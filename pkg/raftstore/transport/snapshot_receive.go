@@ -25,7 +25,11 @@ func (t *Transport) receiveSnapshot(ctx context.Context, in *incoming, s grpc.Se
 	received, failed := t.metrics.from(in.key.from)
 	r := &snapshotReader{s: s, received: received, stall: time.AfterFunc(t.o.SnapshotStallTimeout, func() { in.end(errStalled) }),
 		timeout: t.o.SnapshotStallTimeout}
-	m, err := r.first()
+	var m *raftpb.Message
+	err := s.SendHeader(t.introduce(in.key.from))
+	if err == nil {
+		m, err = r.first()
+	}
 	if err == nil {
 		err = t.checkMessage(in.key, m)
 	}

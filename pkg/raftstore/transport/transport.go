@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -43,12 +44,13 @@ type Handler interface {
 
 // Transport connects a member with its peers. Its methods may be called from any goroutine and do not block, but for Call, Serve and Close.
 type Transport struct {
-	o       Options
-	h       Handler
-	metrics *metrics
-	grpc    *grpc.Server
-	reports reports
-	refuse  refuseLog
+	o        Options
+	h        Handler
+	metrics  *metrics
+	grpc     *grpc.Server
+	reports  reports
+	refuse   refuseLog
+	arrivals arrivals
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
@@ -158,7 +160,8 @@ func (t *Transport) dropRemote(id uint64) {
 }
 
 // Send queues messages to peers and owns them from then on: their entries' data must not change until it is sent, which nobody is told. What
-// cannot be queued is dropped, and Handler.Unreachable called later. MsgSnap goes by SendSnapshot.
+// cannot be queued is dropped, and Handler.Unreachable called later. A few small messages are sent before it returns, if the kernel takes them
+// without waiting. MsgSnap goes by SendSnapshot.
 func (t *Transport) Send(messages []*raftpb.Message) {
 	links := *t.links.Load()
 	for _, m := range messages {
@@ -169,6 +172,18 @@ func (t *Transport) Send(messages []*raftpb.Message) {
 			l.send(m)
 		}
 	}
+	for i, m := range messages {
+		if l := links[m.GetTo()]; l != nil && !again(messages, i) {
+			l.push(laneOf(m.GetType()))
+		}
+	}
+}
+
+// again: a later message goes the same way.
+func again(messages []*raftpb.Message, i int) bool {
+	return slices.ContainsFunc(messages[i+1:], func(m *raftpb.Message) bool {
+		return m.GetTo() == messages[i].GetTo() && laneOf(m.GetType()) == laneOf(messages[i].GetType())
+	})
 }
 
 // ActiveSince is the time since when messages reach the peer without interruption, or zero.

@@ -1,0 +1,311 @@
+package transport
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"google.golang.org/grpc"
+)
+
+// A pipe is a connection of its own for the frames of one lane. The lane's gRPC stream says who is who, lasts as long, and tells why it
+// ends; it carries nothing else. The receiver answers the stream with a token, and the sender begins the pipe with it:
+//
+//	offset  bytes
+//	0       4      pipePreface
+//	4       16     the token
+//	20      ...    frames: 4 bytes length, little endian, and as many bytes (frame.go)
+//
+// What comes back are probes, 8 bytes each.
+//
+// The bytes do not go through gRPC because of what that takes for a small message: its framing, its flow control and three goroutines
+// to be woken, one that writes, one that reads, and the one that the stream belongs to. A pipe is written to by whoever sends, if
+// that need not wait, and read by the goroutine that hands the messages on.
+const (
+	pipePreface = "shm2"
+	// pipeProtocol is what a pipe over TLS offers in its handshake (ALPN).
+	pipeProtocol = "shim-pipe"
+	// keyPipe is where the receiver's answer to a stream has the token.
+	keyPipe = "x-shim-pipe"
+
+	frameLengthBytes = 4
+)
+
+type pipeToken [16]byte
+
+// pipe is the sender's end.
+type pipe struct {
+	conn  net.Conn // with TLS, if any
+	plain *eagerConn
+
+	mu     sync.Mutex // the right to write. All below belongs to who holds it.
+	closed bool       // the epoch is over
+	buf    []byte     // of the last frame, for the next one
+	batch  []outgoing
+}
+
+// dialPipe opens a pipe to the URL. It is closed when ctx ends.
+func (t *Transport) dialPipe(ctx context.Context, raw, token string) (*pipe, error) {
+	key, err := hex.DecodeString(token)
+	if err != nil || len(key) != len(pipeToken{}) {
+		return nil, ErrIncompatible
+	}
+	a, err := parseURL(raw)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := t.o.Dial(ctx, a.network, a.address)
+	if err != nil {
+		return nil, err
+	}
+	context.AfterFunc(ctx, func() { _ = conn.Close() })
+	p := &pipe{plain: newEagerConn(conn)}
+	p.conn = p.plain
+	if a.secure {
+		if p.conn, err = t.securePipe(ctx, p.plain, a.host); err != nil {
+			return nil, err
+		}
+	}
+	_, err = p.conn.Write(append([]byte(pipePreface), key...))
+	return p, err
+}
+
+func (t *Transport) securePipe(ctx context.Context, plain net.Conn, host string) (net.Conn, error) {
+	c := t.o.ClientTLS().Clone()
+	c.NextProtos = []string{pipeProtocol}
+	if c.ServerName == "" {
+		c.ServerName = host
+		if name, _, err := net.SplitHostPort(host); err == nil {
+			c.ServerName = name
+		}
+	}
+	conn := tls.Client(plain, c)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, err
+	}
+	if conn.ConnectionState().NegotiatedProtocol != pipeProtocol {
+		return nil, ErrIncompatible
+	}
+	return conn, nil
+}
+
+// write sends a frame of the messages, with a probe unless that is 0, and answers its size. If now, it does not wait, and what does not go
+// out at once goes before the next. The caller holds mu.
+func (p *pipe) write(probe uint64, messages []outgoing, now bool) (int, error) {
+	p.buf = appendFrame(append(p.buf[:0], 0, 0, 0, 0), probe, messages)
+	binary.LittleEndian.PutUint32(p.buf, uint32(len(p.buf)-frameLengthBytes))
+	p.plain.setNow(now)
+	n, err := p.conn.Write(p.buf)
+	if cap(p.buf) > frameBufferMax {
+		p.buf = nil
+	}
+	return n, err
+}
+
+// end takes the right to write away for good.
+func (p *pipe) end() {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+}
+
+// eagerConn is a connection whose writes need not wait: while now is set, what the kernel does not take at once is kept. TLS writes to it
+// as well, at times from the goroutine that reads.
+type eagerConn struct {
+	net.Conn
+	raw syscall.RawConn // nil: this is no connection that can do it
+
+	mu   sync.Mutex
+	now  bool
+	rest []byte // kept; at most one frame
+}
+
+func newEagerConn(c net.Conn) *eagerConn {
+	e := &eagerConn{Conn: c}
+	if sc, ok := c.(syscall.Conn); ok && canWriteNow {
+		e.raw, _ = sc.SyscallConn()
+	}
+	return e
+}
+
+func (c *eagerConn) setNow(now bool) {
+	c.mu.Lock()
+	c.now = now
+	c.mu.Unlock()
+}
+
+// Write implements net.Conn.
+func (c *eagerConn) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.now {
+		if err := c.flushLocked(); err != nil {
+			return 0, err
+		}
+		return c.Conn.Write(b)
+	}
+	n := 0
+	if len(c.rest) == 0 {
+		var err error
+		if n, err = writeNow(c.raw, b); err != nil {
+			return n, err
+		}
+	}
+	c.rest = append(c.rest, b[n:]...)
+	return len(b), nil
+}
+
+// flush writes what was kept, and waits for it.
+func (c *eagerConn) flush() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.flushLocked()
+}
+
+func (c *eagerConn) flushLocked() error {
+	if len(c.rest) == 0 {
+		return nil
+	}
+	_, err := c.Conn.Write(c.rest)
+	c.rest = nil
+	return err
+}
+
+// keeps: something waits for flush.
+func (c *eagerConn) keeps() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.rest) > 0
+}
+
+// arrivals are the pipes that streams wait for, by their tokens.
+type arrivals struct {
+	mu      sync.Mutex
+	waiting map[pipeToken]chan net.Conn
+}
+
+// expect makes a token. The channel has room for the one connection that comes with it.
+func (a *arrivals) expect() (pipeToken, chan net.Conn) {
+	var token pipeToken
+	_, _ = rand.Read(token[:]) // never fails
+	arrived := make(chan net.Conn, 1)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.waiting == nil {
+		a.waiting = make(map[pipeToken]chan net.Conn)
+	}
+	a.waiting[token] = arrived
+	return token, arrived
+}
+
+// forget ends the wait, and closes a connection that came and was not taken.
+func (a *arrivals) forget(token pipeToken, arrived chan net.Conn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	delete(a.waiting, token)
+	select {
+	case c := <-arrived:
+		_ = c.Close()
+	default:
+	}
+}
+
+// give hands a connection to who waits for it, once per token.
+func (a *arrivals) give(token pipeToken, c net.Conn) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	arrived, ok := a.waiting[token]
+	if ok {
+		delete(a.waiting, token)
+		arrived <- c
+	}
+	return ok
+}
+
+// take reads how a pipe begins and hands it over.
+func (a *arrivals) take(c net.Conn) error {
+	var head [len(pipePreface) + len(pipeToken{})]byte
+	if _, err := io.ReadFull(c, head[:]); err != nil {
+		return err
+	}
+	if string(head[:len(pipePreface)]) != pipePreface {
+		return errMalformed
+	}
+	if err := c.SetDeadline(time.Time{}); err != nil {
+		return err
+	}
+	if !a.give(pipeToken(head[len(pipePreface):]), c) {
+		return errMalformed
+	}
+	return nil
+}
+
+// receiveLane is the body of a message stream: it waits for the pipe and hands on what comes there.
+func (t *Transport) receiveLane(ctx context.Context, in *incoming, s grpc.ServerStream) error {
+	token, arrived := t.arrivals.expect()
+	defer t.arrivals.forget(token, arrived)
+	md := t.introduce(in.key.from)
+	md.Set(keyPipe, hex.EncodeToString(token[:]))
+	if err := s.SendHeader(md); err != nil {
+		return err
+	}
+	select {
+	case c := <-arrived:
+		defer c.Close()
+		defer context.AfterFunc(ctx, func() { _ = c.Close() })()
+		return t.receiveFrames(in, c)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t *Transport) receiveFrames(in *incoming, c net.Conn) error {
+	received, failed := t.metrics.from(in.key.from)
+	r := bufio.NewReaderSize(c, pipeBufferBytes)
+	for {
+		b, err := readFrame(r, t.o.MessageBytesMax+frameSlackBytes)
+		if err == nil {
+			received.Add(float64(len(b)))
+			err = t.takeFrame(in, c, b)
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			failed.Inc()
+			return err
+		}
+	}
+}
+
+// readFrame reads one frame into memory of its own, which its entries will share. io.EOF is an end between two frames.
+func readFrame(r *bufio.Reader, bytesMax int) ([]byte, error) {
+	head, err := r.Peek(frameLengthBytes)
+	if err != nil {
+		if err == io.EOF && len(head) > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		return nil, err
+	}
+	n := binary.LittleEndian.Uint32(head)
+	if uint64(n) > uint64(bytesMax) {
+		return nil, fmt.Errorf("%w: %d bytes", errMalformed, n)
+	}
+	_, _ = r.Discard(frameLengthBytes)
+	b := make([]byte, n)
+	_, err = io.ReadFull(r, b)
+	if err == io.EOF {
+		err = io.ErrUnexpectedEOF
+	}
+	return b, err
+}
