@@ -37,7 +37,10 @@
 // ones next to it: "ratio" is the p99 of all windows of a kind over that of all
 // quiet windows next to them, and each window's own ratio stands beside it. The
 // probe's syncs, in the same windows, tell what the disk and the processors do to a
-// program that has nothing to do with the server.
+// program that has nothing to do with the server. Where one takes 20 ms or longer
+// the disk has stalled: a row has its figures without the writes that this has met,
+// and with all of them, and for how long it did, in the quiet windows as well. Upkeep
+// that makes the disk stall shows in the difference of these two.
 //
 // What needs the most of the processors goes on elsewhere, too: right behind its
 // window, between the same two quiet ones, a second server on the same machine,

@@ -14,6 +14,9 @@ const (
 	probeRate  = 40 // a second
 	probeBytes = vfs.DirectBytes
 	probeFile  = 4 << 20
+	// stallMin is what no sync takes but where the disk does not answer: a hundred
+	// times what it takes otherwise.
+	stallMin = 20 * time.Millisecond
 )
 
 // probe tells what the disk does to anybody's sync: it writes a block into a file
@@ -57,7 +60,7 @@ func (p *probe) run(ctx context.Context) (err error) {
 		if err != nil {
 			stop()
 		}
-		r.synced(time.Since(begin))
+		r.synced(begin, time.Since(begin))
 	})
 	return err
 }

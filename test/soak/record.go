@@ -15,6 +15,7 @@ type recorder struct {
 	reads   []time.Duration
 	late    []time.Duration
 	syncs   []time.Duration // of the probe
+	stalls  []stall         // of these
 	refused int
 	unknown int
 }
@@ -24,6 +25,12 @@ type written struct {
 	due  time.Time
 	took time.Duration
 }
+
+// stall is a sync of the probe that took stallMin or longer.
+type stall struct{ from, to time.Time }
+
+// during: the write was under way in it.
+func (s stall) during(w written) bool { return w.due.Before(s.to) && w.due.Add(w.took).After(s.from) }
 
 func newRecorder() *recorder { return &recorder{} }
 
@@ -52,10 +59,13 @@ func (r *recorder) lateWrite(by time.Duration) {
 	r.late = append(r.late, by)
 }
 
-func (r *recorder) synced(took time.Duration) {
+func (r *recorder) synced(begin time.Time, took time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.syncs = append(r.syncs, took)
+	if took >= stallMin {
+		r.stalls = append(r.stalls, stall{begin, begin.Add(took)})
+	}
 }
 
 // latencies are quantiles.
@@ -91,4 +101,22 @@ func syncsOf(recorders ...*recorder) (took []time.Duration) {
 		r.mu.Unlock()
 	}
 	return took
+}
+
+// calmOf are the latencies of those writes that no stall of the disk has met, and
+// stalled is how long it has stalled.
+func calmOf(recorders ...*recorder) (took []time.Duration, stalled time.Duration) {
+	for _, r := range recorders {
+		r.mu.Lock()
+		for _, w := range r.writes {
+			if !slices.ContainsFunc(r.stalls, func(s stall) bool { return s.during(w) }) {
+				took = append(took, w.took)
+			}
+		}
+		for _, s := range r.stalls {
+			stalled += s.to.Sub(s.from)
+		}
+		r.mu.Unlock()
+	}
+	return took, stalled
 }

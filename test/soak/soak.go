@@ -12,6 +12,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 
 	"github.com/kubeshim/shim/test/internal/measure"
@@ -156,7 +157,8 @@ func (s *soak) all(ctx context.Context, plan []phase) error {
 	}()
 	probed := make(chan error, 1)
 	go func() { probed <- s.probe.run(loading) }()
-	pause(ctx, s.length/40) // until it is steady
+	unix.Sync()             // what others have left for the disk to do is not ours
+	pause(ctx, s.length/24) // until it is steady
 	for _, p := range plan {
 		if err := s.run(ctx, p); err != nil {
 			return err

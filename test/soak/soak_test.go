@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,7 +25,7 @@ func recorded(n int) *recorder {
 	r.wrote("event", time.Time{}, time.Hour, unknown)
 	r.read(time.Millisecond)
 	r.lateWrite(2 * time.Millisecond)
-	r.synced(time.Duration(n) * time.Millisecond)
+	r.synced(time.Time{}.Add(time.Hour), time.Duration(n)*time.Millisecond)
 	return r
 }
 
@@ -71,11 +72,11 @@ func TestRatios(t *testing.T) {
 	if calm.Writes != 600 || calm.Seconds != 40 || calm.CPU != 3.5 || calm.Ratio != 0 {
 		t.Errorf("quiet: %+v", calm)
 	}
-	if compaction.Writes != 200 || compaction.Quiet.P99 != 99*time.Millisecond || compaction.Ratio != 2 || compaction.ProbeQuiet.Max != 100*time.Millisecond {
+	if compaction.Writes != 200 || compaction.Quiet.P99 != 99*time.Millisecond || compaction.Ratio != 2 || compaction.CalmRatio != 2 || compaction.ProbeQuiet.Max != 100*time.Millisecond {
 		t.Errorf("compaction: %+v", compaction)
 	}
 	// Windows 3 and 6 between the quiet ones 2, 5 and 7, of 100, 200 and 200 writes.
-	if all.Writes != 300 || all.RSS != 600e6 || all.Quiet.P99 != 198*time.Millisecond || len(all.Ratios) != 2 || all.Ratios[0] != float64(198)/197 {
+	if all.Writes != 300 || all.RSS != 600e6 || all.Quiet.P99 != 198*time.Millisecond || len(all.CalmRatios) != 2 || all.CalmRatios[0] != float64(198)/197 {
 		t.Errorf("together: %+v", all)
 	}
 	if other.Writes != 100 || other.Quiet.P99 != 197*time.Millisecond || other.Ratio != float64(99)/197 {
@@ -116,9 +117,9 @@ func TestReport(t *testing.T) {
 		t.Errorf("read %s, wrote %s", b, a)
 	}
 	out.Reset()
-	again[0].Summary[1].Ratio = ratioAim + 0.1
+	again[0].Summary[1].CalmRatio = ratioAim + 0.1
 	again.print(&out)
-	for _, want := range []string{"  not met  p99 1.40 of quiet (at most 1.3): compaction", "  met ", "WRONG: RSS is not flat", "flat: disk"} {
+	for _, want := range []string{"  not met  p99 1.40 of quiet (at most 1.3), with the disk's stalls 2.00: compaction", "  met ", "WRONG: RSS is not flat", "flat: disk"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}
@@ -145,6 +146,21 @@ func TestPhases(t *testing.T) {
 	round := "quiet; LIST storms; LIST storms, elsewhere; quiet; quota reached and cleared; "
 	if got := strings.Join(names, "; "); got != round+round+"quiet" {
 		t.Error(got)
+	}
+}
+
+// TestStalls: a write that a stall has met is left out, and none besides.
+func TestStalls(t *testing.T) {
+	r, at := newRecorder(), time.Unix(100, 0)
+	ms := func(n int) time.Time { return at.Add(time.Duration(n) * time.Millisecond) }
+	r.synced(ms(0), stallMin-1)
+	r.synced(ms(100), 50*time.Millisecond)
+	for _, w := range []struct{ due, took int }{{0, 100}, {90, 11}, {149, 1}, {150, 2}, {50, 200}} {
+		r.wrote("status", ms(w.due), time.Duration(w.took)*time.Millisecond, acked)
+	}
+	took, stalled := calmOf(r)
+	if want := []time.Duration{100 * time.Millisecond, 2 * time.Millisecond}; !slices.Equal(took, want) || stalled != 50*time.Millisecond {
+		t.Errorf("%v, stalled %v", took, stalled)
 	}
 }
 
