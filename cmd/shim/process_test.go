@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -75,13 +76,20 @@ type process struct {
 // launch starts shim on the data directory; it does not wait.
 func launch(t testing.TB, dir string, args ...string) *process {
 	t.Helper()
+	return launchBy(t, nil, dir, args...)
+}
+
+// launchBy is launch by way of a program, which gets shim and its flags as arguments.
+func launchBy(t testing.TB, program []string, dir string, args ...string) *process {
+	t.Helper()
 	p := &process{t: t, client: freeport.Addr(t), metrics: freeport.Addr(t), peer: freeport.Addr(t), ready: make(chan struct{}), ended: make(chan struct{})}
 	args = append([]string{
 		"--name=test", "--data-dir=" + dir,
 		"--listen-client-urls=http://" + p.client, "--advertise-client-urls=http://" + p.client,
 		"--listen-peer-urls=http://" + p.peer, "--listen-metrics-urls=http://" + p.metrics,
 	}, args...)
-	p.run(args...)
+	command := append(append(slices.Clone(program), binary), args...)
+	p.exec(command[0], command[1:]...)
 	return p
 }
 

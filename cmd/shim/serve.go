@@ -391,6 +391,7 @@ func (m *member) build(l *listeners) error {
 		KeepAliveTimeout:            c.GRPCKeepAliveTimeout,
 		WatchProgressNotifyInterval: c.WatchProgressNotifyInterval,
 		ListBytes:                   m.memory.ListBytes(),
+		Ranges:                      etcdapi.NewRangeMetrics(m.metrics),
 		ExtensiveMetrics:            c.Metrics == metricsExtensive,
 		OnSlowCall:                  m.slowCall,
 		Tokens:                      m.tokens,

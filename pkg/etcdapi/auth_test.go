@@ -183,3 +183,50 @@ func TestPermissionsInOrder(t *testing.T) {
 		t.Errorf("the last write was at %d, the permission was taken back at %d", last.Load(), revoked.Header.Revision)
 	}
 }
+
+// TestListsAreRefusedBeforeTheyQueue: who may not read a list hears so at once, also while nobody has a turn, and takes no place.
+func TestListsAreRefusedBeforeTheyQueue(t *testing.T) {
+	const budget = 1 << 20
+	ts := startAuth(t, "simple", Options{ListBytes: budget})
+	ctx := within(t)
+	root := ts.login(t, ctx, "root", "secret")
+	admin, kv := pb.NewAuthClient(ts.conn(t)), pb.NewKVClient(ts.conn(t))
+	for i := range 100 {
+		mustOf[*pb.PutResponse](t)(kv.Put(root, &pb.PutRequest{Key: fmt.Append(nil, "k", i), Value: make([]byte, 8<<10)}))
+	}
+	mustOf[*pb.AuthUserAddResponse](t)(admin.UserAdd(root, &pb.AuthUserAddRequest{Name: "alice", Password: "a"}))
+	alice := ts.login(t, ctx, "alice", "a")
+	all := mustOf[*grant](t)(ts.lists.acquire(ctx, budget))
+	read := &pb.TxnRequest{Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{RequestRange: everyKey}}}}
+	for who, c := range map[string]struct {
+		ctx  context.Context
+		want error
+	}{"alice": {alice, rpctypes.ErrPermissionDenied}, "nobody": {ctx, rpctypes.ErrUserEmpty}} {
+		for name, call := range map[string]func() error{
+			"range": func() error { _, err := kv.Range(c.ctx, everyKey); return err },
+			"txn":   func() error { _, err := kv.Txn(c.ctx, read); return err },
+			"stream": func() error {
+				s, err := kv.RangeStream(c.ctx, everyKey)
+				if err == nil {
+					_, err = s.Recv()
+				}
+				return err
+			},
+		} {
+			if err := call(); !errors.Is(rpctypes.Error(err), c.want) {
+				t.Errorf("%s of %s: %v, want %v", name, who, err, c.want)
+			}
+		}
+	}
+	wantBudget(t, ts.lists, budget, 0)
+	if s := ts.lists.Stats(); s.Waited != 0 {
+		t.Errorf("%d have waited", s.Waited)
+	}
+	listed := make(chan error, 1)
+	go func() { _, err := kv.Range(root, everyKey); listed <- err }()
+	ts.lists.await(func(s ListStats) bool { return s.Waiting == 1 }) // who may waits
+	all.end()
+	if err := <-listed; err != nil {
+		t.Error(err)
+	}
+}

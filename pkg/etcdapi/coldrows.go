@@ -19,6 +19,9 @@ import (
 // without reading any.
 var errEvicted = errors.New("versions have left memory")
 
+// errUnreadable: what has left memory cannot be read.
+var errUnreadable = errors.New("cannot read versions that have left memory")
+
 // coldRows reads the versions of one answer that have left memory. The rows are
 // frozen as long as it is open, so that a large list can be encoded as it is
 // sent. Frozen rows keep room in the database that could be used again: each
@@ -199,7 +202,7 @@ func (s *Server) answerFrom(ctx context.Context, v *mvcc.View, rev mvcc.Revision
 	if err != nil {
 		return nil, err
 	}
-	return answerWith(newColdRows(ctx, s.store.Rows(), r), encode)
+	return answerWith(ctx, newColdRows(ctx, s.store.Rows(), r), encode)
 }
 
 // answerApplied makes the answer of a command that has been applied.
@@ -208,10 +211,31 @@ func (s *Server) answerApplied(ctx context.Context, encode func(*coldRows) (*rep
 	if err != nil {
 		return nil, err
 	}
-	return answerWith(newColdRows(ctx, s.store.Rows(), r), encode)
+	return answerWith(ctx, newColdRows(ctx, s.store.Rows(), r), encode)
 }
 
-func answerWith(c *coldRows, encode func(*coldRows) (*reply, error)) (*reply, error) {
+// answerWith makes an answer. That of the gateway is read now: it is on its way to
+// the end of the pipe at once, and a row that cannot be read is to fail this call,
+// not all that share the pipe.
+func answerWith(ctx context.Context, c *coldRows, encode func(*coldRows) (*reply, error)) (*reply, error) {
 	defer c.free()
-	return encode(c)
+	if !byGateway(ctx) {
+		return encode(c)
+	}
+	lost := false
+	c.drop = func() { lost = true }
+	a, err := encode(c)
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range a.bufs {
+		if partOf(b) != nil && !lost {
+			b.ReadOnlyData()
+		}
+	}
+	if lost {
+		a.bufs.Free()
+		return nil, errUnreadable
+	}
+	return a, nil
 }

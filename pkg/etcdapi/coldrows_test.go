@@ -201,7 +201,7 @@ func TestColdListBreaksOff(t *testing.T) {
 	r := encoded(t)(encodeRange(wireHeader{}, res, cold))
 	cold.free()
 	buf := r.bufs.Materialize()
-	if want := encoded(t)(answerWith(newColdRows(context.Background(), ts.store.Rows(), begin(t, ts)), func(c *coldRows) (*reply, error) {
+	if want := encoded(t)(answerWith(context.Background(), newColdRows(context.Background(), ts.store.Rows(), begin(t, ts)), func(c *coldRows) (*reply, error) {
 		return encodeRange(wireHeader{}, res, c)
 	})).bufs.Materialize(); dropped || !bytes.Equal(buf, want) {
 		t.Fatalf("%d bytes, want %d", len(buf), len(want))

@@ -68,7 +68,8 @@
 // translation. A request is a gRPC call over a connection inside the process: of a
 // server of its own, so that HTTP ends first and those of gRPC's clients are not
 // waited for, and the other way round. It costs nothing until the first request.
-// A message of JSON is bounded before it is decoded; a WebSocket is one stream.
+// A message of JSON is bounded before it is decoded; a WebSocket is one stream. Its
+// lists borrow of the budget of lists until their client has taken the JSON.
 //
 // # Who asks
 //

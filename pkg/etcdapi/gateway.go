@@ -41,6 +41,7 @@ type Gateway struct {
 	served     chan error // of server
 	sockets    sockets    // outlive the HTTP server's Shutdown
 	messageMax int64      // of JSON, in bytes
+	requests   gatewayRequests
 }
 
 // NewGateway returns the gateway of s and starts its gRPC server, which takes
@@ -78,7 +79,7 @@ func NewGateway(s *Server, extra ...grpc.ServerOption) (*Gateway, error) {
 // dial makes the gateway's connection to its server.
 func (g *Gateway) dial(context.Context, string) (net.Conn, error) {
 	here, there := net.Pipe()
-	g.conns.Give(there)
+	g.conns.Give(&gatewayPipe{there, &g.requests})
 	return here, nil
 }
 
@@ -88,7 +89,7 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		g.serveSocket(w, r)
 		return
 	}
-	g.mux.ServeHTTP(w, r)
+	g.answer(w, r, dropHTTP(w))
 }
 
 // Close cuts off the requests that are still under way, and returns when the

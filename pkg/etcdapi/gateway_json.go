@@ -24,7 +24,7 @@ func newGatewayMux(messageMax int64) *runtime.ServeMux {
 		tooLarge: fmt.Errorf("grpc: received message larger than max (JSON of more than %d bytes)", messageMax),
 		max:      messageMax,
 	}
-	return runtime.NewServeMux(runtime.WithMarshalerOption(runtime.MIMEWildcard, m), runtime.WithErrorHandler(m.answerError))
+	return runtime.NewServeMux(runtime.WithMarshalerOption(runtime.MIMEWildcard, m), runtime.WithMetadata(annotate), runtime.WithErrorHandler(m.answerError))
 }
 
 // gatewayMarshaler bounds the messages it reads. etcd reads a message of any

@@ -105,7 +105,7 @@ func (g *Gateway) serveSocket(w http.ResponseWriter, r *http.Request) {
 	call.Method, call.Body, call.ContentLength = http.MethodPost, body, -1
 	call.Header = socketHeader(r, protocol)
 	out := &socketWriter{c: c, header: make(http.Header)}
-	g.mux.ServeHTTP(out, call)
+	g.answer(out, call, func() { _ = c.NetConn().Close() })
 	out.end()
 }
 

@@ -30,7 +30,13 @@ import (
 // startGateway serves a gateway over plain HTTP, and ends both with the test.
 func startGateway(t testing.TB, opts Options, extra ...grpc.ServerOption) (*Gateway, *httptest.Server) {
 	t.Helper()
-	g, err := NewGateway(startServer(t, opts).Server, extra...)
+	return gatewayOf(t, startServer(t, opts), extra...)
+}
+
+// gatewayOf is the gateway of a server.
+func gatewayOf(t testing.TB, ts *testServer, extra ...grpc.ServerOption) (*Gateway, *httptest.Server) {
+	t.Helper()
+	g, err := NewGateway(ts.Server, extra...)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,6 +41,7 @@ func (s *Server) rangeReply(ctx context.Context, r *pb.RangeRequest) (*reply, er
 		if now, err = s.permitRange(ctx, now, r); err != nil {
 			return nil, err
 		}
+		began := s.opts.Ranges.begin()
 		at := s.viewAt(now, mvcc.Revision(r.GetRevision()))
 		res, err := at.Range(r)
 		if err == nil && res.More && pagedList(r) && (r.GetRevision() <= 0 || at.Revision() == mvcc.Revision(r.GetRevision())) {
@@ -54,6 +55,7 @@ func (s *Server) rangeReply(ctx context.Context, r *pb.RangeRequest) (*reply, er
 			a, err = s.answerRange(ctx, now, at, r, res)
 		}
 		if !errors.Is(err, mvcc.ErrOvertaken) {
+			s.opts.Ranges.end(began, err)
 			return a, toGRPC(err)
 		}
 		runtime.Gosched() // the compaction is applied and may not be published yet

@@ -62,8 +62,10 @@ func (s *Server) rangeStream(stream grpc.ServerStream, r *pb.RangeRequest) error
 	s.store.CountRanges(1)
 	h := s.wireHeader(now.Revision())
 	at := s.viewAt(now, mvcc.Revision(r.GetRevision()))
+	began := s.opts.Ranges.begin() // etcd measures each chunk
 	for page, err := range at.Pages(r, s.opts.MaxRequestBytes) {
 		if err != nil {
+			s.opts.Ranges.end(began, err)
 			return toGRPC(err)
 		}
 		a, err := encodeStreamChunk(h, page, nil)
@@ -72,6 +74,7 @@ func (s *Server) rangeStream(stream grpc.ServerStream, r *pb.RangeRequest) error
 				return encodeStreamChunk(h, page, rows)
 			})
 		}
+		s.opts.Ranges.end(began, err)
 		if err != nil {
 			return toGRPC(err)
 		}
@@ -82,6 +85,7 @@ func (s *Server) rangeStream(stream grpc.ServerStream, r *pb.RangeRequest) error
 		if err := stream.SendMsg(a); err != nil {
 			return err
 		}
+		began = s.opts.Ranges.begin()
 	}
 	return nil
 }

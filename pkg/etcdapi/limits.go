@@ -81,6 +81,11 @@ const (
 	// gatewayJSONFactor is how much larger than the largest gRPC message one of the
 	// JSON gateway may be: base64 takes a third more, and names and escapes the rest.
 	gatewayJSONFactor = 4
+	// gatewayListFactor is how much more than its size a list of the gateway takes,
+	// which is encoded, decoded, and made JSON.
+	gatewayListFactor = 4
+	// gatewayPieceBytes is how much of an answer is written at once.
+	gatewayPieceBytes = 64 << 10
 	// socketBufferBytes is the size of each buffer of a WebSocket.
 	socketBufferBytes = 1024
 

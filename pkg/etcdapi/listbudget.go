@@ -4,6 +4,7 @@ import (
 	"container/list"
 	"context"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -21,6 +22,8 @@ import (
 //   - What becomes larger than it was thought has the rest without waiting.
 //   - The answer to a write has been earned: it borrows without waiting.
 //   - Who waits holds no View. A call that ends leaves the queue.
+//   - A list of the JSON gateway borrows several times its size, and gives it back
+//     as the client takes the JSON (gateway_request.go).
 //   - While others wait, a loan has to shrink by listRateMin after listGrace, or
 //     the client loses its connection: so nobody holds a share for ever.
 //   - The end of a connection gives back all that was lent to it, since the
@@ -66,10 +69,10 @@ func newListBudget(limit int64) *listBudget {
 // acquire borrows bytes for a list and waits until there are so many. The error
 // is that of the context, or that too many wait. Few bytes need no grant: nil.
 func (b *listBudget) acquire(ctx context.Context, bytes int64) (*grant, error) {
-	if bytes < listFreeBytes {
+	holder := holderOf(ctx)
+	if bytes = holder.takes(bytes); bytes < listFreeBytes {
 		return nil, nil
 	}
-	holder := holderOf(ctx)
 	b.mu.Lock()
 	if b.waiting.Len() == 0 && b.fits(bytes) {
 		g := b.lend(bytes, holder)
@@ -107,10 +110,10 @@ func (b *listBudget) acquire(ctx context.Context, bytes int64) (*grant, error) {
 
 // force borrows without waiting.
 func (b *listBudget) force(ctx context.Context, bytes int64) *grant {
-	if bytes < listFreeBytes {
+	holder := holderOf(ctx)
+	if bytes = holder.takes(bytes); bytes < listFreeBytes {
 		return nil
 	}
-	holder := holderOf(ctx)
 	b.mu.Lock()
 	g := b.lend(bytes, holder)
 	b.mu.Unlock()
@@ -203,14 +206,17 @@ func (g *grant) hold(a *reply) {
 	if g == nil {
 		return
 	}
+	keeps := g.holder.keep(g)
 	n := int64(0)
 	for _, buf := range a.bufs {
 		if p := partOf(buf); p != nil {
-			p.grant = g
+			if !keeps {
+				p.grant = g
+			}
 			n += int64(p.size)
 		}
 	}
-	g.held(n)
+	g.held(g.holder.takes(n))
 }
 
 // settle gives back what no part of an answer has taken: there are no more.
@@ -313,11 +319,50 @@ func (l *loan) change(how func()) {
 // listHolder is what the loans end with: a connection, or a request that came by
 // way of net/http. nil: they end with what holds the grant.
 type listHolder struct {
-	drop func() // breaks it off, without waiting for anybody
+	drop  func() // breaks it off, without waiting for anybody
+	keeps bool   // a request of the gateway, which gives back what its client takes
 
-	mu    sync.Mutex
-	ended bool
-	loans map[*loan]struct{}
+	mu     sync.Mutex
+	ended  bool
+	loans  map[*loan]struct{}
+	grants []*grant // that it keeps
+}
+
+// takes is what a list of so many bytes borrows.
+func (h *listHolder) takes(bytes int64) int64 {
+	if h == nil || !h.keeps {
+		return bytes
+	}
+	return bytes * gatewayListFactor
+}
+
+// keep holds a grant until the end, if that is not up to the parts of an answer.
+func (h *listHolder) keep(g *grant) bool {
+	if h == nil || !h.keeps {
+		return false
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.ended && !slices.Contains(h.grants, g) {
+		h.grants = append(h.grants, g)
+	}
+	return true
+}
+
+// kept answers the loans, and what of each is under way.
+func (h *listHolder) kept() map[*loan]int64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.loans) == 0 {
+		return nil
+	}
+	out := make(map[*loan]int64, len(h.loans))
+	for l := range h.loans {
+		l.budget.mu.Lock()
+		out[l] = l.out
+		l.budget.mu.Unlock()
+	}
+	return out
 }
 
 // add ends the loan at once if its holder has ended.
@@ -365,7 +410,7 @@ func (h *listHolder) end() {
 	h.mu.Lock()
 	h.ended = true
 	loans := h.loans
-	h.loans = nil
+	h.loans, h.grants = nil, nil
 	h.mu.Unlock()
 	for l := range loans {
 		l.end()
@@ -381,8 +426,11 @@ func holderOf(ctx context.Context) *listHolder {
 	if h, ok := ctx.Value(listHolderKey{}).(*listHolder); ok {
 		return h
 	}
-	if c, ok := socketOf(ctx).(*conn); ok {
+	switch c := socketOf(ctx).(type) {
+	case *conn:
 		return &c.lists
+	case *gatewayPipe:
+		return c.requests.of(ctx)
 	}
 	return nil
 }

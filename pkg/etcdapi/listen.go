@@ -126,7 +126,7 @@ func (e Endpoint) handler() http.Handler {
 // serveGRPC serves one call. What it writes it writes here, so lists that are lent
 // something end with it.
 func serveGRPC(g *grpc.Server, w http.ResponseWriter, r *http.Request) {
-	lists := &listHolder{drop: func() { _ = http.NewResponseController(w).SetWriteDeadline(time.Now()) }}
+	lists := &listHolder{drop: dropHTTP(w)}
 	defer lists.end()
 	g.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), listHolderKey{}, lists)))
 }

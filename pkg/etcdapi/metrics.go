@@ -3,6 +3,7 @@ package etcdapi
 import (
 	"os"
 	"runtime"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.etcd.io/etcd/api/v3/version"
@@ -38,6 +39,40 @@ func NewHealthMetrics(reg prometheus.Registerer) *HealthMetrics {
 	}
 	reg.MustRegister(m.success, m.failures, m.result, m.total)
 	return m
+}
+
+// RangeMetrics measure how long the store takes to answer a range, under etcd's
+// name. A nil one measures nothing.
+type RangeMetrics struct{ succeeded, failed prometheus.Observer }
+
+// NewRangeMetrics registers them with reg.
+func NewRangeMetrics(reg prometheus.Registerer) *RangeMetrics {
+	all := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "etcd_server_range_duration_seconds",
+		Help:    "How long it took to look up a range and to make the answer, without waiting for a linearizable View.",
+		Buckets: prometheus.ExponentialBuckets(0.0001, 2, 20),
+	}, []string{"success"})
+	reg.MustRegister(all)
+	return &RangeMetrics{succeeded: all.WithLabelValues("true"), failed: all.WithLabelValues("false")}
+}
+
+// begin is when a range began.
+func (m *RangeMetrics) begin() (began time.Time) {
+	if m != nil {
+		began = time.Now()
+	}
+	return began
+}
+
+// end measures one.
+func (m *RangeMetrics) end(began time.Time, err error) {
+	switch {
+	case m == nil:
+	case err == nil:
+		m.succeeded.Observe(time.Since(began).Seconds())
+	default:
+		m.failed.Observe(time.Since(began).Seconds())
+	}
 }
 
 // verdict counts one answer of /health.

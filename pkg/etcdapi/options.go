@@ -73,6 +73,8 @@ type Options struct {
 	// store has to be open with Config.Trace then. nil: nothing is traced.
 	TracerProvider trace.TracerProvider
 
+	// Ranges measure ranges; nil: nobody does.
+	Ranges *RangeMetrics
 	// ExtensiveMetrics adds histograms of handling times (--metrics=extensive).
 	ExtensiveMetrics bool
 }
