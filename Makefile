@@ -31,7 +31,7 @@ image:
 	@hack/image.sh $(IMAGE) $$(echo $(PLATFORMS) | tr ' ' ,)
 
 test:
-	$(GO) test ./...
+	$(GO) test -timeout 20m ./...
 
 race:
 	$(GO) test -race ./pkg/... ./cmd/...
@@ -45,7 +45,7 @@ lint:
 # The scripts that must answer alike on etcd and shim, and upstream's own
 # storage suite against a shim process.
 conformance:
-	$(GO) test -count=1 ./test/conformance/...
+	$(GO) test -count=1 -timeout 20m ./test/conformance/...
 	$(GO) run ./test/conformance/storage
 
 # Members on hosts of their own, in network namespaces: partitions, kills, full

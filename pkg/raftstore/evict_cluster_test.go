@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,88 +52,90 @@ func readVersions(v *mvcc.View) (keys int, err error) {
 	return len(res.Versions), nil
 }
 
+// evictionKeys are what the test of evictions beside an install writes.
+const evictionKeys = 40
+
+// writeVersions writes each key so many times, and compacts now and then.
+func writeVersions(t *testing.T, s *Store, rounds int) {
+	for round := range rounds {
+		for k := range evictionKeys {
+			key := fmt.Append(nil, "k", k)
+			n := int64(1)
+			if v := s.View().Get(key); v != nil {
+				n = v.Num() + 1
+			}
+			put(t, s, string(key), string(versionValue(key, n)))
+		}
+		if round%4 == 3 {
+			if _, err := s.Propose(t.Context(), compactCommand(int64(s.View().Revision())-evictionKeys)); err != nil {
+				t.Error(err)
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// evictAndRead lets values leave memory, and reads, again and again until ctx ends.
+func evictAndRead(ctx context.Context, t *testing.T, s *Store, beside *sync.WaitGroup, reads *atomic.Int64) {
+	beside.Go(func() {
+		for ; ctx.Err() == nil; time.Sleep(time.Millisecond) {
+			if err := s.Checkpoint(context.Background()); err != nil {
+				t.Error(err)
+			}
+			evictAll(t, s)
+		}
+	})
+	for range 2 {
+		beside.Go(func() {
+			for ; ctx.Err() == nil; time.Sleep(time.Millisecond) {
+				n, err := readVersions(s.View())
+				if errors.Is(err, mvcc.ErrOvertaken) { // by a compaction, or by the snapshot: a client's list is made from the next View
+					continue
+				}
+				if err != nil || n != evictionKeys {
+					t.Errorf("%d keys, %v", n, err)
+					return
+				}
+				reads.Add(1)
+			}
+		})
+	}
+}
+
 // TestEvictionsBesideInstall: values leave memory on all of three members, one of which gets a snapshot meanwhile, while they are written,
 // compacted and read. Nobody reads a wrong one or none, and at last all have the same.
 func TestEvictionsBesideInstall(t *testing.T) { synctest.Test(t, testEvictionsBesideInstall) }
 
 func testEvictionsBesideInstall(t *testing.T) {
-	const keys = 40
 	c := newCluster(t, 3, fewEntries, func(_ int, cfg *Config) {
 		cfg.Memory = compact.Memory{Limit: compact.MemoryLimitMin, HistoryBytes: 32 << 10}
 	})
 	leader := c.stores[c.leader()]
 	i := c.follower()
-	write := func(rounds int) {
-		for round := range rounds {
-			for k := range keys {
-				key := fmt.Append(nil, "k", k)
-				n := int64(1)
-				if v := leader.View().Get(key); v != nil {
-					n = v.Num() + 1
-				}
-				put(t, leader, string(key), string(versionValue(key, n)))
-			}
-			if round%4 == 3 {
-				if _, err := leader.Propose(t.Context(), compactCommand(int64(leader.View().Revision())-keys)); err != nil {
-					t.Error(err)
-				}
-			}
-			time.Sleep(time.Millisecond)
-		}
-	}
-	write(2)
+	writeVersions(t, leader, 2)
 	c.stop(i)
-	write(20)
+	writeVersions(t, leader, 20)
 
 	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	var beside sync.WaitGroup
-	reads := 0
-	var mu sync.Mutex
-	disturb := func(s *Store) {
-		beside.Go(func() {
-			for ; ctx.Err() == nil; time.Sleep(time.Millisecond) {
-				if err := s.Checkpoint(context.Background()); err != nil {
-					t.Error(err)
-				}
-				evictAll(t, s)
-			}
-		})
-		for range 2 {
-			beside.Go(func() {
-				for ; ctx.Err() == nil; time.Sleep(time.Millisecond) {
-					n, err := readVersions(s.View())
-					if errors.Is(err, mvcc.ErrOvertaken) { // by a compaction, or by the snapshot: a client's list is made from the next View
-						continue
-					}
-					if err != nil || n != keys {
-						t.Errorf("%d keys, %v", n, err)
-						return
-					}
-					mu.Lock()
-					reads++
-					mu.Unlock()
-				}
-			})
-		}
-	}
+	var reads atomic.Int64
+	c.start(i)
 	for _, s := range c.stores {
-		if s != nil {
-			disturb(s)
-		}
+		evictAndRead(ctx, t, s, &beside, &reads)
 	}
-	disturb(c.start(i))
 	for !c.members[i].saw("installed a snapshot") {
-		write(1)
+		writeVersions(t, leader, 1)
 	}
-	write(4)
+	writeVersions(t, leader, 4)
 	cancel()
 	beside.Wait()
 	c.converge()
 	var all []string
 	for n, s := range c.stores {
 		evictAll(t, s)
-		if r := s.View().Residency(); r.Evictions == 0 || reads == 0 {
-			t.Errorf("member %d: %d reads beside %+v", n, reads, r)
+		if r := s.View().Residency(); r.Evictions == 0 || reads.Load() == 0 {
+			t.Errorf("member %d: %d reads beside %+v", n, reads.Load(), r)
 		}
 		all = append(all, contents(t, s.View()))
 	}

@@ -188,7 +188,7 @@ func (o *operator) say(ctx context.Context, line string) string {
 	}
 	ctx, cancel := context.WithTimeout(ctx, lineMax)
 	cmd := exec.CommandContext(ctx, o.etcdctl, strings.Fields(words)...)
-	cmd.Env = append(os.Environ(), "ETCDCTL_ENDPOINTS="+o.endpoint)
+	cmd.Env = slices.DeleteFunc(append(os.Environ(), "ETCDCTL_ENDPOINTS="+o.endpoint), func(v string) bool { return saidByFlag(words, v) })
 	if background {
 		o.t.Cleanup(cancel)
 		o.background = append(o.background, cmd)
@@ -233,6 +233,13 @@ func (o *operator) say(ctx context.Context, line string) string {
 		said = byWord(said) // both come out of a map in etcd
 	}
 	return said + "stderr: " + masked(errs.all.String()) + cmd.ProcessState.String()
+}
+
+// saidByFlag tells whether a line has a flag for what a variable of the environment says: etcdctl refuses both.
+func saidByFlag(words, variable string) bool {
+	name, ok := strings.CutPrefix(variable, "ETCDCTL_")
+	name, _, _ = strings.Cut(name, "=")
+	return ok && strings.Contains(words, "--"+strings.ToLower(strings.ReplaceAll(name, "_", "-"))+"=")
 }
 
 // byWord is a text of which the order does not count.

@@ -99,7 +99,7 @@ func dial(t *testing.T, hosts []*host) *clientv3.Client {
 	for _, h := range hosts {
 		endpoints = append(endpoints, h.env["ENDPOINT"])
 	}
-	cli, err := clientv3.New(clientv3.Config{Endpoints: endpoints, DialTimeout: 10 * time.Second})
+	cli, err := clientv3.New(clientv3.Config{Endpoints: endpoints, DialTimeout: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -114,6 +114,14 @@ func fill(t *testing.T, hosts []*host) *clientv3.GetResponse {
 	cli := dial(t, hosts)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
+	for _, h := range hosts { // they were started without waiting
+		one := dial(t, []*host{h})
+		for _, err := one.Get(ctx, "x"); err != nil; _, err = one.Get(ctx, "x") {
+			if ctx.Err() != nil {
+				t.Fatalf("%s: %v\n%s", h.name, err, h.log())
+			}
+		}
+	}
 	lease, err := cli.Grant(ctx, 3600)
 	if err != nil {
 		t.Fatal(err)

@@ -23,7 +23,7 @@ const (
 	// roamers are clients that take another member for each call, beside one client of each member.
 	roamers = 3
 	// callTimeout is longer than what a member takes to give up by itself, which is 7 s.
-	callTimeout = 10 * time.Second
+	callTimeout = 15 * time.Second
 	// thinkTime is between two calls of a client, so that histories stay short.
 	thinkTime = 4 * time.Millisecond
 	// staleReads is the share of gets that may be of the past: one of so many.

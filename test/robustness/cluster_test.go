@@ -319,7 +319,9 @@ func (c *cluster) agree(rev int64) {
 		c.t.Errorf("the members differ: %v", sums)
 	}
 	for _, m := range c.members {
-		if st := m.status(); st == nil || len(st.Errors) > 0 {
+		var st *pb.StatusResponse
+		awaitSlowly(c.t, "the status of "+m.name, func() bool { st = m.status(); return st != nil })
+		if len(st.Errors) > 0 {
 			c.t.Errorf("status of %s: %v", m.name, st)
 		}
 	}

@@ -65,7 +65,7 @@ func Build(name string) (string, error) {
 	return out, build(dir, p, out, want)
 }
 
-// EtcdctlPatience is for the environment of an etcdctl: its own time-outs, 5 s for
+// EtcdctlPatience is for the environment of an etcdctl without the flags of that name: its own time-outs, 5 s for
 // a command and 2 s for a connection, strike on a busy machine.
 var EtcdctlPatience = []string{"ETCDCTL_COMMAND_TIMEOUT=1m", "ETCDCTL_DIAL_TIMEOUT=1m"}
 
