@@ -76,6 +76,7 @@ func (h *Hub) read(w *watcher, next, limit mvcc.Revision, r *readout) {
 func (h *Hub) frame(w *watcher, r *readout) {
 	rows := &mvcc.LazyReader{Begin: h.rows}
 	defer rows.Close()
+	rows.ReadAhead(w.coldPrevious(r.events))
 	for _, e := range r.events {
 		f, err := e.frame(w.prevKV && e.mod >= w.prevFrom, rows)
 		if errors.Is(err, mvcc.ErrRowGone) && e.mod <= h.env.View().Compacted() {
@@ -87,6 +88,19 @@ func (h *Hub) frame(w *watcher, r *readout) {
 		}
 		r.frames = append(r.frames, f)
 	}
+}
+
+// coldPrevious is the previous versions that have left memory.
+func (w *watcher) coldPrevious(events []*event) (rows []mvcc.RowAhead) {
+	if !w.prevKV {
+		return nil
+	}
+	for _, e := range events {
+		if e.mod >= w.prevFrom {
+			rows = e.prev.AppendAhead(rows)
+		}
+	}
+	return rows
 }
 
 // rows begins to read what has left memory, as of now.
@@ -127,6 +141,34 @@ func (h *Hub) readLog(w *watcher, log *eventLog, next, limit mvcc.Revision, r *r
 	r.next, r.end = max(next, h.Revision()+1), true
 }
 
+// pastEvent is an event that was found in the history.
+type pastEvent struct {
+	tombstone bool
+	kv, prev  mvcc.Encoding
+}
+
+// framePast makes the frames of events of the history. What of them has left
+// memory is read, and the disk is told of all of it first.
+func (r *readout) framePast(events []pastEvent, begin func() (mvcc.RowReader, error)) {
+	rows := &mvcc.LazyReader{Begin: begin}
+	defer rows.Close()
+	var cold []mvcc.RowAhead
+	for _, e := range events {
+		cold = e.prev.AppendAhead(e.kv.AppendAhead(cold))
+	}
+	rows.ReadAhead(cold)
+	for _, e := range events {
+		var kv, prev []byte
+		if kv, r.err = e.kv.Read(rows); r.err == nil && !e.prev.IsZero() {
+			prev, r.err = e.prev.Read(rows)
+		}
+		if r.err != nil {
+			return
+		}
+		r.frames = append(r.frames, appendFrame(nil, e.tombstone, kv, prev))
+	}
+}
+
 // readHistory collects from the store, in [next, to). A compaction that comes
 // meanwhile makes what was read worthless if next is below it.
 func (h *Hub) readHistory(w *watcher, next, to mvcc.Revision, r *readout) {
@@ -137,8 +179,7 @@ func (h *Hub) readHistory(w *watcher, next, to mvcc.Revision, r *readout) {
 		return
 	}
 	r.next = to
-	rows := &mvcc.LazyReader{Begin: func() (mvcc.RowReader, error) { return v.Rows(next) }}
-	defer rows.Close()
+	var found []pastEvent
 	err := v.History(next, to, func(ev mvcc.Event) bool {
 		mod := ev.Version.Mod()
 		if r.full(mod, h.opts.BatchBytes) {
@@ -149,18 +190,17 @@ func (h *Hub) readHistory(w *watcher, next, to mvcc.Revision, r *readout) {
 		if !w.wants(ev.Version.Key(), ev.Version.Tombstone()) {
 			return true
 		}
-		var kv, prev []byte
-		if kv, r.err = ev.Version.Encoding().Read(rows); r.err == nil && w.prevKV && ev.Prev != nil {
-			prev, r.err = ev.Prev.Encoding().Read(rows)
+		p := pastEvent{tombstone: ev.Version.Tombstone(), kv: ev.Version.Encoding()}
+		if w.prevKV && ev.Prev != nil {
+			p.prev = ev.Prev.Encoding()
 		}
-		if r.err != nil {
-			return false
-		}
-		f := appendFrame(nil, ev.Version.Tombstone(), kv, prev)
-		r.took(mod, len(f))
-		r.frames = append(r.frames, f)
+		r.took(mod, p.kv.Len()+p.prev.Len())
+		found = append(found, p)
 		return true
 	})
+	if err == nil {
+		r.framePast(found, func() (mvcc.RowReader, error) { return v.Rows(next) })
+	}
 	if err == nil && !errors.Is(r.err, mvcc.ErrOvertaken) {
 		return
 	}

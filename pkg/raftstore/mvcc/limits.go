@@ -57,6 +57,12 @@ const (
 // reports it. (0 is something else: etcd lets a client compact at 0 once.)
 const NeverCompacted Revision = -1
 
+// What HashKV tells the disk to read at a time.
+const (
+	hashAheadRows  = 1024
+	hashAheadBytes = 4 << 20
+)
+
 const (
 	// LoadBatchRows is the number of rows whose keys Load looks up at a time, and
 	// LoadBatchBytes of what size their values together may be before it does not

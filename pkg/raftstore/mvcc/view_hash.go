@@ -34,7 +34,11 @@ func (v *View) HashKV(ctx context.Context, rev Revision) (hash uint32, compacted
 	defer rows.Close()
 	h := rowHasher{ctx: ctx, rows: rows, sum: crc32.Update(0, castagnoli, []byte("key"))}
 	base, oldest := v.baseRows(rev)
-	for _, x := range base {
+	told := 0
+	for i, x := range base {
+		if i == told {
+			told += h.tell(base[i:])
+		}
 		if !h.add(x) {
 			break
 		}
@@ -91,7 +95,21 @@ type rowHasher struct {
 	count int
 	key   []byte
 	value []byte
+	ahead []RowAhead
 	err   error
+}
+
+// tell has the disk begin with the rows that come next, and answers how many those
+// are.
+func (h *rowHasher) tell(vs []*Version) (n int) {
+	h.ahead = h.ahead[:0]
+	for size := 0; n < len(vs) && n < hashAheadRows && size < hashAheadBytes; n++ {
+		e := vs[n].Encoding()
+		h.ahead = e.AppendAhead(h.ahead)
+		size += e.Len()
+	}
+	h.rows.ReadAhead(h.ahead)
+	return n
 }
 
 func (h *rowHasher) add(v *Version) bool {
