@@ -20,7 +20,8 @@
 //
 // A message is handled in place only if none before it is still posted. So a voter more or less needs no handshake, and neither does
 // a full disk: the turn does not wait for room, it posts the message to the log goroutine, which does. Either way the batch grows with
-// the load: with 64 calls in flight there is about one fsync per 64 entries.
+// the load: with 64 calls in flight and one voter there is about one fsync per 64 entries. With several voters, where a batch costs more, it
+// waits a little for company under load (pace.go).
 //
 // # Goroutines
 //

@@ -28,6 +28,9 @@ func TestInboundEntries(t *testing.T) {
 		if len(entries) != n {
 			t.Fatalf("%d entries, want %d", len(entries), n)
 		}
+		if got := int(next-want) - n; b.entries() != got {
+			t.Fatalf("%d entries are left, want %d", b.entries(), got)
+		}
 		for _, e := range entries {
 			if want++; e.GetIndex() != want {
 				t.Fatalf("entry %d, want %d", e.GetIndex(), want)

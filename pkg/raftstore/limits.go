@@ -25,6 +25,10 @@ const (
 	// appendsInFlightMax is the number of batches the log goroutine may have. While it writes one, one more waits, and what
 	// comes in meanwhile gathers in the proposal queue: so there is one batch per fsync, not one per proposal.
 	appendsInFlightMax = 2
+	// batchPause is how long a batch waits behind the one before for company, with several voters, while batches have pausedBatchMin entries
+	// and more.
+	batchPause     = 4 * time.Millisecond
+	pausedBatchMin = 8
 	// entriesInFlightMax and bytesInFlightMax bound the entries proposed and not yet applied.
 	entriesInFlightMax = 8192
 	bytesInFlightMax   = 256 << 20

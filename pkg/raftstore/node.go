@@ -48,6 +48,7 @@ type node struct {
 	lastLeader      uint64 // the last one that there was
 	out             []*raftpb.Message
 	chatter         chatter
+	pace            pace
 	snapshots       snapshotPauses
 }
 
@@ -99,6 +100,7 @@ func newNode(s *Store, log *raftLog, applied uint64) (*node, error) {
 		inbox:     newMailbox[nodeInput](0, wake), // bounded by what the node has in flight
 		proposals: newMailbox[proposal](proposalsQueuedMax, wake),
 		inbound:   &inbound{wake: wake}, forwarded: &inbound{wake: wake},
+		pace: pace{wake: wake},
 	}, nil
 }
 
@@ -127,7 +129,7 @@ func (n *node) turn() {
 	for {
 		for n.receive() || n.flush() {
 		}
-		if !n.propose() && !n.proposeForwarded() && !n.s.reads.ask(n.raft, n.ticks) && !n.campaignAtOnce() {
+		if !n.proposeAll() && !n.s.reads.ask(n.raft, n.ticks) && !n.campaignAtOnce() {
 			return
 		}
 	}
@@ -210,7 +212,25 @@ func (n *node) busy() bool {
 func (n *node) forget() { n.entriesInFlight, n.bytesInFlight = 0, 0 }
 
 // proposesNext says that this turn will come to propose something.
-func (n *node) proposesNext() bool { return n.proposals.len() > 0 && !n.busy() }
+func (n *node) proposesNext() bool {
+	return n.proposals.len() > 0 && !n.busy() && !n.pace.holds(n.waiting())
+}
+
+// waiting are the proposals that are not proposed yet, and those of others.
+func (n *node) waiting() int { return n.proposals.len() + n.forwarded.entries() }
+
+// proposeAll is propose and proposeForwarded. They are one batch to pace, or one of the two would always find a pause behind the other.
+func (n *node) proposeAll() bool {
+	waiting := n.waiting()
+	if waiting == 0 || n.pace.holds(waiting) {
+		return false
+	}
+	own, others := n.propose(), n.proposeForwarded()
+	if taken := waiting - n.waiting(); taken > 0 && !n.soleVoter() { // or more have come meanwhile than were taken: no matter
+		n.pace.proposed(taken, n.entriesInFlight)
+	}
+	return own || others
+}
 
 // propose turns what waits in the queue into one step of raft. It holds back while there is no leader, and while enough is in
 // flight: then proposals gather in the queue, and the next batch is larger.

@@ -51,6 +51,7 @@ func (nobody) Call(context.Context, uint64, string, []byte) ([]byte, error) {
 type inbound struct {
 	mu       sync.Mutex
 	messages []*raftpb.Message
+	count    int // of their entries
 	bytes    int
 	room     chan struct{} // closed by the next take; nil: nobody waits
 	wake     chan struct{}
@@ -83,6 +84,7 @@ func (b *inbound) put(m *raftpb.Message, stop <-chan struct{}) error {
 	}
 	if len(b.messages) < inboundMessagesMax {
 		b.messages, b.bytes = append(b.messages, m), b.bytes+size
+		b.count += len(m.GetEntries())
 	}
 	b.mu.Unlock()
 	poke(b.wake)
@@ -94,7 +96,7 @@ func (b *inbound) take() []*raftpb.Message {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	messages := b.messages
-	b.messages, b.bytes = nil, 0
+	b.messages, b.bytes, b.count = nil, 0, 0
 	b.makeRoom()
 	return messages
 }
@@ -103,6 +105,13 @@ func (b *inbound) empty() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.messages) == 0
+}
+
+// entries is how many the messages have.
+func (b *inbound) entries() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.count
 }
 
 // takeEntries is the entries of the oldest messages: of at least one, if there is any, and of no more than fit.
@@ -122,6 +131,7 @@ func (b *inbound) takeEntries(entriesMax, bytesMax int) (entries []*raftpb.Entry
 		taken++
 	}
 	b.bytes -= bytes
+	b.count -= len(entries)
 	b.messages = slices.Delete(b.messages, 0, taken)
 	b.makeRoom()
 	return entries

@@ -90,8 +90,11 @@ func (s *Store) submit(cmd *Command) (*waiter, error) {
 
 func (s *Store) enqueue(w *waiter) error {
 	s.waiters.add(w)
-	if !s.node.proposals.put(w.proposal) && s.waiters.remove(w.id) {
+	if !s.node.proposals.leave(w.proposal) && s.waiters.remove(w.id) {
 		return ErrTooManyRequests
+	}
+	if !s.node.pace.holds(s.node.proposals.len()) {
+		poke(s.node.wake)
 	}
 	return nil
 }
