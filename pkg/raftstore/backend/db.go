@@ -128,7 +128,7 @@ func Open(path string, o Options) (db *DB, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := createBuckets(h); err != nil {
+	if err := createBuckets(h, path); err != nil {
 		h.Close()
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func (db *DB) create() error {
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(createBuckets(h), h.Close()); err != nil {
+	if err := errors.Join(createBuckets(h, temp), h.Close()); err != nil {
 		return err
 	}
 	if err := db.opts.FS.Rename(temp, db.path); err != nil {
@@ -171,7 +171,8 @@ func (db *DB) openReadOnly() (_ *DB, err error) {
 	return db, nil
 }
 
-func createBuckets(h *bbolt.DB) error {
+// createBuckets adds those that are missing. Before it writes to a file, it looks at all pages of it.
+func createBuckets(h *bbolt.DB, path string) error {
 	tx, err := h.Begin(true)
 	if err != nil {
 		return fmt.Errorf("begin to write the database: %w", err)
@@ -184,6 +185,9 @@ func createBuckets(h *bbolt.DB) error {
 	for _, name := range buckets {
 		if tx.Bucket(name) != nil {
 			continue
+		}
+		if at, reason := locate(path); missing == 0 && reason != "" {
+			return &CorruptError{File: path, Offset: at, Reason: reason}
 		}
 		missing++
 		if _, err := tx.CreateBucket(name); err != nil {

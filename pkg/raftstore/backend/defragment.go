@@ -92,7 +92,7 @@ func (d *Defragmentation) open(temp string) (err error) {
 	if d.synced, err = o.FS.Open(temp); err != nil {
 		return err
 	}
-	d.reader = pageReader{file: d.db.current.raw, pageBytes: int64(d.db.pageSize())}
+	d.reader = pageReader{file: d.db.current.raw, path: d.db.path, pageBytes: int64(d.db.pageSize())}
 	src, err := d.db.Begin()
 	if err != nil {
 		return err

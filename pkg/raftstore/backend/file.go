@@ -136,7 +136,7 @@ func (db *DB) Replace(name string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := createBuckets(h); err != nil {
+	if err := createBuckets(h, name); err != nil {
 		return errors.Join(err, h.Close())
 	}
 	next, err := newFile(h, name)

@@ -114,12 +114,14 @@ func (l *loader) walkBranches() error {
 		return fmt.Errorf("size of the database: %w", err)
 	}
 	w := &pageWalker{file: l.tx.file.raw, offset: -1, shallow: true}
-	if !w.meta(info.Size()) || !w.page(w.root, 0) || !w.free() {
+	ok := w.meta(info.Size())
+	if ok && w.txid != uint64(l.tx.ID()) {
+		return nil // somebody writes: what is used is not what will be read
+	}
+	if !ok || !w.page(w.root, 0) || !w.free() {
 		return &CorruptError{File: l.db.path, Offset: w.offset, Reason: w.reason}
 	}
-	if w.txid == uint64(l.tx.ID()) { // else somebody writes: what is used is not what will be read
-		l.pages = w
-	}
+	l.pages = w
 	return nil
 }
 

@@ -27,6 +27,7 @@ type leafRun struct {
 // loadBuffer is a part of the file that was read. It may be used again once so many rows, or bytes of them, were yielded.
 type loadBuffer struct {
 	b           []byte
+	before      int // rows that had been yielded when it was read
 	rows, bytes int
 }
 
@@ -96,16 +97,23 @@ func (s *scan) leaf(ref leafRef, run extent, buf *loadBuffer) (more bool, err er
 			return false, s.finder.wrong(at, "%s", reason)
 		}
 	}
-	if bytes > int64(len(b)) {
-		if at+bytes > s.finder.fileBytes {
-			return false, s.finder.wrong(at, "page %d has %d bytes", ref.id, bytes)
+	if at+bytes > s.finder.fileBytes {
+		return false, s.finder.wrong(at, "page %d has %d bytes", ref.id, bytes)
+	}
+	for _, end := range []func() int64{
+		func() int64 { return pageHeaderBytes + count*elementBytes },
+		func() int64 { return elementsEnd(b) }, // not bytes: what says how long a page is may be damaged
+	} {
+		if n := end(); n > bytes {
+			return false, s.finder.wrong(at, "an element of the leaf page at %d lies outside of it", at)
+		} else if n > int64(len(b)) {
+			long, err := s.readBuffer(extent{at, at + n})
+			if err != nil {
+				return false, err
+			}
+			defer s.release(long)
+			b = long.b
 		}
-		long, err := s.readBuffer(extent{at, at + bytes})
-		if err != nil {
-			return false, err
-		}
-		defer s.release(long)
-		b = long.b
 	}
 	for i := range count {
 		e := pageHeaderBytes + i*elementBytes
@@ -137,14 +145,18 @@ func (s *scan) readBuffer(e extent) (*loadBuffer, error) {
 		s.buffers[i] = &loadBuffer{b: make([]byte, max(n, loadRunBytes))}
 	}
 	f := s.buffers[i]
-	f.b, f.rows, f.bytes = f.b[:n], math.MaxInt, math.MaxInt
+	f.b, f.before, f.rows, f.bytes = f.b[:n], s.rows, math.MaxInt, math.MaxInt
 	if _, err := s.finder.file.ReadAt(f.b, e.at); err != nil {
 		return nil, fmt.Errorf("read %d bytes at %d: %w", n, e.at, err)
 	}
 	return f, nil
 }
 
-// release lets a buffer be used again when its rows are not needed any more.
+// release lets a buffer be used again when its rows are not needed any more: at once if none was yielded, as all of them are ahead.
 func (s *scan) release(f *loadBuffer) {
+	if s.rows == f.before {
+		f.rows, f.bytes = s.rows, s.bytes
+		return
+	}
 	f.rows, f.bytes = s.rows+mvcc.LoadBatchRows, s.bytes+mvcc.LoadBatchBytes
 }

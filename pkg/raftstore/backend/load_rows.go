@@ -136,7 +136,7 @@ func (s *scan) read(bucket *bbolt.Bucket) error {
 	if s.to <= math.MaxUint64/groupRevisions {
 		to = binary.BigEndian.AppendUint64(nil, s.to*groupRevisions)
 	}
-	s.finder.begin(s.tx.file.random, int64(s.handle.Info().PageSize), s.tx.Size(), uint64(root))
+	s.finder.begin(s.db.path, s.tx, uint64(root))
 	return s.finder.leaves(from, to, s.leaves)
 }
 

@@ -34,6 +34,7 @@ const (
 // long as the Tx is open, and no longer.
 type pageFinder struct {
 	file      *os.File
+	path      string // what the file is called by now
 	pageBytes int64
 	fileBytes int64 // what the Tx can reach
 	root      uint64
@@ -62,8 +63,14 @@ type leafPlace struct {
 type extent struct{ at, end int64 }
 
 // begin has it find rows of another Tx.
-func (f *pageFinder) begin(file *os.File, pageBytes, fileBytes int64, root uint64) {
-	f.file, f.pageBytes, f.fileBytes, f.root, f.depth = file, pageBytes, fileBytes, root, -1
+func (f *pageFinder) begin(path string, tx *Tx, root uint64) {
+	f.file, f.path, f.pageBytes, f.fileBytes = tx.file.random, path, int64(tx.DB().Info().PageSize), tx.Size()
+	f.restart(root)
+}
+
+// restart forgets what it holds.
+func (f *pageFinder) restart(root uint64) {
+	f.root, f.depth = root, -1
 	f.leaf.id = 0
 	for i := range f.branches {
 		f.branches[i].id = 0
@@ -71,7 +78,7 @@ func (f *pageFinder) begin(file *os.File, pageBytes, fileBytes int64, root uint6
 }
 
 func (f *pageFinder) wrong(at int64, format string, args ...any) error {
-	return &CorruptError{File: f.file.Name(), Offset: at, Reason: fmt.Sprintf(format, args...)}
+	return &CorruptError{File: f.path, Offset: at, Reason: fmt.Sprintf(format, args...)}
 }
 
 // read reads the first pages of a page, as many as there are, into p.
@@ -95,25 +102,17 @@ func (f *pageFinder) read(p *heldPage, id uint64, pages int64) error {
 	if p.bytes > f.fileBytes-at || pageHeaderBytes+int64(p.count())*elementBytes > p.bytes {
 		return f.wrong(at, "page %d has %d elements in %d bytes", id, p.count(), p.bytes)
 	}
-	if p.b = p.b[:min(int64(len(p.b)), p.bytes)]; p.flags() == flagBranch || pageHeaderBytes+int64(p.count())*elementBytes > int64(len(p.b)) {
-		if err := f.more(p, id); err != nil {
-			return err
+	if p.flags() == flagBranch && p.bytes != f.pageBytes { // keys of rows are short
+		return f.wrong(at, "branch page %d has %d bytes", id, p.bytes)
+	}
+	p.b = p.b[:min(int64(len(p.b)), p.bytes)]
+	if from, n := int64(len(p.b)), pageHeaderBytes+int64(p.count())*elementBytes; n > from {
+		p.b = slices.Grow(p.b, int(n-from))[:n]
+		if _, err := f.file.ReadAt(p.b[from:], at+from); err != nil {
+			return fmt.Errorf("read page %d: %w", id, err)
 		}
 	}
 	p.id = id
-	return nil
-}
-
-// more reads what is missing of a page.
-func (f *pageFinder) more(p *heldPage, id uint64) error {
-	from := int64(len(p.b))
-	if from == p.bytes {
-		return nil
-	}
-	p.b = slices.Grow(p.b, int(p.bytes-from))[:p.bytes]
-	if _, err := f.file.ReadAt(p.b[from:], int64(id)*f.pageBytes+from); err != nil {
-		return fmt.Errorf("read page %d: %w", id, err)
-	}
 	return nil
 }
 
@@ -190,6 +189,9 @@ func (f *pageFinder) append(dst, key []byte) (_ []byte, found bool, err error) {
 	}
 	var ksize, vsize, from int64
 	i, found := sort.Find(p.count(), func(i int) int {
+		if err != nil {
+			return 0
+		}
 		e := p.element(i)
 		from = pageHeaderBytes + int64(i)*elementBytes + int64(binary.LittleEndian.Uint32(e[4:]))
 		ksize, vsize = int64(binary.LittleEndian.Uint32(e[8:])), int64(binary.LittleEndian.Uint32(e[12:]))

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -160,6 +162,96 @@ func TestRowsByPagesBesideWrites(t *testing.T) {
 	}
 }
 
+// TestLoadUsesBuffersAgain: a Load takes a few buffers, however much there is to read, and whether its rows are the state's or ahead of it.
+func TestLoadUsesBuffersAgain(t *testing.T) {
+	const rows, valueBytes = 1500, 8 << 10
+	m := newMachine(t)
+	m.put(0)
+	m.checkpoint()
+	for i := range rows {
+		m.apply(&pb.InternalRaftRequest{Put: &pb.PutRequest{Key: fmt.Appendf(nil, "k%d", i), Value: make([]byte, valueBytes)}})
+	}
+	c := m.state.BeginCheckpoint()
+	if err := m.db.PutAhead(slices.Collect(c.Puts())); err != nil {
+		t.Fatal(err)
+	}
+	m.state.EndCheckpoint(c, false)
+	buffers := func(want int) {
+		t.Helper()
+		tx, err := m.db.Begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tx.Rollback()
+		l := &loader{db: m.db, handle: tx.DB(), tx: tx, at: -1}
+		if _, err := l.content(); err != nil {
+			t.Fatal(err)
+		}
+		got := 0
+		s := &scan{part: l.split(0)[0], yield: func(mvcc.Row, error) bool { got++; return true }}
+		if err := s.run(); err != nil || got != want {
+			t.Fatalf("%d rows, want %d, %v", got, want, err)
+		}
+		if n := len(s.buffers); n > 6 {
+			t.Errorf("%d buffers for %d rows", n, got)
+		}
+	}
+	buffers(1)
+	for more := true; more; {
+		var err error
+		if more, err = m.db.DropAhead(math.MaxInt); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.checkpoint()
+	buffers(1 + rows)
+}
+
+// TestDamagedLengths: a page that says it is longer than it is takes no more memory than its rows, and is found.
+func TestDamagedLengths(t *testing.T) {
+	m := newMachine(t)
+	for range 2000 {
+		m.apply(&pb.InternalRaftRequest{Put: &pb.PutRequest{Key: []byte("k"), Value: make([]byte, 3000)}})
+	}
+	m.checkpoint()
+	r, rows := frozen(t, m.db)
+	defer r.Close()
+	place, err := r.finder.descend(rows[0].key.Append(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(m.db.Path(), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	damage := func(id uint64) (undo func()) {
+		at := int64(id)*int64(m.db.pageSize()) + 12
+		if _, err := f.WriteAt([]byte{64}, at); err != nil {
+			t.Fatal(err)
+		}
+		r.finder.restart(r.finder.root)
+		return func() { _, _ = f.WriteAt([]byte{0}, at) }
+	}
+	undo := damage(place.id)
+	if got, err := r.AppendRow(nil, rows[0].key); err != nil || !bytes.Equal(got, rows[0].value) || cap(r.finder.leaf.b) > 2*leafHintBytes {
+		t.Errorf("%d bytes, %v, %d bytes held", len(got), err, cap(r.finder.leaf.b))
+	}
+	reader := pageReader{file: m.db.current.raw, path: m.db.Path(), pageBytes: int64(m.db.pageSize())}
+	if b, err := reader.page(place.id); err != nil || len(b) > m.db.pageSize() {
+		t.Errorf("a copy reads %d bytes, %v", len(b), err)
+	}
+	var corrupt *CorruptError
+	if _, err := load(m.db); !errors.As(err, &corrupt) || corrupt.File != m.db.Path() {
+		t.Errorf("load: %v", err)
+	}
+	undo()
+	defer damage(r.finder.root)()
+	if _, err := r.AppendRow(nil, rows[0].key); !errors.As(err, &corrupt) {
+		t.Errorf("a branch: %v", err)
+	}
+}
+
 // TestRowsByPagesOfADamagedFile: whatever has become of the pages, a row is read or an error says that it is not, and reading ends.
 func TestRowsByPagesOfADamagedFile(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
@@ -177,6 +269,14 @@ func TestRowsByPagesOfADamagedFile(t *testing.T) {
 	defer f.Close()
 	r, rows := frozen(t, m.db)
 	defer r.Close()
+	var leaves []uint64
+	for _, row := range rows {
+		place, err := r.finder.descend(row.key.Append(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaves = append(leaves, place.id)
+	}
 	pages := m.db.Size() / int64(m.db.pageSize())
 	failed := 0
 	for range 100 {
@@ -192,15 +292,17 @@ func TestRowsByPagesOfADamagedFile(t *testing.T) {
 		if _, err := f.WriteAt(is[:], at); err != nil {
 			t.Fatal(err)
 		}
-		r.finder.begin(r.finder.file, r.finder.pageBytes, r.finder.fileBytes, r.finder.root)
-		for _, row := range rows {
-			_, err := r.AppendRow(nil, row.key)
+		r.finder.restart(r.finder.root)
+		for i, row := range rows {
+			got, err := r.AppendRow(nil, row.key)
 			var corrupt *CorruptError
 			switch {
 			case errors.As(err, &corrupt), errors.Is(err, mvcc.ErrRowGone):
 				failed++
 			case err != nil:
 				t.Fatalf("damage at %d, row %v: %v", at, row.key, err)
+			case !bytes.Equal(got, row.value) && leaves[i] != uint64(at/int64(m.db.pageSize())): // there its hash tells
+				t.Fatalf("damage at %d changes row %v in page %d", at, row.key, leaves[i])
 			}
 		}
 		if _, err := f.WriteAt(was[:], at); err != nil {

@@ -13,6 +13,7 @@ import (
 // stops the world until the disk has answered. It needs an open Tx, so that the pages stay what they are.
 type pageReader struct {
 	file      *os.File
+	path      string // what the file is called by now
 	pageBytes int64
 	buffers   [][]byte
 	used      int // of buffers, since the last reset
@@ -33,17 +34,50 @@ func (r *pageReader) page(id uint64) ([]byte, error) {
 		return nil, fmt.Errorf("read page %d: %w", id, err)
 	}
 	if binary.LittleEndian.Uint64(b) != id {
-		return nil, &CorruptError{File: r.file.Name(), Offset: at, Reason: fmt.Sprintf("page %d says it is page %d", id, binary.LittleEndian.Uint64(b))}
+		return nil, &CorruptError{File: r.path, Offset: at, Reason: fmt.Sprintf("page %d says it is page %d", id, binary.LittleEndian.Uint64(b))}
 	}
-	if more := int64(binary.LittleEndian.Uint32(b[12:])); more > 0 {
-		long := make([]byte, (more+1)*r.pageBytes)
+	return r.longer(b, id)
+}
+
+// longer reads what a page has beyond its first part: as much as its elements need. How long it says that it is may be damaged.
+func (r *pageReader) longer(b []byte, id uint64) ([]byte, error) {
+	at := int64(id) * r.pageBytes
+	bytes := (int64(binary.LittleEndian.Uint32(b[12:])) + 1) * r.pageBytes
+	for _, end := range []func() int64{
+		func() int64 { return pageHeaderBytes + int64(binary.LittleEndian.Uint16(b[10:]))*elementBytes },
+		func() int64 { return elementsEnd(b) },
+	} {
+		n, have := end(), int64(len(b))
+		if n > bytes {
+			return nil, &CorruptError{File: r.path, Offset: at, Reason: fmt.Sprintf("an element of page %d lies outside of it", id)}
+		}
+		if n <= have {
+			continue
+		}
+		long := make([]byte, n)
 		copy(long, b)
-		if _, err := r.file.ReadAt(long[r.pageBytes:], at+r.pageBytes); err != nil {
+		if _, err := r.file.ReadAt(long[have:], at+have); err != nil {
 			return nil, fmt.Errorf("read page %d: %w", id, err)
 		}
-		return long, nil
+		b = long
 	}
 	return b, nil
+}
+
+// elementsEnd is how many bytes of a page its elements reach to. b has all elements.
+func elementsEnd(b []byte) int64 {
+	count := int64(binary.LittleEndian.Uint16(b[10:]))
+	end := pageHeaderBytes + count*elementBytes
+	for i := range count {
+		at := pageHeaderBytes + i*elementBytes
+		e := b[at:]
+		if binary.LittleEndian.Uint16(b[8:])&flagBranch != 0 {
+			end = max(end, at+int64(binary.LittleEndian.Uint32(e))+int64(binary.LittleEndian.Uint32(e[4:])))
+		} else {
+			end = max(end, at+int64(binary.LittleEndian.Uint32(e[4:]))+int64(binary.LittleEndian.Uint32(e[8:]))+int64(binary.LittleEndian.Uint32(e[12:])))
+		}
+	}
+	return end
 }
 
 // walk gives the rows below a page whose keys are above a given one, in order, until visit answers false. What it gives is valid until

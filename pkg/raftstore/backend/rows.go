@@ -78,7 +78,7 @@ func (r rows) Begin() (mvcc.RowReader, error) {
 	bucket := tx.Bucket(bucketKey)
 	if root := bucket.Root(); root != 0 {
 		reader.finder = finderPool.Get().(*pageFinder)
-		reader.finder.begin(tx.file.random, int64(tx.DB().Info().PageSize), tx.Size(), uint64(root))
+		reader.finder.begin(r.db.path, tx, uint64(root))
 	} else {
 		reader.bucket = bucket
 	}
