@@ -9,8 +9,9 @@ import (
 // CheckpointPolicy says when a checkpoint is due. The zero value is the
 // default.
 type CheckpointPolicy struct {
-	// WALBytes since the last checkpoint, from which on one is due. More saves
-	// writes and makes the start after a crash longer.
+	// WALBytes since the last checkpoint, as they were before they were packed,
+	// from which on one is due. So much a start after a crash has in memory. More
+	// saves writes and makes the start longer.
 	WALBytes int64
 	// PatientBytes take the place of WALBytes while most of what a checkpoint
 	// would write is superseded, and the log grows so slowly that compactions
@@ -25,6 +26,9 @@ type CheckpointPolicy struct {
 	// Entries applied since the last checkpoint, from which on one is due
 	// (--snapshot-count). More saves writes and makes the start longer.
 	Entries uint64
+	// PatientEntries take the place of Entries where PatientBytes take that of
+	// WALBytes. Default Entries if those are set.
+	PatientEntries uint64
 	// Age of the last checkpoint, from which on one is due behind the next
 	// compaction, when the least is alive, and half of it later in any case, if
 	// anything was applied since. More saves writes and keeps WAL segments longer.
@@ -53,6 +57,12 @@ func (p *CheckpointPolicy) EnsureDefaults() {
 	if p.BurstBytes == 0 {
 		p.BurstBytes = DefaultCheckpointBurstBytes
 	}
+	if p.PatientEntries == 0 {
+		p.PatientEntries = p.Entries
+		if p.Entries == 0 {
+			p.PatientEntries = DefaultCheckpointPatientEntries
+		}
+	}
 	if p.Entries == 0 {
 		p.Entries = DefaultCheckpointEntries
 	}
@@ -64,6 +74,15 @@ func (p *CheckpointPolicy) EnsureDefaults() {
 	}
 	if p.DeadRows == 0 {
 		p.DeadRows = DefaultCheckpointDeadRows
+	}
+}
+
+// FitMemory bounds PatientBytes by a share of the memory limit, in bytes, though
+// not below WALBytes; 0: there is no limit.
+func (p *CheckpointPolicy) FitMemory(limit int64) {
+	p.EnsureDefaults()
+	if limit > 0 {
+		p.PatientBytes = min(p.PatientBytes, max(p.WALBytes, limit/patientShare))
 	}
 }
 
@@ -95,7 +114,7 @@ func (p *CheckpointPolicy) Validate() error {
 type CheckpointStats struct {
 	Entries      uint64        // applied since the last checkpoint
 	Rows, Stale  int           // versions it would write; of these, superseded ones and tombstones
-	WALBytes     int64         // written to the WAL since then
+	WALBytes     int64         // given to the WAL since then, as they were before they were packed
 	WALRate      int64         // bytes a second that the WAL has grown by lately
 	Age          time.Duration // since then
 	Behind       time.Duration // since the last compaction
@@ -138,9 +157,9 @@ func (d CheckpointDecision) String() string {
 func (p CheckpointPolicy) Decide(s CheckpointStats) CheckpointDecision {
 	p.EnsureDefaults()
 	patient := p.patient(s)
-	bytes := p.WALBytes
+	bytes, entries := p.WALBytes, p.Entries
 	if patient {
-		bytes = p.PatientBytes
+		bytes, entries = p.PatientBytes, p.PatientEntries
 	}
 	behind := s.Behind >= compactionSettles && s.Behind < compactionFresh
 	switch {
@@ -152,9 +171,9 @@ func (p CheckpointPolicy) Decide(s CheckpointStats) CheckpointDecision {
 		return CheckpointDecision{true, CheckpointWAL}
 	case !patient && s.WALBytes >= p.BurstBytes && s.WALRate*int64(burstAhead/time.Second) >= p.WALBytes-s.WALBytes:
 		return CheckpointDecision{true, CheckpointBurst}
-	case s.Entries >= p.Entries:
+	case s.Entries >= entries:
 		return CheckpointDecision{true, CheckpointEntries}
-	case behind && (s.Age >= p.Age || s.WALBytes >= bytes/2 || s.Entries >= p.Entries/2):
+	case behind && (s.Age >= p.Age || s.WALBytes >= bytes/2 || s.Entries >= entries/2):
 		return CheckpointDecision{true, CheckpointBehind}
 	case s.Age >= p.Age+p.Age/2:
 		return CheckpointDecision{true, CheckpointAge}

@@ -45,7 +45,7 @@ func TestCheckpointPolicy(t *testing.T) {
 
 // TestPatientCheckpoint: what compactions will make dead is waited for, where they come in time.
 func TestPatientCheckpoint(t *testing.T) {
-	p := CheckpointPolicy{WALBytes: 1000, PatientBytes: 8000, BurstBytes: 100, Entries: 5000, Age: time.Hour}
+	p := CheckpointPolicy{WALBytes: 1000, PatientBytes: 8000, BurstBytes: 100, Entries: 5000, PatientEntries: 20_000, Age: time.Hour}
 	heartbeats := CheckpointStats{Entries: 1, Rows: 100, Stale: 50, WALBytes: 4000, Age: 5 * time.Minute}
 	for _, c := range []struct {
 		name   string
@@ -60,12 +60,28 @@ func TestPatientCheckpoint(t *testing.T) {
 		{"a burst that begins", func(s *CheckpointStats) { s.WALBytes, s.WALRate = 900, 34 }, CheckpointDecision{true, CheckpointBurst}},
 		{"no burst", func(s *CheckpointStats) { s.WALRate = 33 }, CheckpointDecision{false, CheckpointNotDue}},
 		{"the first compaction", func(s *CheckpointStats) { s.WALBytes, s.Behind = 3999, 10*time.Second }, CheckpointDecision{false, CheckpointNotDue}},
+		{"many entries", func(s *CheckpointStats) { s.Entries = 19_999 }, CheckpointDecision{false, CheckpointNotDue}},
+		{"too many entries", func(s *CheckpointStats) { s.Entries = 20_000 }, CheckpointDecision{true, CheckpointEntries}},
+		{"half of the entries, behind a compaction", func(s *CheckpointStats) { s.Entries, s.WALBytes, s.Behind = 10_000, 3999, 10*time.Second }, CheckpointDecision{true, CheckpointBehind}},
+		{"less than half of them", func(s *CheckpointStats) { s.Entries, s.WALBytes, s.Behind = 9_999, 3999, 10*time.Second }, CheckpointDecision{false, CheckpointNotDue}},
+		{"entries without patience", func(s *CheckpointStats) { s.Stale, s.WALBytes, s.Entries = 0, 0, 5000 }, CheckpointDecision{true, CheckpointEntries}},
 		{"the second", func(s *CheckpointStats) { s.Age, s.Behind = 10*time.Minute, 10*time.Second }, CheckpointDecision{true, CheckpointBehind}},
 	} {
 		s := heartbeats
 		c.change(&s)
 		if got := p.Decide(s); got != c.want {
 			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
+
+// TestFitMemory: what a start replays fits into a small machine.
+func TestFitMemory(t *testing.T) {
+	for limit, want := range map[int64]int64{0: DefaultCheckpointPatientBytes, 1 << 40: DefaultCheckpointPatientBytes,
+		1 << 30: 128 << 20, 100 << 20: DefaultCheckpointWALBytes} {
+		var p CheckpointPolicy
+		if p.FitMemory(limit); p.PatientBytes != want {
+			t.Errorf("with %d bytes of memory: %d, want %d", limit, p.PatientBytes, want)
 		}
 	}
 }

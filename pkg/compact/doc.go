@@ -49,7 +49,10 @@
 // quarter of the first of these when the log grows so fast that waiting would
 // leave nothing out: the fsync of a large checkpoint holds up the log's. Where
 // half of what would be written is superseded, and compactions come in time, the
-// bound of the log is eight times as large. Behind a compaction, when the least is
+// bound of the log is fourteen times as large, but at most an eighth of the memory
+// limit, and that of entries more than twice as large. The log's bytes count as they
+// were before they were packed: so many a start has in memory.
+// Behind a compaction, when the least is
 // alive, one is due by age, or from half of these bounds on. A failed one is
 // followed by a pause that doubles up to a minute. One is due as
 // well when versions have to leave memory that no checkpoint holds yet.

@@ -12,18 +12,27 @@ const (
 // periodMin is the shortest period taken: a tenth of it is still a wait.
 const periodMin = 10 * time.Millisecond
 
-// Defaults of the checkpoint policy. Replaying 64 MiB of WAL takes about a
-// tenth of a second. An apiserver compacts each five minutes what is older than
+// Defaults of the checkpoint policy. Replaying 64 MiB of records takes about
+// a tenth of a second, or a quarter if they are renewals; a start has what it
+// replays in memory, all at once. An apiserver compacts each five minutes what is older than
 // five: a checkpoint writes the versions of five minutes at least, so its share
 // of them becomes smaller the longer it waits.
 const (
 	DefaultCheckpointWALBytes     = 64 << 20
-	DefaultCheckpointPatientBytes = 512 << 20
+	DefaultCheckpointPatientBytes = 896 << 20
 	DefaultCheckpointBurstBytes   = 16 << 20
 	DefaultCheckpointEntries      = 500_000
 	DefaultCheckpointAge          = 30 * time.Minute
 	DefaultCheckpointPartBytes    = 1 << 20
 	DefaultCheckpointDeadRows     = 2500
+
+	// patientShare of the memory limit is what PatientBytes may be at most.
+	patientShare = 8
+
+	// DefaultCheckpointPatientEntries are replayed in about three seconds. Half of
+	// them, from which on a checkpoint comes behind a compaction, are 19 minutes of
+	// 5,000 nodes.
+	DefaultCheckpointPatientEntries = 1_200_000
 
 	// burstAhead is how far the growth of the log is looked ahead: what would
 	// be written within it anyway, before the compaction of an apiserver can

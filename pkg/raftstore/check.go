@@ -7,6 +7,7 @@ import (
 	"io/fs"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
+	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/kubeshim/shim/pkg/raftstore/backend"
 	"github.com/kubeshim/shim/pkg/raftstore/vfs"
@@ -155,7 +156,7 @@ func describeRecord(rec wal.Record) string {
 		if err != nil {
 			return "hard state: " + err.Error()
 		}
-		return fmt.Sprintf("hard state term=%d vote=%x commit=%d", hs.GetTerm(), hs.GetVote(), hs.GetCommit())
+		return describeHardState(hs)
 	case recordInstall:
 		index, term, err := decodeInstall(rec.Data)
 		if err != nil {
@@ -168,6 +169,16 @@ func describeRecord(rec wal.Record) string {
 			return "entry: " + err.Error()
 		}
 		return fmt.Sprintf("entry index=%d term=%d %s", e.GetIndex(), e.GetTerm(), describeEntry(e))
+	case recordLastEntry:
+		e, hs, err := decodeLastEntry(rec.Data)
+		if err != nil {
+			return "last entry: " + err.Error()
+		}
+		return fmt.Sprintf("entry index=%d term=%d %s; %s", e.GetIndex(), e.GetTerm(), describeEntry(e), describeHardState(hs))
 	}
 	return fmt.Sprintf("record type=%d, %d bytes", rec.Type, len(rec.Data))
+}
+
+func describeHardState(hs *raftpb.HardState) string {
+	return fmt.Sprintf("hard state term=%d vote=%x commit=%d", hs.GetTerm(), hs.GetVote(), hs.GetCommit())
 }

@@ -106,7 +106,7 @@ func (c *checkpointer) call(ctx context.Context, do func() error) error {
 
 // due asks the policy.
 func (c *checkpointer) due() compact.CheckpointDecision {
-	now, size, view := c.s.cfg.Now(), c.s.log.wal.Size(), c.s.View()
+	now, size, view := c.s.cfg.Now(), c.s.log.wal.GivenBytes(), c.s.View()
 	pending := view.Pending()
 	return c.s.cfg.Checkpoints.Decide(compact.CheckpointStats{
 		Entries:  view.Index() - c.last.index,
@@ -184,12 +184,12 @@ func (c *checkpointer) write(reason string) error {
 	c.lastAt, c.failures = c.s.cfg.Now(), 0
 	took := c.lastAt.Sub(start)
 	c.goOn(batch, dead, took)
-	walSize := c.s.log.wal.Size()
+	walSize := c.s.log.wal.GivenBytes()
 	if err := c.markLog(); err != nil {
 		c.s.cfg.OnEvent(CheckpointFailed{Reason: reason, Err: err})
 		return fmt.Errorf("checkpoint: %w", err)
 	}
-	c.walSize = c.s.log.wal.Size()
+	c.walSize = c.s.log.wal.GivenBytes()
 	c.growth.size += c.walSize - walSize // what was given back
 	c.burst.Store(c.walSize + c.s.cfg.Checkpoints.BurstBytes)
 	c.s.metrics.checkpointed(took)

@@ -134,7 +134,7 @@ func (c *Config) EnsureDefaults() {
 	setDefault(&c.MaxRequestBytes, requestBytesMaxDefault)
 	setDefault(&c.SnapshotCatchupEntries, uint64(snapshotCatchupEntriesDefault))
 	c.Memory.EnsureDefaults()
-	c.Checkpoints.EnsureDefaults()
+	c.Checkpoints.FitMemory(c.Memory.Limit)
 	c.Defrag.EnsureDefaults()
 	setDefault(&c.SlowApply, slowApplyDefault)
 	setDefault(&c.LeaseCheckpointInterval, leaseCheckpointIntervalDefault)

@@ -2,8 +2,10 @@ package raftstore
 
 import (
 	"context"
+	crand "crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +14,15 @@ import (
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 	"github.com/kubeshim/shim/pkg/raftstore/vfs"
 )
+
+// noise is text of so many bytes that the log cannot pack.
+func noise(bytes int) string {
+	var s strings.Builder
+	for s.Len() < bytes {
+		s.WriteString(crand.Text())
+	}
+	return s.String()[:bytes]
+}
 
 // TestFullLogIsFreedByACheckpoint: the disk is full, the segment too, and the log goroutine waits for room. The checkpoint's mark
 // reaches it there, and the segments that the mark gives back are that room, though nothing was removed from the disk.

@@ -214,7 +214,7 @@ func (c *checkpointer) install(t installTask) {
 	if err := c.markLog(); err != nil {
 		s.cfg.OnEvent(CheckpointFailed{Reason: "install", Err: err})
 	}
-	c.walSize = s.log.wal.Size()
+	c.walSize = s.log.wal.GivenBytes()
 	s.metrics.database(c.db.Size(), c.db.SizeInUse())
 	inputs, out := s.responses(nil, nil, t.msg)
 	s.node.inbox.put(inputs...)

@@ -252,7 +252,7 @@ func (l *logWriter) write(first uint64, more bool, await func() bool) error {
 	if more {
 		hard = l.written
 	} else if hard.GetCommit() != l.written.GetCommit() || voted {
-		l.records = append(l.records, wal.RecordV{Type: recordHardState, Data: [][]byte{hardStateRecord(hard).Data}})
+		l.withHardState(hardStateRecord(hard))
 	}
 	pos, err := l.wal.AppendV(l.records...)
 	for errors.Is(err, wal.ErrNoSpace) {
@@ -276,6 +276,16 @@ func (l *logWriter) write(first uint64, more bool, await func() bool) error {
 	clear(l.records)
 	l.records, l.headers = l.records[:0], l.headers[:0]
 	return nil
+}
+
+// withHardState has the hard state come with the last entry, or alone if there is none.
+func (l *logWriter) withHardState(hard wal.Record) {
+	if n := len(l.records); n > 0 {
+		last := &l.records[n-1]
+		*last = wal.RecordV{Type: recordLastEntry, Data: [][]byte{hard.Data, last.Data[0], last.Data[1]}}
+		return
+	}
+	l.records = append(l.records, wal.RecordV{Type: hard.Type, Data: [][]byte{hard.Data}})
 }
 
 // awaitSpace waits until there may be room for a segment. What was proposed stays proposed meanwhile: it must not be forgotten,

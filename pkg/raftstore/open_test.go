@@ -81,7 +81,7 @@ func TestOpenNewerFormat(t *testing.T) {
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	oneLine(t, h, ErrNewerFormat, "format 2")
+	oneLine(t, h, ErrNewerFormat, "format 3")
 }
 
 // TestOpenWithoutLog: a database without its log is not a new member.

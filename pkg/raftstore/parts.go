@@ -29,7 +29,7 @@ func (c *checkpointer) put(b backend.Batch) (dead int, err error) {
 func (c *checkpointer) putAhead(rows iter.Seq[*mvcc.Version]) (rest iter.Seq[*mvcc.Version], err error) {
 	var part []*mvcc.Version
 	var bytes, written int64
-	log, limit := c.s.log.wal.Size(), c.s.cfg.Checkpoints.PartBytes
+	log, limit := c.s.log.wal.GivenBytes(), c.s.cfg.Checkpoints.PartBytes
 	for v := range rows {
 		if bytes >= limit {
 			start := time.Now()
@@ -39,7 +39,7 @@ func (c *checkpointer) putAhead(rows iter.Seq[*mvcc.Version]) (rest iter.Seq[*mv
 			took := time.Since(start)
 			c.s.metrics.committed(took)
 			written += bytes
-			if limit, err = c.pause(took, written, c.s.log.wal.Size()-log); err != nil {
+			if limit, err = c.pause(took, written, c.s.log.wal.GivenBytes()-log); err != nil {
 				return nil, err
 			}
 			part, bytes = part[:0], 0

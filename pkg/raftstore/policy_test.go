@@ -1,7 +1,6 @@
 package raftstore
 
 import (
-	crand "crypto/rand"
 	"fmt"
 	"strings"
 	"testing"
@@ -34,7 +33,7 @@ func TestCheckpointPolicy(t *testing.T) {
 			s := h.open()
 			defer closeStore(t, s)
 			for range 20 {
-				put(t, s, "k", noise(1500))
+				put(t, s, "k", strings.Repeat("v", 1500))
 			}
 			h.pass(2 * time.Minute)
 			await(t, "checkpoint", func() bool { return len(h.reasons()) == 1 })
@@ -59,7 +58,7 @@ func TestCheckpointInBurst(t *testing.T) {
 	s := h.open()
 	defer closeStore(t, s)
 	for range 60 {
-		put(t, s, "k", noise(1500))
+		put(t, s, "k", strings.Repeat("v", 1500))
 	}
 	h.pass(3 * time.Second) // less than a proposal may take
 	await(t, "a look at the log", func() bool {
@@ -72,7 +71,7 @@ func TestCheckpointInBurst(t *testing.T) {
 	}
 	for round := range 3 {
 		for range 60 {
-			put(t, s, "k", noise(1500))
+			put(t, s, "k", strings.Repeat("v", 1500))
 		}
 		h.pass(time.Second)
 		await(t, "checkpoint", func() bool { return len(h.reasons()) == round+1 })
@@ -159,13 +158,4 @@ func TestMailbox(t *testing.T) {
 	if m.len() != 0 {
 		t.Errorf("%d items are left", m.len())
 	}
-}
-
-// noise is text of so many bytes that the log cannot pack.
-func noise(bytes int) string {
-	var s strings.Builder
-	for s.Len() < bytes {
-		s.WriteString(crand.Text())
-	}
-	return s.String()[:bytes]
 }

@@ -53,6 +53,11 @@ func (r *replay) record(pos wal.Position, rec wal.Record) error {
 		if e, err = decodeEntry(rec.Data); err == nil {
 			err = r.entry(pos, e)
 		}
+	case recordLastEntry:
+		var e *raftpb.Entry
+		if e, r.hard, err = decodeLastEntry(rec.Data); err == nil {
+			err = r.entry(pos, e)
+		}
 	default:
 		err = fmt.Errorf("record type %d is unknown: %w", rec.Type, ErrNewerFormat)
 	}

@@ -49,7 +49,7 @@ func (k *ticker) leadsAlone() bool {
 // interval is raft's, unless raft needs none and the log does not grow fast enough to look at it so often. To wake a machine that
 // sleeps costs more than the tick.
 func (k *ticker) interval() time.Duration {
-	size := k.s.log.wal.Size()
+	size := k.s.log.wal.GivenBytes()
 	grown := size - k.walSize
 	k.walSize = size
 	if k.leadsAlone() && grown < quietBytesMax {
@@ -84,7 +84,7 @@ func (k *ticker) tick() {
 		}
 		s.metrics.housekept(s.waiters.len(), s.committed.Load(), s.log.wal.Size())
 		poke(s.checkpoint.poke)
-	} else if s.log.wal.Size() >= s.checkpoint.burst.Load() {
+	} else if s.log.wal.GivenBytes() >= s.checkpoint.burst.Load() {
 		poke(s.checkpoint.poke)
 	}
 	if s.spaceLow.Load() {

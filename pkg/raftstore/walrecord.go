@@ -18,6 +18,7 @@ import (
 //	hard state  term u64 | vote u64 | commit u64                      the last one counts; repeated in every segment
 //	install     index u64 | term u64                                  a snapshot replaces all before; see install.go
 //	entry       index u64 | term u64 | type u8 | data                 data: InternalRaftRequest or raftpb.ConfChange
+//	last entry  hard state | entry                                    of an append, where both changed
 //
 // An entry replaces all entries of its index and above that came before it.
 const (
@@ -26,12 +27,16 @@ const (
 	recordHardState  = 3
 	recordEntry      = 4
 	recordInstall    = 5
+	recordLastEntry  = 6
 )
 
-// formatVersion is raised when an older program could not read what is written.
-const formatVersion = 1
+// formatVersion is raised when an older program could not read what is written. Version 1 had no last entries.
+const formatVersion = 2
 
-const entryHeaderBytes = 17
+const (
+	entryHeaderBytes = 17
+	hardStateBytes   = 24
+)
 
 var errShortRecord = errors.New("record is too short")
 
@@ -105,7 +110,7 @@ func hardStateRecord(hs *raftpb.HardState) wal.Record {
 }
 
 func decodeHardState(b []byte) (*raftpb.HardState, error) {
-	if len(b) != 24 {
+	if len(b) != hardStateBytes {
 		return nil, errShortRecord
 	}
 	return &raftpb.HardState{
@@ -120,6 +125,19 @@ func entryHeader(dst []byte, e *raftpb.Entry) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, e.GetIndex())
 	dst = binary.LittleEndian.AppendUint64(dst, e.GetTerm())
 	return append(dst, byte(e.GetType()))
+}
+
+// decodeLastEntry aliases b.
+func decodeLastEntry(b []byte) (*raftpb.Entry, *raftpb.HardState, error) {
+	if len(b) < hardStateBytes {
+		return nil, nil, errShortRecord
+	}
+	hs, err := decodeHardState(b[:hardStateBytes])
+	if err != nil {
+		return nil, nil, err
+	}
+	e, err := decodeEntry(b[hardStateBytes:])
+	return e, hs, err
 }
 
 // decodeEntry aliases b.

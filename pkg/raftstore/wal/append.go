@@ -81,6 +81,7 @@ func (w *WAL) append(size int64, pack bool, encode func(*encoder)) (Position, er
 	if got > size {
 		panic(fmt.Sprintf("wal: records of %d bytes were encoded to %d", size, got))
 	}
+	given := size
 	size = got
 	if err := w.write(e.pages(), size); err != nil {
 		w.packer.takeBack(window)
@@ -88,6 +89,7 @@ func (w *WAL) append(size int64, pack bool, encode func(*encoder)) (Position, er
 	}
 	e.written()
 	w.packer.slide()
+	w.give(given)
 	w.enc = e
 	w.tail += size
 	w.tailBytes.Store(w.tail)

@@ -29,7 +29,7 @@
 //     the spare it is kicked (a channel of one; a second kick is the same kick), takes dirMu and makes the next spare. An
 //     append to the second half of a segment waits until it is known whether there is a spare: so SpaceLow turns true while
 //     half a segment is left, however fast the appender is. With Options.ReserveInline it does not exist.
-//   - Any goroutine: Release, TryReserve (both take dirMu and do I/O), Size and SpaceLow (two atomics).
+//   - Any goroutine: Release, TryReserve (both take dirMu and do I/O), Size, GivenBytes and SpaceLow (atomics).
 //
 // # Invariants
 //
@@ -52,7 +52,7 @@
 //  6. There is one spare, or SpaceLow is true, or one is being made.
 //  7. The windows of the writer and of a reader hold the same bytes at the same record: the payloads of the segment's packed
 //     records, in order. An append that was taken back is taken out of the window too. The chain covers what was given to Append, so
-//     a reader notices if they ever differ.
+//     that a reader notices if they ever differ.
 //  8. After a failed write, fsync or directory sync the log takes nothing more. Only a full disk is forgiven, and then the
 //     log is what it was before.
 //
@@ -116,7 +116,7 @@
 // A segment is 16 KiB to 1 GiB (default 64 MiB; 2 to 3 of them are on disk when the caller releases in time). The records of
 // one Append take at most half of it; so do those of Options.Header, header block included. Open reads all segments, and the
 // rest of the last one, in buffers of 256 KiB (or a record's size). Nothing else is kept in memory but the write buffer, which
-// is dropped when it is larger than 8 MiB, and up to 200 KiB for packing. An append of at most 4 records and 16 KiB is packed. The log cannot tell that segments at its beginning are missing: who has a checkpoint
+// is dropped when it is larger than 8 MiB, and 176 KiB for packing. An append of at most 4 records and 16 KiB is packed. The log cannot tell that segments at its beginning are missing: who has a checkpoint
 // knows where the log must begin, and checks it. That the last ones are missing shows in the seal of the one before them, unless
 // the machine failed in the moment between (e) and (f) of path 2.
 //

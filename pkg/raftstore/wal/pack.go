@@ -24,8 +24,8 @@ import (
 //	                        into what it gives
 //	match + matchMin        is the length of the match
 //
-// A sequence whose literals complete the payload ends with them. The record's chain covers the payload, not these bytes: so nothing that
-// comes out is anything but what was given to Append, whatever went wrong in packing or unpacking it.
+// A sequence whose literals complete the payload ends with them, and the half for its match is 0. The record's chain covers both these
+// bytes and what they stand for, so that a mistake in packing or unpacking would be found as well as damage.
 
 // packer packs payloads. The zero value is for a segment without packed records.
 type packer struct {
@@ -36,6 +36,9 @@ type packer struct {
 
 // reset begins a segment.
 func (p *packer) reset() {
+	if p.window == nil {
+		p.window = make([]byte, 0, windowBytes+windowSlack+packBytesMax)
+	}
 	p.window = p.window[:0]
 	p.forget()
 }
@@ -211,6 +214,9 @@ func unpackSequence(w, b []byte, end int) (_, rest []byte, err error) {
 	}
 	w, b = append(w, b[:literals]...), b[literals:]
 	if len(w) == end {
+		if match != 0 {
+			return nil, nil, errPacked
+		}
 		return w, b, nil
 	}
 	distance, n := binary.Uvarint(b)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -154,6 +155,7 @@ func TestUnpackMalformed(t *testing.T) {
 		"match without an end":                     {90, 0x1f, 'a', 1},
 		"longer match":                             {7, 0x14, 'a', 1},
 		"more behind it":                           {1, 0x10, 'a', 0},
+		"a match behind the end":                   {1, 0x11, 'a'},
 		"more than a payload may have in literals": append([]byte{1, 0xf0}, bytes.Repeat([]byte{255}, 70)...),
 	} {
 		u := &unpacker{window: []byte("window")}
@@ -173,7 +175,7 @@ func TestPackedLog(t *testing.T) {
 	mem, o := vfs.NewMem(), testOptions()
 	o.SegmentBytes, o.PackBytes = 256<<10, 0
 	var want [][]byte
-	var used, plain int64
+	var used, plain, given int64
 	for round := range 8 {
 		w, got := mustOpen(t, mem, o)
 		if len(got) != len(want) {
@@ -183,6 +185,9 @@ func TestPackedLog(t *testing.T) {
 			if !bytes.Equal(r.Data, want[i]) {
 				t.Fatalf("round %d: record %d is %q, want %q", round, i, r.Data, want[i])
 			}
+		}
+		if w.GivenBytes() != given {
+			t.Fatalf("round %d: records of %d bytes, they were %d", round, w.GivenBytes(), given)
 		}
 		size := w.Size()
 		for i := range 1000 {
@@ -198,6 +203,24 @@ func TestPackedLog(t *testing.T) {
 		}
 		mustSync(t, w)
 		used += w.Size() - size
+		if round == 4 {
+			if err := w.Release(Position{Segment: w.header.number}); err != nil {
+				t.Fatal(err)
+			}
+			all := len(want)
+			want = nil
+			err := Scan(mem, "wal", func(_ Position, r Record) error { want = append(want, bytes.Clone(r.Data)); return nil })
+			if err != nil || len(want) == all {
+				t.Fatalf("%d of %d records are left, %v", len(want), all, err)
+			}
+		}
+		given = 0
+		for _, data := range want {
+			given += recordBytes(int64(len(data)))
+		}
+		if w.GivenBytes() != given {
+			t.Fatalf("round %d: records of %d bytes, they were given with %d", round, w.GivenBytes(), given)
+		}
 		mem = mem.Crash(vfs.LoseAll)
 	}
 	t.Logf("%d bytes of payloads take %d", plain, used)
@@ -306,7 +329,7 @@ func TestPackedInFormerFormat(t *testing.T) {
 	e.packer.reset()
 	e.add(4, 0, make([]byte, 100))
 	patch(t, mem, segmentName("wal", 1), headerBytes, e.buf)
-	if err := Scan(mem, "wal", func(Position, Record) error { return nil }); !isCorrupt(err) {
+	if err := Scan(mem, "wal", func(Position, Record) error { return nil }); !isCorrupt(err) || !strings.Contains(err.Error(), "a version without them") {
 		t.Errorf("scan: %v", err)
 	}
 }

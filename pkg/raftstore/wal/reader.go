@@ -87,15 +87,17 @@ func (r *reader) next() (rec Record, reason string, err error) {
 	}
 	end := recordHeaderBytes + int64(h.length)
 	data := b[recordHeaderBytes:end:end]
+	var unpacked []byte
 	if h.packed {
 		if r.header.version < formatPacked {
 			return Record{}, "", r.corrupt("packed record in a segment of a version without them") // its header proves itself
 		}
-		if data, err = r.unpacker.unpack(data); err != nil {
+		if unpacked, err = r.unpacker.unpack(data); err != nil {
 			return Record{}, err.Error(), nil
 		}
+		data = unpacked
 	}
-	chain := chainOf(r.chain, b, data)
+	chain := chainOf(r.chain, b[:end], unpacked)
 	if chain != loadChain(b) {
 		return Record{}, "record has a wrong checksum", nil
 	}

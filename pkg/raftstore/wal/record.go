@@ -17,8 +17,8 @@ var sealPayload = []byte("sealed\x00\x00")
 
 // Record is what the log keeps: bytes with a type, both opaque to it.
 //
-// Data given to a replay function aliases a read buffer which is never used again: it may be kept, which pins the up to
-// 256 KiB (or the record's own size) read together with it.
+// Data given to a replay function aliases a read buffer, or one of unpacked payloads, which is never used again: it may be kept, which
+// pins the up to 256 KiB (or the record's own size) read or unpacked together with it.
 type Record struct {
 	Type uint8
 	Data []byte
@@ -66,8 +66,8 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 //	 8     8    number of the record: 1 for the first of a log, then one more each, over all segments
 //	16     4    CRC32C of bytes 0 to 15, continued from the segment's seed. So a header alone shows that it was written
 //	            in this use of the segment, whatever stands before it
-//	20     4    CRC32C of bytes 0 to 19 and the payload, unpacked, continued from the chain of the record before (of the
-//	            first record in a segment: from the segment's seed)
+//	20     4    CRC32C of bytes 0 to 19, of the payload as it stands here, and if it is packed of what it is unpacked,
+//	            continued from the chain of the record before (of the first record in a segment: from the segment's seed)
 //	24          payload, then zeros up to a multiple of 8, which are checked too
 type recordHeader struct {
 	length   uint32
@@ -108,19 +108,18 @@ func (e *encoder) add(typ uint8, durable uint64, pieces ...[]byte) {
 	e.number++
 	unsynced := min(e.number-1-durable, unsyncedUnknown)
 	e.buf = append(e.buf, make([]byte, recordHeaderBytes)...)
-	var payload []byte
+	var unpacked []byte
 	var flags uint32
 	if e.packer != nil {
 		window := len(e.packer.window)
 		if packed, ok := e.packer.pack(e.buf, pieces...); ok {
-			e.buf, payload, flags = packed, e.packer.window[window:], flagPacked
+			e.buf, unpacked, flags = packed, e.packer.window[window:], flagPacked
 		}
 	}
 	if flags == 0 {
 		for _, p := range pieces {
 			e.buf = append(e.buf, p...)
 		}
-		payload = e.buf[start+recordHeaderBytes:]
 	}
 	h := e.buf[start:]
 	length := len(h) - recordHeaderBytes
@@ -128,7 +127,7 @@ func (e *encoder) add(typ uint8, durable uint64, pieces ...[]byte) {
 	binary.LittleEndian.PutUint32(h[4:], uint32(typ)|uint32(unsynced)<<8)
 	binary.LittleEndian.PutUint64(h[8:], e.number)
 	binary.LittleEndian.PutUint32(h[16:], crc32.Update(e.seed, castagnoli, h[:16]))
-	e.chain = chainOf(e.chain, h, payload)
+	e.chain = chainOf(e.chain, h, unpacked)
 	binary.LittleEndian.PutUint32(h[20:], e.chain)
 	var pad [alignBytes]byte
 	e.buf = append(e.buf, pad[:recordBytes(int64(length))-recordHeaderBytes-int64(length)]...)
@@ -160,10 +159,11 @@ func (e *encoder) written() {
 // loadChain is the chain as a record says it.
 func loadChain(record []byte) uint32 { return binary.LittleEndian.Uint32(record[20:]) }
 
-// chainOf continues the chain over a record's header and payload.
-func chainOf(chain uint32, header, payload []byte) uint32 {
-	chain = crc32.Update(chain, castagnoli, header[:20])
-	return crc32.Update(chain, castagnoli, payload)
+// chainOf continues the chain over a record's header, what stands behind it, and what that is when unpacked; nil: it is not packed.
+func chainOf(chain uint32, record, unpacked []byte) uint32 {
+	chain = crc32.Update(chain, castagnoli, record[:20])
+	chain = crc32.Update(chain, castagnoli, record[recordHeaderBytes:])
+	return crc32.Update(chain, castagnoli, unpacked)
 }
 
 // decodeHeader reads a record's header; ok says that its checksum fits this use of the segment.

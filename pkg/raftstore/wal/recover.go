@@ -37,7 +37,11 @@ func (w *WAL) prepareDir() error {
 
 // recover replays the segments, cuts a torn tail and opens the last segment for appending.
 func (w *WAL) recover(numbers []uint64, replay func(Position, Record) error) error {
-	last, t, err := walk(w.fs, w.dir, numbers, w.fs.Open, replay)
+	given := make(map[uint64]int64) // by segment
+	last, t, err := walk(w.fs, w.dir, numbers, w.fs.Open, func(pos Position, rec Record) error {
+		given[pos.Segment] += recordBytes(int64(len(rec.Data)))
+		return replay(pos, rec)
+	})
 	if err != nil {
 		return err
 	}
@@ -56,9 +60,11 @@ func (w *WAL) recover(numbers []uint64, replay func(Position, Record) error) err
 		if err != nil {
 			return fmt.Errorf("size of segment: %w", err)
 		}
-		w.segments = append(w.segments, segment{n, info.Size})
+		w.segments = append(w.segments, segment{n, info.Size, given[n]})
 		w.fullBytes.Add(info.Size)
+		w.allGiven.Add(given[n])
 	}
+	w.given = given[last.header.number]
 	w.fullBytes.Add(-last.header.bytes)
 	w.header = last.header
 	w.tail = last.at

@@ -86,7 +86,10 @@ func (w *WAL) install(header segmentHeader, e encoder) error {
 		}
 		w.file.Close() // synced before; a close has nothing left to lose
 		w.fullBytes.Add(w.header.bytes)
+		w.segments[len(w.segments)-1].given = w.given
 	}
+	w.given = 0
+	w.give(end - headerBytes)
 	e.written()
 	w.packer.reset()
 	w.file, w.header, w.enc = file, header, e
@@ -94,7 +97,7 @@ func (w *WAL) install(header segmentHeader, e encoder) error {
 	w.tail = end
 	w.tailBytes.Store(w.tail)
 	w.marked = false
-	w.segments = append(w.segments, segment{header.number, header.bytes})
+	w.segments = append(w.segments, segment{number: header.number, bytes: header.bytes})
 	w.wantReserve()
 	return nil
 }

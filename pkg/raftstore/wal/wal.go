@@ -22,6 +22,7 @@ type WAL struct {
 	tail    int64   // where the next record goes
 	enc     encoder // the chain behind the last record; its buffer holds what the tail's page begins with, up to the tail
 	packer  packer  // the window of the current segment
+	given   int64   // of the current segment's records, see GivenBytes
 	durable uint64  // number of the last record known to be durable
 	marked  bool    // the last record is the mark of Close
 	failed  error   // sticky: a write or fsync failed, nothing is known about what is on disk
@@ -37,6 +38,7 @@ type WAL struct {
 	reserving atomic.Bool  // the reserve goroutine was asked for a spare, and it is not known what came of it
 	fullBytes atomic.Int64 // sum of the sizes of all segments but the current one
 	tailBytes atomic.Int64 // tail
+	allGiven  atomic.Int64 // of all segments
 
 	kick    chan struct{} // asks the reserve goroutine for a spare; nil with ReserveInline
 	stop    chan struct{}
@@ -46,6 +48,7 @@ type WAL struct {
 type segment struct {
 	number uint64
 	bytes  int64
+	given  int64 // of its records; of the current one the appender knows it
 }
 
 // spareState says whether the spare segment is there.
@@ -111,6 +114,16 @@ func (w *WAL) Close() error {
 // Size is how many bytes of the segments are in use, their headers included and the spare left out. It falls when
 // Release gives segments back.
 func (w *WAL) Size() int64 { return w.fullBytes.Load() + w.tailBytes.Load() }
+
+// GivenBytes is how many bytes the records of all segments would take if none was packed: what they were given to Append with, and what
+// replay gives. It falls as Size does.
+func (w *WAL) GivenBytes() int64 { return w.allGiven.Load() }
+
+// give counts records of so many bytes, in the current segment.
+func (w *WAL) give(bytes int64) {
+	w.given += bytes
+	w.allGiven.Add(bytes)
+}
 
 // BatchBytesMax is how many bytes the records of one Append may take on disk: half a segment. A record takes 24 bytes
 // and its data, rounded up to a multiple of 8. What Options.Header gives has the same bound, less one page.
