@@ -26,6 +26,9 @@ type pace struct {
 // proposed begins a pause behind a batch, if batches are large. underWay are the entries that are proposed and not applied, these included.
 func (p *pace) proposed(entries, underWay int) {
 	p.batch += (float64(entries) - p.batch) / 4
+	if entries == 1 && underWay <= 1 {
+		p.batch = 0 // the load is over
+	}
 	p.crowd = max(float64(underWay), p.crowd*(1-1.0/64))
 	if p.batch < pausedBatchMin {
 		return

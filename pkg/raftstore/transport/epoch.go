@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -26,16 +27,24 @@ type epoch struct {
 	ctx    context.Context // of the streams
 	cancel context.CancelCauseFunc
 
-	probe  atomic.Uint64 // to be sent next; 0: none
-	echoes chan uint64
+	probe  [messageLanes]atomic.Uint64 // to be sent next; 0: none
+	echoes [messageLanes]chan uint64
 }
 
 // dial connects to one URL.
 func (l *link) dial(url string) (*epoch, error) {
-	e := &epoch{l: l, url: url, echoes: make(chan uint64, 1)}
+	e := &epoch{l: l, url: url}
+	for i := range e.echoes {
+		e.echoes[i] = make(chan uint64, 1)
+	}
 	e.ctx, e.cancel = context.WithCancelCause(l.ctx)
 	timer := time.AfterFunc(l.t.o.DialTimeout, func() { e.cancel(errDialTimeout) })
-	err := e.connect()
+	var tokens [messageLanes]string
+	err := e.connect(&tokens)
+	if err == nil && timer.Stop() {
+		timer.Reset(l.t.o.DialTimeout) // again for the pipes
+		err = e.connectPipes(tokens)
+	}
 	if err == nil && !timer.Stop() {
 		err = errDialTimeout
 	}
@@ -52,7 +61,7 @@ func (l *link) dial(url string) (*epoch, error) {
 	return e, nil
 }
 
-func (e *epoch) connect() (err error) {
+func (e *epoch) connect(tokens *[messageLanes]string) (err error) {
 	t := e.l.t
 	if e.cc, err = t.newConn(e.url); err != nil {
 		return err
@@ -67,12 +76,25 @@ func (e *epoch) connect() (err error) {
 		if err != nil {
 			return err
 		}
-		e.version = i.version
-		if e.pipes[which], err = t.dialPipe(e.ctx, e.url, i.pipe); err != nil {
-			return err
-		}
+		e.version, tokens[which] = i.version, i.pipe
 	}
 	return nil
+}
+
+func (e *epoch) connectPipes(tokens [messageLanes]string) error {
+	var (
+		wg   sync.WaitGroup
+		errs [messageLanes]error
+	)
+	for i := range e.pipes {
+		wg.Go(func() {
+			if e.pipes[i], errs[i] = e.l.t.dialPipe(e.ctx, e.url, tokens[i]); errs[i] != nil {
+				e.cancel(errs[i])
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs[:]...)
 }
 
 // run sends and probes until the epoch ends, and says why it did.
@@ -83,7 +105,8 @@ func (e *epoch) run() error {
 		wg.Go(func() { e.listen(lane(i)) })
 		wg.Go(func() { e.hear(lane(i)) })
 	}
-	e.watch()
+	wg.Go(func() { e.watch(laneAppend, appendProbeFactor) })
+	e.watch(laneControl, 1)
 	_ = e.cc.Close()
 	wg.Wait()
 	for _, p := range e.pipes {
@@ -92,36 +115,42 @@ func (e *epoch) run() error {
 	return context.Cause(e.ctx)
 }
 
-// watch probes the peer. Time is counted in ticks of its own, so that a member which did not run for a while does not blame the peer.
-func (e *epoch) watch() {
+// watch probes the peer on a lane, which times longer than the options say. A large frame that gets on is a sign of life as well. Time is counted in ticks of its own, so that a member which did not run for a while does not blame the peer.
+func (e *epoch) watch(which lane, times time.Duration) {
 	o := &e.l.t.o
-	ticker := time.NewTicker(o.ProbeInterval)
+	ticker := time.NewTicker(times * o.ProbeInterval)
 	defer ticker.Stop()
 	ticksMax := int((o.ProbeTimeout + o.ProbeInterval - 1) / o.ProbeInterval)
 	var (
 		number uint64 // of the last probe
 		asked  time.Time
 		ticks  int // since then; -1: answered
+		moved  uint64
 	)
 	ask := func() {
 		number, asked, ticks = number+1, time.Now(), 0
-		e.probe.Store(number)
-		e.l.push(laneControl)
+		e.probe[which].Store(number)
+		e.l.push(which)
 	}
 	ask()
 	for {
 		select {
 		case <-e.ctx.Done():
 			return
-		case got := <-e.echoes:
+		case got := <-e.echoes[which]:
 			if got == number && ticks >= 0 {
-				e.l.metrics.rtt.Observe(time.Since(asked).Seconds())
+				if which == laneControl {
+					e.l.metrics.rtt.Observe(time.Since(asked).Seconds())
+				}
 				ticks = -1
 			}
 		case <-ticker.C:
 			if ticks < 0 {
 				ask()
 				continue
+			}
+			if now := e.pipes[which].plain.moved.Load(); now != moved {
+				moved, ticks = now, 0
 			}
 			if ticks++; ticks >= ticksMax {
 				e.cancel(errSilent)
@@ -140,7 +169,12 @@ func (e *epoch) send(which lane) {
 		case <-q.wake:
 		}
 		p.mu.Lock()
+		if p.closed {
+			p.mu.Unlock()
+			return
+		}
 		err := p.plain.flush()
+		p.closed = err != nil
 		for sent := true; err == nil && sent && e.ctx.Err() == nil; {
 			sent, err = e.frame(which, false)
 		}
@@ -161,14 +195,14 @@ func (e *epoch) sendNow(which lane) bool {
 		return false
 	}
 	defer p.mu.Unlock()
-	if p.closed || e.ctx.Err() != nil || p.plain.keeps() {
+	if p.closed || e.ctx.Err() != nil || !p.plain.ready() {
 		return false
 	}
 	if _, err := e.frame(which, true); err != nil {
 		e.breaks(err)
 		return true
 	}
-	return !p.plain.keeps()
+	return p.plain.ready()
 }
 
 // frame sends the next frame of a lane; sent is false if there is none. The caller holds the pipe's mu.
@@ -176,10 +210,7 @@ func (e *epoch) frame(which lane, now bool) (sent bool, err error) {
 	p := e.pipes[which]
 	p.batch = e.l.queues[which].take(p.batch[:0], frameBytesMax)
 	defer clear(p.batch)
-	probe := uint64(0)
-	if which == laneControl {
-		probe = e.probe.Swap(0)
-	}
+	probe := e.probe[which].Swap(0)
 	if len(p.batch) == 0 && probe == 0 {
 		return false, nil
 	}
@@ -218,7 +249,7 @@ func (e *epoch) hear(which lane) {
 			return
 		}
 		select {
-		case e.echoes <- binary.LittleEndian.Uint64(echo[:]):
+		case e.echoes[which] <- binary.LittleEndian.Uint64(echo[:]):
 		case <-e.ctx.Done():
 			return
 		}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -303,6 +304,9 @@ func (n *faultyNet) pass(c *faultyConn) error {
 	n.mu.Lock()
 	gate := n.gate
 	n.mu.Unlock()
+	if c.lost.Load() {
+		gate = nil
+	}
 	select {
 	case <-gate:
 		return nil
@@ -314,6 +318,7 @@ func (n *faultyNet) pass(c *faultyConn) error {
 type faultyConn struct {
 	net.Conn
 	net     *faultyNet
+	lost    atomic.Bool
 	written atomic.Int64
 	done    chan struct{}
 	once    sync.Once
@@ -335,6 +340,38 @@ func (c *faultyConn) Write(p []byte) (int, error) {
 		_ = c.Conn.Close()
 	}
 	return c.Conn.Write(p)
+}
+
+// stall stops the traffic of one connection for good, without an error.
+func (c *faultyConn) stall() { c.lost.Store(true) }
+
+// SyscallConn implements syscall.Conn: writes that do not wait meet the same faults.
+func (c *faultyConn) SyscallConn() (syscall.RawConn, error) {
+	raw, err := c.Conn.(syscall.Conn).SyscallConn()
+	return faultyRaw{raw, c}, err
+}
+
+type faultyRaw struct {
+	syscall.RawConn
+	c *faultyConn
+}
+
+func (r faultyRaw) Write(f func(fd uintptr) bool) error {
+	r.c.net.mu.Lock()
+	gate := r.c.net.gate
+	r.c.net.mu.Unlock()
+	select {
+	case <-gate:
+	default:
+		return nil // as a kernel whose buffers are full
+	}
+	if r.c.lost.Load() {
+		return nil
+	}
+	if limit := r.c.net.cutAfter.Load(); limit > 0 && r.c.written.Add(100) > limit { // about a frame
+		_ = r.c.Conn.Close()
+	}
+	return r.RawConn.Write(f)
 }
 
 func (c *faultyConn) Close() error {

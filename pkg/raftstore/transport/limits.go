@@ -32,6 +32,8 @@ const (
 	sendNowBytesMax = 16 << 10
 	// pipeBufferBytes is what a receiver reads at once; of a larger frame the rest goes straight to its place.
 	pipeBufferBytes = 16 << 10
+	// appendProbeFactor is how much longer the probes of the append lane take, and may take: they are behind data, and a handler.
+	appendProbeFactor = 5
 	// reasonPatience is how long a pipe that broke waits for the stream beside it to tell why.
 	reasonPatience = 500 * time.Millisecond
 	// frameSlackBytes is what a frame may be larger than Options.MessageBytesMax: lengths, the shell of a message, the probe.

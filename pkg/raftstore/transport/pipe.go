@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -26,7 +27,7 @@ import (
 //	4       16     the token
 //	20      ...    frames: 4 bytes length, little endian, and as many bytes (frame.go)
 //
-// What comes back are probes, 8 bytes each.
+// What comes back is one byte, pipeTaken, once the stream has the pipe, and then the probes, 8 bytes each.
 //
 // The bytes do not go through gRPC because of what that takes for a small message: its framing, its flow control and three goroutines
 // to be woken, one that writes, one that reads, and the one that the stream belongs to. A pipe is written to by whoever sends, if
@@ -37,6 +38,8 @@ const (
 	pipeProtocol = "shim-pipe"
 	// keyPipe is where the receiver's answer to a stream has the token.
 	keyPipe = "x-shim-pipe"
+
+	pipeTaken = 1
 
 	frameLengthBytes = 4
 )
@@ -49,7 +52,7 @@ type pipe struct {
 	plain *eagerConn
 
 	mu     sync.Mutex // the right to write. All below belongs to who holds it.
-	closed bool       // the epoch is over
+	closed bool       // the epoch is over, or a write failed
 	buf    []byte     // of the last frame, for the next one
 	batch  []outgoing
 }
@@ -71,13 +74,24 @@ func (t *Transport) dialPipe(ctx context.Context, raw, token string) (*pipe, err
 	context.AfterFunc(ctx, func() { _ = conn.Close() })
 	p := &pipe{plain: newEagerConn(conn)}
 	p.conn = p.plain
+	p.plain.wait(true)
+	defer p.plain.wait(false)
 	if a.secure {
 		if p.conn, err = t.securePipe(ctx, p.plain, a.host); err != nil {
 			return nil, err
 		}
 	}
-	_, err = p.conn.Write(append([]byte(pipePreface), key...))
-	return p, err
+	if _, err = p.conn.Write(append([]byte(pipePreface), key...)); err != nil {
+		return nil, err
+	}
+	var taken [1]byte
+	if _, err := io.ReadFull(p.conn, taken[:]); err != nil {
+		return nil, err
+	}
+	if taken[0] != pipeTaken {
+		return nil, ErrIncompatible
+	}
+	return p, nil
 }
 
 func (t *Transport) securePipe(ctx context.Context, plain net.Conn, host string) (net.Conn, error) {
@@ -104,8 +118,14 @@ func (t *Transport) securePipe(ctx context.Context, plain net.Conn, host string)
 func (p *pipe) write(probe uint64, messages []outgoing, now bool) (int, error) {
 	p.buf = appendFrame(append(p.buf[:0], 0, 0, 0, 0), probe, messages)
 	binary.LittleEndian.PutUint32(p.buf, uint32(len(p.buf)-frameLengthBytes))
-	p.plain.setNow(now)
+	if !now {
+		p.plain.wait(true)
+		defer p.plain.wait(false)
+	}
 	n, err := p.conn.Write(p.buf)
+	if err != nil {
+		p.closed = true // the frame may be torn
+	}
 	if cap(p.buf) > frameBufferMax {
 		p.buf = nil
 	}
@@ -119,15 +139,16 @@ func (p *pipe) end() {
 	p.mu.Unlock()
 }
 
-// eagerConn is a connection whose writes need not wait: while now is set, what the kernel does not take at once is kept. TLS writes to it
+// eagerConn is a connection whose writes do not wait but while one is told to: what the kernel does not take at once is kept. TLS writes to it
 // as well, at times from the goroutine that reads.
 type eagerConn struct {
 	net.Conn
-	raw syscall.RawConn // nil: this is no connection that can do it
+	raw   syscall.RawConn // nil: this is no connection that can do it; all writes wait
+	moved atomic.Uint64   // pieces of a large frame that the kernel took
 
-	mu   sync.Mutex
-	now  bool
-	rest []byte // kept; at most one frame
+	mu    sync.Mutex
+	waits bool
+	rest  []byte // kept; at most one frame and what TLS says by itself
 }
 
 func newEagerConn(c net.Conn) *eagerConn {
@@ -138,21 +159,30 @@ func newEagerConn(c net.Conn) *eagerConn {
 	return e
 }
 
-func (c *eagerConn) setNow(now bool) {
+func (c *eagerConn) wait(waits bool) {
 	c.mu.Lock()
-	c.now = now
+	c.waits = waits
 	c.mu.Unlock()
+}
+
+// ready: nothing is kept, and nobody writes. It does not wait.
+func (c *eagerConn) ready() bool {
+	if c.raw == nil || !c.mu.TryLock() {
+		return false
+	}
+	defer c.mu.Unlock()
+	return len(c.rest) == 0
 }
 
 // Write implements net.Conn.
 func (c *eagerConn) Write(b []byte) (int, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.now {
+	if c.waits || c.raw == nil {
 		if err := c.flushLocked(); err != nil {
 			return 0, err
 		}
-		return c.Conn.Write(b)
+		return c.pieces(b)
 	}
 	n := 0
 	if len(c.rest) == 0 {
@@ -163,6 +193,19 @@ func (c *eagerConn) Write(b []byte) (int, error) {
 	}
 	c.rest = append(c.rest, b[n:]...)
 	return len(b), nil
+}
+
+// pieces writes b and counts what is behind the first piece, so that a large frame on a slow network is told from one that goes nowhere.
+func (c *eagerConn) pieces(b []byte) (n int, err error) {
+	for n < len(b) && err == nil {
+		if n > 0 {
+			c.moved.Add(1)
+		}
+		var m int
+		m, err = c.Conn.Write(b[n:min(len(b), n+frameBytesMax)])
+		n += m
+	}
+	return n, err
 }
 
 // flush writes what was kept, and waits for it.
@@ -179,13 +222,6 @@ func (c *eagerConn) flushLocked() error {
 	_, err := c.Conn.Write(c.rest)
 	c.rest = nil
 	return err
-}
-
-// keeps: something waits for flush.
-func (c *eagerConn) keeps() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.rest) > 0
 }
 
 // arrivals are the pipes that streams wait for, by their tokens.
@@ -263,6 +299,9 @@ func (t *Transport) receiveLane(ctx context.Context, in *incoming, s grpc.Server
 	case c := <-arrived:
 		defer c.Close()
 		defer context.AfterFunc(ctx, func() { _ = c.Close() })()
+		if _, err := c.Write([]byte{pipeTaken}); err != nil {
+			return err
+		}
 		return t.receiveFrames(in, c)
 	case <-ctx.Done():
 		return ctx.Err()
@@ -302,10 +341,15 @@ func readFrame(r *bufio.Reader, bytesMax int) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %d bytes", errMalformed, n)
 	}
 	_, _ = r.Discard(frameLengthBytes)
-	b := make([]byte, n)
-	_, err = io.ReadFull(r, b)
-	if err == io.EOF {
-		err = io.ErrUnexpectedEOF
+	b := make([]byte, min(n, 2*frameBytesMax)) // a larger one grows as it comes: the length is only what somebody says
+	for at := 0; ; {
+		m, err := io.ReadFull(r, b[at:])
+		if at += m; err != nil {
+			return nil, fmt.Errorf("%w within a frame", io.ErrUnexpectedEOF)
+		}
+		if at == int(n) {
+			return b, nil
+		}
+		b = append(b, make([]byte, min(int(n)-at, at))...)
 	}
-	return b, err
 }

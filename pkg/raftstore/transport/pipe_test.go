@@ -3,11 +3,13 @@ package transport
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 )
@@ -44,12 +46,12 @@ func TestEagerConn(t *testing.T) {
 			piece[i] = byte(want.Len() + i*i)
 		}
 		want.Write(piece)
-		c.setNow(now)
+		c.wait(!now)
 		if n, err := c.Write(piece); n != len(piece) || err != nil {
 			t.Fatalf("%d, %v", n, err)
 		}
 	}
-	for !c.keeps() {
+	for c.ready() {
 		write(true) // nobody reads
 	}
 	write(true)
@@ -59,7 +61,7 @@ func TestEagerConn(t *testing.T) {
 		got <- b
 	}()
 	write(false)
-	if c.keeps() {
+	if !c.ready() {
 		t.Error("a write that waits leaves something")
 	}
 	write(true)
@@ -70,7 +72,7 @@ func TestEagerConn(t *testing.T) {
 	if b := within(t, "all", got); !bytes.Equal(b, want.Bytes()) {
 		t.Errorf("%d bytes, want %d, or others", len(b), want.Len())
 	}
-	c.setNow(true)
+	c.wait(false)
 	if _, err := c.Write(piece); err == nil {
 		t.Error("written to a closed connection")
 	}
@@ -148,5 +150,22 @@ func TestPipeOfNobody(t *testing.T) {
 		if _, err := a.tr.dialPipe(t.Context(), a.url, token); !errors.Is(err, ErrIncompatible) {
 			t.Errorf("%q: %v", token, err)
 		}
+	}
+}
+
+// TestOneLaneLost: a connection that goes nowhere, while all others are well, ends the link, whichever lane it is.
+func TestOneLaneLost(t *testing.T) {
+	checkLeaks(t)
+	a, b := newMember(t, 1, func(o *Options) { o.ProbeInterval, o.ProbeTimeout = 20*time.Millisecond, 100*time.Millisecond }), newMember(t, 2)
+	connect(a, b)
+	for which := range messageLanes {
+		a.reaches(2)
+		e := a.tr.link(2).epoch.Load()
+		e.pipes[which].plain.Conn.(*faultyConn).stall()
+		await(t, "the link to be given up", func() bool { return e.ctx.Err() != nil })
+		if err := context.Cause(e.ctx); !errors.Is(err, errSilent) {
+			t.Errorf("lane %v: %v", lane(which), err)
+		}
+		await(t, "a new link", func() bool { now := a.tr.link(2).epoch.Load(); return now != nil && now != e })
 	}
 }
