@@ -103,7 +103,7 @@ func newerSegment(t *testing.T, path string) {
 		t.Fatal(err)
 	}
 	block := data[:4096]
-	little.LittleEndian.PutUint32(block[8:], 2)
+	little.LittleEndian.PutUint32(block[8:], little.LittleEndian.Uint32(block[8:])+1)
 	clear(block[12:16])
 	little.LittleEndian.PutUint32(block[12:], crc32.Checksum(block, crc32.MakeTable(crc32.Castagnoli)))
 	if err := os.WriteFile(path, data, 0o600); err != nil {
