@@ -254,7 +254,7 @@ func (l *loan) expect(now time.Time) { l.then, l.before = now, l.unlent+l.out }
 // slow tells that the client takes less than it has to.
 func (l *loan) slow(now time.Time) bool {
 	over := now.Sub(l.then) - listGrace
-	return over > 0 && float64(l.before-l.unlent-l.out) < over.Seconds()*listRateMin
+	return over > 0 && float64(l.before-l.unlent-l.out) < over.Seconds()*float64(l.holder.takes(listRateMin))
 }
 
 func (l *loan) held(bytes int64) {

@@ -511,3 +511,16 @@ func TestListsOfAllKinds(t *testing.T) {
 	}
 	ts.lists.await(func(s ListStats) bool { return s.Lent == 0 })
 }
+
+// A list as JSON borrows more, so its client has to give more back in the same time.
+func TestListBudgetSlowGateway(t *testing.T) {
+	now := time.Now()
+	for _, keeps := range []bool{false, true} {
+		l := &loan{holder: &listHolder{keeps: keeps}, out: 100 * listRateMin}
+		l.expect(now)
+		l.out -= 20 * listRateMin
+		if slow := l.slow(now.Add(listGrace + 10*time.Second)); slow != keeps {
+			t.Errorf("two loans of a second's bytes given back each second, of a gateway %v: slow %v", keeps, slow)
+		}
+	}
+}

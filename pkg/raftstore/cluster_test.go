@@ -149,7 +149,7 @@ func (p *port) deliver(to uint64, w *wire) {
 				p.handler.Unreachable(to)
 				break
 			}
-			if err := other.handler.Message(m); err != nil {
+			if err := other.handler.Message(m, other.ctx.Done()); err != nil {
 				p.handler.Unreachable(to)
 				break
 			}

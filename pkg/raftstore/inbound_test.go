@@ -17,7 +17,7 @@ func TestInboundEntries(t *testing.T) {
 			next++
 			m.Entries = append(m.Entries, &raftpb.Entry{Index: new(next), Data: make([]byte, size)})
 		}
-		if err := b.put(m, nil); err != nil {
+		if err := b.put(m, nil, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -54,5 +54,24 @@ func TestInboundEntries(t *testing.T) {
 	take(2, 1<<20, 3)
 	if !b.empty() || b.bytes != 0 {
 		t.Fatalf("%d bytes are left", b.bytes)
+	}
+}
+
+// TestInboundFull: who waits for room stops waiting when the stream that the message came on has ended.
+func TestInboundFull(t *testing.T) {
+	b := &inbound{wake: make(chan struct{}, 1)}
+	message := func() *raftpb.Message {
+		return &raftpb.Message{Type: raftpb.MsgProp.Enum(), Entries: []*raftpb.Entry{{Data: make([]byte, inboundBytesMax/2+1)}}}
+	}
+	if err := b.put(message(), nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	close(ended)
+	if err := b.put(message(), ended, nil); err != errStreamEnded {
+		t.Errorf("%v, want %v", err, errStreamEnded)
+	}
+	if n := len(b.take()); n != 1 {
+		t.Errorf("%d messages, want 1", n)
 	}
 }

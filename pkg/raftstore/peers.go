@@ -3,6 +3,7 @@ package raftstore
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"slices"
 	"sync"
@@ -57,9 +58,13 @@ type inbound struct {
 	wake     chan struct{}
 }
 
-// put waits for room for what carries entries, so that the sender is slowed down. All else is dropped when there are too many: raft
+// errStreamEnded is the end of a wait for room whose sender has connected anew.
+var errStreamEnded = errors.New("the stream has ended")
+
+// put waits for room for what carries entries, so that the sender is slowed down, until that one's stream has ended: the next one has to get through
+// (a member that does not take proposals, as it has no leader, learns of the leader by it). All else is dropped when there are too many: raft
 // repeats it.
-func (b *inbound) put(m *raftpb.Message, stop <-chan struct{}) error {
+func (b *inbound) put(m *raftpb.Message, ended, stop <-chan struct{}) error {
 	size := 0
 	for _, e := range m.GetEntries() {
 		size += entrySize(e)
@@ -78,6 +83,8 @@ func (b *inbound) put(m *raftpb.Message, stop <-chan struct{}) error {
 		b.mu.Unlock()
 		select {
 		case <-room:
+		case <-ended:
+			return errStreamEnded
 		case <-stop:
 			return ErrStopped
 		}
@@ -151,14 +158,14 @@ type peerHandler struct{ s *Store }
 var _ transport.Handler = peerHandler{}
 
 // Message implements transport.Handler. Proposals wait apart, as they are taken only while there is room for more in flight.
-func (h peerHandler) Message(m *raftpb.Message) error {
+func (h peerHandler) Message(m *raftpb.Message, ended <-chan struct{}) error {
 	switch m.GetType() {
 	case raftpb.MsgSnap: // comes with ReceiveSnapshot only
 		return nil
 	case raftpb.MsgProp:
-		return h.s.node.forwarded.put(m, h.s.stop)
+		return h.s.node.forwarded.put(m, ended, h.s.stop)
 	}
-	return h.s.node.inbound.put(m, h.s.stop)
+	return h.s.node.inbound.put(m, ended, h.s.stop)
 }
 
 // Unreachable implements transport.Handler.

@@ -120,7 +120,7 @@ var mask = regexp.MustCompile(`"(cluster_id|member_id|raft_term|ID|lease|dbSize\
 var padding = regexp.MustCompile(` +|-{2,}|─{2,}`)
 
 // word is a part of an answer whose order is that of the members' IDs.
-var word = regexp.MustCompile(`[^\s,"]+`)
+var word = regexp.MustCompile(`[^\s,"()\[\]]+`)
 
 // learned are the IDs that a server made and later lines use.
 var learned = map[string]*regexp.Regexp{

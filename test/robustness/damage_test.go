@@ -56,13 +56,13 @@ func newWreck(t *testing.T) *wreck {
 		w.acked[key] = value
 	}
 	rng := rand.New(rand.NewPCG(1, 1))
-	for i := range 400 {
+	for i := range 800 {
 		noise := make([]byte, i%900/2) // which the log does not pack
 		for j := range noise {
 			noise[j] = byte(rng.Uint32())
 		}
 		put(fmt.Sprintf("k/%d", i%150), fmt.Sprintf("%d %0*d %x", i, i%900, i, noise))
-		if i == 100 || i == 200 {
+		if i == 200 || i == 400 {
 			if err := s.Checkpoint(context.Background()); err != nil {
 				t.Fatal(err)
 			}

@@ -82,6 +82,7 @@ type member struct {
 
 	// onMessage, onSnapshot and onCall replace what the handler does; set before messages come.
 	onMessage  func(*raftpb.Message) error
+	blocks     chan *raftpb.Message // set: Message gives its message here, and nil when the stream has ended
 	onSnapshot func(context.Context, *raftpb.Message, int64, io.Reader) error
 	onCall     func(ctx context.Context, from uint64, name string, request []byte) ([]byte, error)
 	sent       chan bool // SnapshotSent
@@ -137,7 +138,13 @@ func (m *member) reaches(id uint64) {
 	await(m.t, fmt.Sprintf("link from %d to %d", m.id, id), func() bool { return !m.tr.ActiveSince(id).IsZero() })
 }
 
-func (m *member) Message(msg *raftpb.Message) error {
+func (m *member) Message(msg *raftpb.Message, ended <-chan struct{}) error {
+	if m.blocks != nil {
+		m.blocks <- msg
+		<-ended
+		m.blocks <- nil
+		return errReplaced
+	}
 	if m.onMessage != nil {
 		if err := m.onMessage(msg); err != nil {
 			return err

@@ -281,6 +281,20 @@ func TestHandlerError(t *testing.T) {
 	await(t, "a heartbeat", func() bool { return b.count(raftpb.MsgHeartbeat) == 1 })
 }
 
+// TestHandlerBlocked: a message that is not taken holds its lane up until the peer has connected anew, and not for longer.
+func TestHandlerBlocked(t *testing.T) {
+	checkLeaks(t)
+	a, b := newMember(t, 1), newMember(t, 2)
+	b.blocks = make(chan *raftpb.Message, 2)
+	connect(a, b)
+	a.reaches(2)
+	a.send(&raftpb.Message{Type: raftpb.MsgApp.Enum(), From: new(uint64(1)), To: new(uint64(2)), Term: new(uint64(1))})
+	<-b.blocks
+	a.net.cut()
+	<-b.blocks
+	a.reaches(2)
+}
+
 func TestSnapshotAmongMessages(t *testing.T) {
 	a := newMember(t, 1)
 	defer func() {

@@ -144,10 +144,11 @@ func (p *pipe) end() {
 type eagerConn struct {
 	net.Conn
 	raw   syscall.RawConn // nil: this is no connection that can do it; all writes wait
-	moved atomic.Uint64   // pieces of a large frame that the kernel took
+	moved atomic.Uint64   // how often the kernel took as much as a frame usually has, of one that may be larger
 
 	mu    sync.Mutex
 	waits bool
+	taken int    // by the kernel, since it began to wait or moved was counted
 	rest  []byte // kept; at most one frame and what TLS says by itself
 }
 
@@ -161,7 +162,7 @@ func newEagerConn(c net.Conn) *eagerConn {
 
 func (c *eagerConn) wait(waits bool) {
 	c.mu.Lock()
-	c.waits = waits
+	c.waits, c.taken = waits, 0
 	c.mu.Unlock()
 }
 
@@ -195,15 +196,17 @@ func (c *eagerConn) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// pieces writes b and counts what is behind the first piece, so that a large frame on a slow network is told from one that goes nowhere.
+// pieces writes b and counts how it gets on, so that a large frame on a slow network is told from one that goes nowhere. TLS comes with a record at
+// a time.
 func (c *eagerConn) pieces(b []byte) (n int, err error) {
 	for n < len(b) && err == nil {
-		if n > 0 {
-			c.moved.Add(1)
-		}
 		var m int
 		m, err = c.Conn.Write(b[n:min(len(b), n+frameBytesMax)])
-		n += m
+		n, c.taken = n+m, c.taken+m
+		if c.taken >= frameBytesMax {
+			c.taken = 0
+			c.moved.Add(1)
+		}
 	}
 	return n, err
 }

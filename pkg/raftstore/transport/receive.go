@@ -148,7 +148,7 @@ func (t *Transport) takeFrame(in *incoming, c net.Conn, b []byte) error {
 			return in.reason
 		default:
 		}
-		if err := t.h.Message(m); err != nil {
+		if err := t.h.Message(m, in.stop); err != nil {
 			return err
 		}
 	}
@@ -172,6 +172,9 @@ func (t *Transport) checkMessage(key incomingKey, m *raftpb.Message) error {
 	}
 	if (m.GetType() == raftpb.MsgSnap) != (key.lane == laneSnapshot) {
 		return fmt.Errorf("%w: %v on lane %s", errMalformed, m.GetType(), key.lane)
+	}
+	if m.GetType() == raftpb.MsgProp && len(m.GetEntries()) == 0 {
+		return fmt.Errorf("%w: MsgProp without entries", errMalformed) // raft panics at it
 	}
 	return nil
 }

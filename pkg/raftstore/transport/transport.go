@@ -19,9 +19,9 @@ import (
 // said otherwise, and never from within a method of the Transport.
 type Handler interface {
 	// Message takes a message from a peer, and owns it. The messages of one peer come in the order they were sent in, per lane (see the
-	// package comment). It may block to slow the peer down, for less than Options.ProbeTimeout; an error ends the stream, and the
-	// peer connects anew. Data of entries shares the memory of the frame it came in.
-	Message(m *raftpb.Message) error
+	// package comment). It may block to slow the peer down, until ended is closed: the peer, whose probes of that lane are not answered
+	// meanwhile, has connected anew. An error ends the stream as well. Data of entries shares the memory of the frame it came in.
+	Message(m *raftpb.Message, ended <-chan struct{}) error
 	// Unreachable says that messages to a peer were dropped or may be lost. It comes from one goroutine; several losses may be one call.
 	Unreachable(id uint64)
 	// SnapshotSent says how a SendSnapshot ended: ok, once the receiver has said that it is stored.

@@ -58,11 +58,16 @@ func (w *WAL) append(size int64, pack bool, encode func(*encoder)) (Position, er
 	if size > w.BatchBytesMax() {
 		return Position{}, fmt.Errorf("append %d bytes, at most %d: %w", size, w.BatchBytesMax(), ErrTooLarge)
 	}
-	if w.reserving.Load() && w.tail > w.header.bytes/2 {
+	long := packedFactorMax * w.header.bytes
+	if w.reserving.Load() && (w.tail > w.header.bytes/2 || w.given > long/2) {
 		_ = w.TryReserve() // SpaceLow keeps the outcome: the caller has to learn of a full disk while there is room in the segment
 	}
 	if w.tail+size > w.header.bytes-sealBytes {
 		if err := w.rotate(); err != nil {
+			return Position{}, err
+		}
+	} else if w.given > long {
+		if err := w.rotate(); err != nil && !isNoSpace(err) { // on a full disk it goes on with what room there is
 			return Position{}, err
 		}
 	}

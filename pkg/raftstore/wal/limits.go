@@ -20,6 +20,9 @@ const (
 	bufferBytesMin = 16 << 10
 	// bufferKeepBytes is up to which size the write buffer is kept from one Append to the next.
 	bufferKeepBytes = 8 << 20
+	// packedFactorMax times a segment's size is what its records may have been given with: a start unpacks all of the segment that a
+	// checkpoint ends in.
+	packedFactorMax = 8
 	// readBytes is how much replay reads at once.
 	readBytes = 256 << 10
 

@@ -344,6 +344,32 @@ func rewriteVersion(t *testing.T, mem *vfs.Mem, w *WAL, version uint32) {
 }
 
 // BenchmarkPack packs what comes to the log of a cluster of 5,000 nodes: renewals, and what does not pack.
+// TestPackedSegmentEnds: a segment ends when a start would have too much of it to unpack, however small it is on the disk.
+func TestPackedSegmentEnds(t *testing.T) {
+	mem := vfs.NewMem()
+	w, _ := mustOpen(t, mem, testOptions())
+	first, size := uint64(0), int64(0)
+	for n := 1; ; n++ {
+		pos := mustAppend(t, w, Record{Type: 1, Data: bytes.Repeat([]byte{byte(n)}, 3000)})
+		if first == 0 {
+			first = pos.Segment
+		}
+		if pos.Segment != first {
+			break
+		}
+		size = pos.Offset
+		if given := w.GivenBytes(); given > (packedFactorMax+1)*segmentBytesMin {
+			t.Fatalf("a segment of %d bytes has records of %d", size, given)
+		}
+	}
+	if size > segmentBytesMin-2<<10 {
+		t.Errorf("the segment was at %d bytes: this test is of one that is not full", size)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func BenchmarkPack(b *testing.B) {
 	rng := rand.New(rand.NewPCG(1, 1))
 	var renewals, random [][]byte
