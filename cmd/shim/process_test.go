@@ -338,11 +338,17 @@ func TestProcessKill(t *testing.T) {
 		}
 		acknowledged = int(got.Count)
 		killed := make(chan struct{})
+		puts, endPuts := context.WithCancel(ctx)
+		defer endPuts()
 		for i := 0; ; i++ {
 			if i == 50 {
-				go func() { _ = p.cmd.Process.Kill(); close(killed) }()
+				go func() { // a put behind it would wait for a server
+					_ = p.cmd.Process.Kill()
+					endPuts()
+					close(killed)
+				}()
 			}
-			if _, err := c.Put(ctx, fmt.Sprintf("n/%06d", acknowledged), "v"); err != nil {
+			if _, err := c.Put(puts, fmt.Sprintf("n/%06d", acknowledged), "v"); err != nil {
 				break
 			}
 			acknowledged++

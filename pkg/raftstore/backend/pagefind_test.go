@@ -119,6 +119,27 @@ func TestRowsByPages(t *testing.T) {
 	}
 }
 
+// TestRowsThatComeLater: a version may leave memory behind a checkpoint that comes after a reader has begun; its row is found as well.
+func TestRowsThatComeLater(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 2))
+	m := newMachine(t)
+	for _, puts := range []int{1, 200} { // a bucket without pages of its own, and one with
+		for range puts {
+			m.putAny(rng)
+		}
+		m.checkpoint()
+		early, _ := frozen(t, m.db)
+		m.putAny(rng)
+		m.checkpoint()
+		late, rows := frozen(t, m.db)
+		if err := readRows(rng, early, rows); err != nil {
+			t.Error(err)
+		}
+		early.Close()
+		late.Close()
+	}
+}
+
 // TestRowsByPagesBesideWrites: what a reader has frozen stays as it is, whatever is written, deleted and defragmented meanwhile.
 func TestRowsByPagesBesideWrites(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())

@@ -89,7 +89,9 @@ func (r rows) Begin() (mvcc.RowReader, error) {
 	return reader, nil
 }
 
-// AppendRow is that of mvcc.RowReader. Other errors than mvcc.ErrRowGone are *CorruptError: the file could not be read either.
+// AppendRow is that of mvcc.RowReader. Other errors than mvcc.ErrRowGone are *CorruptError: the file could not be read either. A version
+// may leave memory after the reader has frozen the file, and its row may have come into the file only then: what was not there is looked
+// for in the file as it is now.
 func (r *rowReader) AppendRow(dst []byte, k mvcc.RowKey) (_ []byte, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -99,20 +101,33 @@ func (r *rowReader) AppendRow(dst []byte, k mvcc.RowKey) (_ []byte, err error) {
 	defer r.db.guard(debug.SetPanicOnFault(true), &err)
 	r.key = k.Append(r.key[:0])
 	if r.finder == nil {
-		row := r.bucket.Get(r.key)
-		if row == nil {
-			return dst, mvcc.ErrRowGone
+		if row := r.bucket.Get(r.key); row != nil {
+			return append(dst, row...), nil
 		}
-		return append(dst, row...), nil
+		return r.appendNew(dst)
 	}
 	dst, found, err := r.finder.append(dst, r.key)
 	switch {
 	case err != nil:
 		return dst, r.unreadable(err)
 	case !found:
-		return dst, mvcc.ErrRowGone
+		return r.appendNew(dst)
 	}
 	return dst, nil
+}
+
+// appendNew appends the row of r.key if it is in the file now.
+func (r *rowReader) appendNew(dst []byte) ([]byte, error) {
+	tx, err := r.db.Begin()
+	if err != nil {
+		return dst, err
+	}
+	defer tx.Rollback()
+	row := tx.Bucket(bucketKey).Get(r.key)
+	if row == nil {
+		return dst, mvcc.ErrRowGone
+	}
+	return append(dst, row...), nil
 }
 
 // unreadable makes a *CorruptError of what is none.

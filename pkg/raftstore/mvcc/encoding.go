@@ -108,7 +108,7 @@ func (v *Version) newStub(kv []byte) []byte {
 // read that have left memory. It may be used by any goroutine.
 type Rows interface {
 	// Begin freezes the rows: those that are there can be read until Close,
-	// whatever becomes of the file.
+	// whatever becomes of the file, and those that come as long as they are there.
 	Begin() (RowReader, error)
 }
 
