@@ -180,7 +180,7 @@ func (l *logWriter) install(t logTask, await func() bool) error {
 		}
 	}
 	l.hardState, l.written = hs, hs
-	l.segments = nil
+	l.segments, l.last = nil, t.install.at.index
 	l.log.restore(t.install.at.index, t.install.at.term)
 	c := l.s.checkpoint
 	c.installs.put(installTask{install: t.install, msg: t.msg})

@@ -377,10 +377,11 @@ func (l *logWriter) note(m mark) (at wal.Position, err error) {
 }
 
 // giveBack releases the segments before the first that holds an entry above the mark. When there is no such entry, that is the one
-// with the note, if it has been written: a segment begins with all else that is needed.
+// with the note, if it has been written: a segment begins with all else that is needed. A batch that waits for room has entries which raft's
+// log does not have yet, and some of them may be written.
 func (l *logWriter) giveBack(m mark, note wal.Position) error {
 	segment, ok := l.segments.firstNeeded(m.index)
-	if last, err := l.log.LastIndex(); err == nil && last <= m.index && note.Segment > segment {
+	if last, err := l.log.LastIndex(); err == nil && max(last, l.last) <= m.index && note.Segment > segment {
 		segment, ok = note.Segment, true
 	}
 	if !ok {
