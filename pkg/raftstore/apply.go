@@ -103,6 +103,9 @@ func (a *applier) work() (more bool) {
 		a.s.node.inbox.put(append(inputs, nodeInput{done: posted{applies: 1}})...)
 	}
 	a.inbox.recycle(tasks)
+	if a.lost {
+		return false
+	}
 	a.compactStep()
 	a.evictStep()
 	return a.compacting || a.evicting

@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -229,11 +230,17 @@ func (c *checkpointer) onApply(do func()) error {
 	}
 }
 
+// capture takes what is to be written. A state that lacks an entry is none to write: the next start applies the entry again.
 func (c *checkpointer) capture() (got captured, err error) {
+	var lost error
 	err = c.onApply(func() {
+		if c.s.apply.lost {
+			lost = c.s.Err()
+			return
+		}
 		got = captured{state: c.s.apply.state.BeginCheckpoint(), cluster: c.s.apply.cluster}
 	})
-	return got, err
+	return got, cmp.Or(err, lost)
 }
 
 func (c *checkpointer) release(got captured, ok bool) error {

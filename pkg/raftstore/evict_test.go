@@ -253,5 +253,21 @@ func TestFlippedBitIsNotServed(t *testing.T) {
 	if !errors.As(s.Err(), &lost) {
 		t.Errorf("the store failed with %v", s.Err())
 	}
+	// Until the process has ended, nothing makes of the state what the next start would take for it.
+	if err := s.Checkpoint(context.Background()); err == nil {
+		t.Error("a checkpoint of a state that lacks an entry")
+	}
 	_ = s.halt()
+	if f, err = os.OpenFile(h.db, os.O_RDWR, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("n"), int64(at)); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	s = h.open() // the disk has found it again
+	defer closeStore(t, s)
+	if got := get(t, s, "k"); got != value {
+		t.Errorf("k = %q", got)
+	}
 }
