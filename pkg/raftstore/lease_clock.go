@@ -76,16 +76,17 @@ func (c *leaseClock) granted(id mvcc.LeaseID, ttl, remaining int64, now time.Tim
 	}
 }
 
-// replace makes the leases those of a snapshot. It answers as revokedLease does, of all that are gone.
+// replace makes the leases those of a snapshot. It answers as revokedLease does, of all that are gone; one with another time than before is
+// gone, and was granted again under its ID.
 func (c *leaseClock) replace(leases []mvcc.Lease, now time.Time) (ended []chan struct{}) {
-	keep := make(map[mvcc.LeaseID]bool, len(leases))
+	ttls := make(map[mvcc.LeaseID]int64, len(leases))
 	for _, l := range leases {
-		keep[l.ID] = true
+		ttls[l.ID] = l.TTL
 	}
 	var gone []mvcc.LeaseID
 	c.mu.Lock()
-	for id := range c.leases {
-		if !keep[id] {
+	for id, t := range c.leases {
+		if ttl, ok := ttls[id]; !ok || ttl != t.ttl {
 			gone = append(gone, id)
 		}
 	}

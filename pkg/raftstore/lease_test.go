@@ -248,3 +248,20 @@ func TestLeaseAtAnotherLeader(t *testing.T) {
 		t.Errorf("renewal without an answer: %v", err)
 	}
 }
+
+// TestLeaseThatCameAnew: while a member lagged, a lease was revoked and granted again under its ID, with another time. The snapshot says so.
+func TestLeaseThatCameAnew(t *testing.T) {
+	c, now := newLeaseClock(), time.Unix(0, 0)
+	c.granted(1, 5, 0, now)
+	c.granted(2, 5, 0, now)
+	ended := c.replace([]mvcc.Lease{{ID: 1, TTL: 3600}, {ID: 2, TTL: 5}}, now)
+	if len(ended) != 1 {
+		t.Errorf("%d leases have ended; want the first one", len(ended))
+	}
+	c.promote(now, 0)
+	for id, want := range map[mvcc.LeaseID]time.Duration{1: time.Hour, 2: 5 * time.Second} {
+		if left, ok := c.timeLeft(id, now); !ok || left != want {
+			t.Errorf("lease %d has %v left, %t; want %v", id, left, ok, want)
+		}
+	}
+}
