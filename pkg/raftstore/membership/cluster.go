@@ -110,6 +110,9 @@ func (c *Cluster) Apply(cc *raftpb.ConfChange) (*Cluster, error) {
 		if !exists {
 			return c, ErrIDNotFound
 		}
+		if voters := c.Voters(); len(voters) == 1 && voters[0].ID == id { // raft does not survive it; who proposed it may have seen another
+			return c, ErrNotEnoughStartedMembers
+		}
 		delete(next.members, id)
 		next.removed = maps.Clone(c.removed)
 		next.removed[id] = true

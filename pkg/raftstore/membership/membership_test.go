@@ -62,6 +62,7 @@ func TestApply(t *testing.T) {
 		{change(raftpb.ConfChangeRemoveNode, l, false), nil, "voters [1] learners []"},
 		{change(raftpb.ConfChangeAddNode, l, false), ErrIDRemoved, "voters [1] learners []"},
 		{change(raftpb.ConfChangeRemoveNode, Member{ID: 7}, false), ErrIDNotFound, "voters [1] learners []"},
+		{change(raftpb.ConfChangeRemoveNode, a, false), ErrNotEnoughStartedMembers, "voters [1] learners []"},
 	}
 	for i, s := range steps {
 		before := describe(c)
