@@ -38,8 +38,8 @@ type CheckpointPolicy struct {
 	// less beside it.
 	PartBytes int64
 	// DeadRows is how many rows that a compaction has made dead one transaction
-	// deletes. More saves writes and makes a removal shorter; fewer keep a write
-	// waiting less beside it.
+	// deletes at most; large ones are fewer (RemovalStep). More saves writes and makes
+	// a removal shorter; fewer keep a write waiting less beside it.
 	DeadRows int
 }
 
@@ -216,15 +216,40 @@ func (p CheckpointPolicy) NextPart(s PartStats) (bytes int64, pause time.Duratio
 	return p.PartBytes, min(s.Took*partPauseFactor, partPauseMax)
 }
 
-// RemovalPause answers how long to leave disk and processors to the writes
-// after a part of the removal of dead rows that took so long, or after one that
-// failed, with as many failures in a row.
-func RemovalPause(took time.Duration, failures int) time.Duration {
-	if failures > 0 {
-		return checkpointPause(failures)
-	}
-	return min(max(took*removalPauseFactor, removalPauseMin), removalPauseMax)
+// RemovalStats is what is known after a part of a removal of dead rows.
+type RemovalStats struct {
+	Took       time.Duration // the part
+	Bytes      int64         // it was to read and write at most
+	Full       bool          // and would have taken more rows otherwise
+	Rows, Left int           // that it has taken, and that are left
+	Awaited    bool          // somebody waits for the end
 }
+
+// RemovalStep answers how many bytes of the database the next part of a removal
+// reads and writes, and how long to leave disk and processors to the writes before
+// it. What a part takes is measured on the disk that the writes wait for: it keeps to
+// removalStepTime, whatever rows, disk and list of free pages are like. A removal
+// that nobody waits for takes as little of the time as it can to be over before the
+// next compaction.
+func RemovalStep(s RemovalStats) (bytes int64, pause time.Duration) {
+	bytes = s.Bytes
+	switch {
+	case s.Took > removalStepTime:
+		bytes = max(bytes/2, removalStepBytesMin)
+	case s.Took < removalStepTime/2 && s.Full:
+		bytes = min(bytes*2, removalStepBytesMax)
+	}
+	least, most := min(removalPauseFactorAwaited*s.Took, removalPauseMax), min(max(removalPauseFactor*s.Took, removalPauseMin), removalPauseMax)
+	if s.Awaited {
+		return bytes, least
+	}
+	parts := s.Left/max(s.Rows, 1) + 1
+	return bytes, min(max(removalTime/time.Duration(parts)-s.Took, least), most)
+}
+
+// RemovalRetry answers how long to leave a disk alone on which so many parts of a
+// removal have failed in a row.
+func RemovalRetry(failures int) time.Duration { return checkpointPause(failures) }
 
 // checkpointPause answers how long to leave a failing disk alone.
 func checkpointPause(failures int) time.Duration {

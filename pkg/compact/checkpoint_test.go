@@ -102,20 +102,34 @@ func TestCheckpointPolicyDefaults(t *testing.T) {
 	}
 }
 
-func TestRemovalPause(t *testing.T) {
+func TestRemovalStep(t *testing.T) {
+	const bytes = 1 << 20
 	for _, c := range []struct {
-		took     time.Duration
-		failures int
-		want     time.Duration
+		name  string
+		in    RemovalStats
+		next  int64
+		pause time.Duration
 	}{
-		{0, 0, removalPauseMin},
-		{2 * time.Millisecond, 0, 40 * time.Millisecond},
-		{time.Minute, 0, removalPauseMax},
-		{0, 1, checkpointRetryMin},
-		{time.Minute, 1 << 30, checkpointRetryMax},
+		{"few small rows", RemovalStats{Took: 100 * time.Microsecond}, bytes, removalPauseMin},
+		{"quick", RemovalStats{Full: true, Took: removalStepTime/2 - 1}, 2 * bytes, removalPauseMin},
+		{"as it should be", RemovalStats{Full: true, Took: removalStepTime}, bytes, 20 * removalStepTime},
+		{"slow", RemovalStats{Full: true, Took: removalStepTime + 1}, bytes / 2, 20*removalStepTime + 20},
+		{"slow though it has not taken much", RemovalStats{Took: time.Minute}, bytes / 2, removalPauseMax},
+		{"somebody waits", RemovalStats{Full: true, Took: removalStepTime, Awaited: true}, bytes, 2 * removalStepTime},
+		{"a slow disk, and somebody waits", RemovalStats{Full: true, Took: time.Minute, Awaited: true}, bytes / 2, removalPauseMax},
+		{"many rows", RemovalStats{Took: removalStepTime, Rows: 10, Left: 149_990}, bytes, 10*time.Millisecond - removalStepTime},
+		{"too many rows", RemovalStats{Took: removalStepTime, Rows: 1, Left: 1 << 30}, bytes, 2 * removalStepTime},
+		{"none of them were there", RemovalStats{Took: removalStepTime, Left: 1 << 30}, bytes, 2 * removalStepTime},
 	} {
-		if got := RemovalPause(c.took, c.failures); got != c.want {
-			t.Errorf("after %v and %d failures: %v, want %v", c.took, c.failures, got, c.want)
+		c.in.Bytes = bytes
+		if next, pause := RemovalStep(c.in); next != c.next || pause != c.pause {
+			t.Errorf("%s: %d bytes after %v, want %d after %v", c.name, next, pause, c.next, c.pause)
 		}
+	}
+	if next, _ := RemovalStep(RemovalStats{Bytes: removalStepBytesMin, Took: time.Minute}); next != removalStepBytesMin {
+		t.Errorf("%d bytes, less than the least", next)
+	}
+	if next, _ := RemovalStep(RemovalStats{Bytes: removalStepBytesMax, Full: true}); next != removalStepBytesMax {
+		t.Errorf("%d bytes, more than the most", next)
 	}
 }

@@ -56,11 +56,21 @@ const (
 	partCatchUp            = 2
 	partHurried            = 4
 
-	// A removal takes a twentieth of the time, so that few writes meet one of
-	// its parts, unless the disk is so slow that nobody would wait for its end.
-	removalPauseFactor = 20
-	removalPauseMin    = 30 * time.Millisecond
-	removalPauseMax    = 200 * time.Millisecond
+	// A removal takes a third of the time while somebody waits for it, or as much of
+	// it as it needs to be over in half the time between two compactions; otherwise a
+	// twentieth, so that few writes meet one of its parts, unless the disk is so slow
+	// that nobody would wait for its end.
+	removalPauseFactor        = 20
+	removalPauseFactorAwaited = 2
+	removalPauseMin           = 30 * time.Millisecond
+	removalPauseMax           = 200 * time.Millisecond
+	removalTime               = 150 * time.Second
+
+	// RemovalStepBytes is what the first part of a removal reads and writes.
+	RemovalStepBytes    = 512 << 10
+	removalStepBytesMin = 128 << 10
+	removalStepBytesMax = 4 << 20
+	removalStepTime     = 2 * time.Millisecond
 
 	checkpointRetryMin = time.Second
 	checkpointRetryMax = time.Minute
@@ -142,6 +152,8 @@ var nearPercents = [...]int{80, 90}
 const (
 	_ = uint64(periodMin/retryDivisor - 1)
 	_ = uint64(removalPauseMax - removalPauseMin)
+	_ = uint64(RemovalStepBytes - removalStepBytesMin)
+	_ = uint64(removalStepBytesMax - RemovalStepBytes)
 	_ = uint64(checkpointRetryMax - checkpointRetryMin)
 	_ = uint64(defragRetryMax - defragRetryMin)
 	_ = uint64(CopyStepBytes - copyStepBytesMin)

@@ -31,16 +31,17 @@ type checkpointer struct {
 	burst    atomic.Int64          // the size of the WAL from which on it is poked with each tick
 
 	// All below belongs to the goroutine.
-	last     mark
-	lastAt   time.Time
-	walSize  int64 // after the last checkpoint
-	removal  removal
-	defrag   defragmenter
-	growth   growth
-	behind   compacted
-	unsure   bool // the last one failed: when it was the sync that did, the file may hold it
-	failures int  // in a row
-	failedAt time.Time
+	last       mark
+	lastAt     time.Time
+	walSize    int64 // after the last checkpoint
+	removal    removal
+	commitTook time.Duration // the last transaction of a checkpoint, or a part of a removal
+	defrag     defragmenter
+	growth     growth
+	behind     compacted
+	unsure     bool // the last one failed: when it was the sync that did, the file may hold it
+	failures   int  // in a row
+	failedAt   time.Time
 }
 
 // checkpointTask is something to do on the goroutine.
@@ -169,7 +170,7 @@ func (c *checkpointer) write(reason string) error {
 	var dead int
 	batch, err := batchOf(got)
 	if err == nil {
-		batch.Dead, batch.DeadMax = c.removal.with(batch.Dead), c.s.cfg.Checkpoints.DeadRows
+		batch.Dead, batch.DeadMax, batch.DeadBytesMax = c.removal.with(batch.Dead), c.s.cfg.Checkpoints.DeadRows, c.removal.bytesMax()
 		dead, err = c.put(batch)
 	}
 	if err != nil {
@@ -213,7 +214,8 @@ func (c *checkpointer) failed(reason string, err error) error {
 func (c *checkpointer) commit(b backend.Batch) (dead int, err error) {
 	start := time.Now()
 	dead, err = c.db.Write(b)
-	c.s.metrics.committed(time.Since(start))
+	c.commitTook = time.Since(start)
+	c.s.metrics.committed(c.commitTook)
 	c.s.metrics.rowsCompacted(dead)
 	return dead, err
 }

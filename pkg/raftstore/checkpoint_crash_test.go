@@ -56,6 +56,7 @@ func beginCheckpointing(t *testing.T) *checkpointing {
 	h.adjust = func(c *Config) {
 		l.watch(c)
 		c.WALSegmentBytes, c.Checkpoints.DeadRows, c.Checkpoints.PartBytes = 32<<10, 60, 4<<10
+		c.freelistBytes = 1 // parts leave it out
 	}
 	s := h.open()
 	file, _ := bboltOf(t, s.checkpoint.db)

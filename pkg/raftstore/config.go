@@ -106,6 +106,8 @@ type Config struct {
 	DBPath string
 	// dbFS is the file system around that file, always the real one; tests look at what is done to it. Default vfs.OS.
 	dbFS vfs.FS
+	// freelistBytes is backend's FreelistBytes; tests set it.
+	freelistBytes int64
 	// diskFree is backend's DiskFree; tests set it.
 	diskFree func(path string) int64
 	// Now is the clock. Default time.Now.

@@ -127,6 +127,7 @@ func crashRound(t *testing.T, rng *rand.Rand) {
 	h.adjust = func(c *Config) {
 		l.watch(c)
 		c.WALSegmentBytes, c.Checkpoints.DeadRows, c.Checkpoints.PartBytes = 64<<10, 20, 4<<10
+		c.freelistBytes = 1 // parts leave it out
 	}
 	s := h.open()
 	ctx, cancel := context.WithCancel(context.Background())

@@ -36,6 +36,14 @@ func (r *removal) with(dead []mvcc.RowKey) []mvcc.RowKey {
 	return all
 }
 
+// bytesMax is how much of the file the next part may read and write.
+func (r *removal) bytesMax() int64 {
+	if r.batch.DeadBytesMax == 0 { // none has been measured
+		return compact.RemovalStepBytes
+	}
+	return r.batch.DeadBytesMax
+}
+
 // answer wakes who waits.
 func (r *removal) answer(err error) {
 	for _, w := range r.waiters {
@@ -44,7 +52,7 @@ func (r *removal) answer(err error) {
 	r.waiters = nil
 }
 
-// goOn is called when b was written and the first dead rows of b.Dead are gone.
+// goOn is called when b was written, in so long with all of its parts, and the first dead rows of b.Dead are gone.
 func (c *checkpointer) goOn(b backend.Batch, dead int, took time.Duration) {
 	r := &c.removal
 	if r.parts == 0 {
@@ -52,8 +60,11 @@ func (c *checkpointer) goOn(b backend.Batch, dead int, took time.Duration) {
 	}
 	r.rows, r.parts = r.rows+dead, r.parts+1
 	b.Puts, b.LeasesPut, b.LeasesDeleted = nil, nil, nil
-	if b.Dead = b.Dead[dead:]; len(b.Dead) > 0 {
-		r.batch, r.due = b, time.After(compact.RemovalPause(took, 0))
+	if left := b.Dead[dead:]; len(left) > 0 {
+		bytes, pause := compact.RemovalStep(compact.RemovalStats{Took: c.commitTook, Bytes: b.DeadBytesMax, Full: dead < b.DeadMax,
+			Rows: dead, Left: len(left), Awaited: len(r.waiters) > 0})
+		b.Dead, b.DeadBytesMax = left, bytes
+		r.batch, r.due = b, time.After(pause)
 		return
 	}
 	if r.parts > 1 {
@@ -68,7 +79,7 @@ func (c *checkpointer) goOn(b backend.Batch, dead int, took time.Duration) {
 func (c *checkpointer) remove() {
 	if c.unsure {
 		if err := c.write("removal of dead rows"); err != nil {
-			c.removal.due = time.After(compact.RemovalPause(0, c.failures))
+			c.removal.due = time.After(compact.RemovalRetry(c.failures))
 			c.removal.answer(fmt.Errorf("remove dead rows: %w", err))
 		}
 		return
@@ -80,7 +91,7 @@ func (c *checkpointer) remove() {
 	if err != nil {
 		c.failures, c.failedAt = c.failures+1, c.s.cfg.Now()
 		c.s.cfg.OnEvent(CheckpointFailed{Reason: "removal of dead rows", Err: err})
-		c.removal.due = time.After(compact.RemovalPause(0, c.failures))
+		c.removal.due = time.After(compact.RemovalRetry(c.failures))
 		c.removal.answer(fmt.Errorf("remove dead rows: %w", err))
 		return
 	}

@@ -17,7 +17,7 @@ import (
 // dying is a store with 10 keys of which bbolt holds 190 dead rows; a checkpoint or part deletes 30 of them.
 func dying(h *harness, l *ledger) (*Store, mvcc.Revision) {
 	h.t.Helper()
-	h.adjust = func(c *Config) { l.watch(c); c.Checkpoints.DeadRows = 30 }
+	h.adjust = func(c *Config) { l.watch(c); c.Checkpoints.DeadRows, c.freelistBytes = 30, 1 }
 	s := h.open()
 	for i := range 200 {
 		key := fmt.Sprintf("/registry/k%d", i%10)

@@ -104,7 +104,8 @@
 // serving nothing but the marks of checkpoints, and everything is refused. Each tick tries again. The segments that a mark gives back go
 // before its note, as they may be the only room for it.
 // A checkpoint that finds no room in bbolt changes nothing; the log keeps what it lacks. Rows that a compaction has made dead leave
-// bbolt in parts behind a checkpoint, with pauses (deadrows.go); one that finds no room is tried again.
+// bbolt in parts behind a checkpoint (deadrows.go), each as large as the disk takes in two milliseconds, with pauses; one that finds no
+// room is tried again.
 //
 // A log on a disk of its own (Config.WALDir) is moved there, and back, by moving its files while the member is stopped (dirs.go). Open refuses
 // a log in the data dir that it is told to look past, two logs, and a database without one.

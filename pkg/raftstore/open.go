@@ -151,7 +151,8 @@ func (o *opening) openDatabase() (err error) {
 	if err := finishInstall(&s.cfg); err != nil {
 		return err
 	}
-	if o.db, err = backend.Open(s.cfg.DBPath, backend.Options{FS: s.cfg.dbFS, DiskFree: s.cfg.diskFree, MemoryLocked: s.cfg.MemoryLocked}); err != nil {
+	if o.db, err = backend.Open(s.cfg.DBPath, backend.Options{FS: s.cfg.dbFS, DiskFree: s.cfg.diskFree, FreelistBytes: s.cfg.freelistBytes,
+		MemoryLocked: s.cfg.MemoryLocked}); err != nil {
 		return err
 	}
 	o.content.Index, o.content.Term, err = o.db.Applied()

@@ -18,6 +18,7 @@ import (
 // was given up have to be dropped before the next. After an error the file holds what it held before.
 func (db *DB) PutAhead(rows []*mvcc.Version) (err error) {
 	return db.write(func(w *writer) error {
+		w.more = true
 		if err := w.ahead(); err != nil {
 			return err
 		}
@@ -65,6 +66,7 @@ func (db *DB) DropAhead(rowsMax int) (more bool, err error) {
 		if more, err = w.dropAhead(rowsMax); err != nil {
 			return err
 		}
+		w.more = more
 		return w.finishSums()
 	})
 	return more, err

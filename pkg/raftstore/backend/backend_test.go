@@ -26,9 +26,10 @@ type machine struct {
 	state *mvcc.State
 	index uint64
 
-	aheadMax int           // rows of a part that is put ahead; 0: none are
-	deadMax  int           // as in Batch
-	left     []mvcc.RowKey // of Dead, by the last checkpoint
+	aheadMax  int // rows of a part that is put ahead; 0: none are
+	deadMax   int // as in Batch
+	deadBytes int64
+	left      []mvcc.RowKey // of Dead, by the last checkpoint
 }
 
 func newMachine(t *testing.T) *machine {
@@ -39,7 +40,7 @@ func newMachine(t *testing.T) *machine {
 
 func (m *machine) open(path string) {
 	m.t.Helper()
-	db, err := Open(path, Options{MapBytes: 1 << 24})
+	db, err := Open(path, Options{MapBytes: 1 << 24, FreelistBytes: 1})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -80,7 +81,7 @@ func (m *machine) step(rng *rand.Rand) {
 func (m *machine) checkpoint() {
 	m.t.Helper()
 	c := m.state.BeginCheckpoint()
-	b := Batch{Index: c.Index, Term: c.Term, Hash: c.View.Hash(), Puts: c.Puts(), Dead: append(m.left, c.Dead()...), DeadMax: m.deadMax, LeasesPut: c.LeasesPut(),
+	b := Batch{Index: c.Index, Term: c.Term, Hash: c.View.Hash(), Puts: c.Puts(), Dead: append(m.left, c.Dead()...), DeadMax: m.deadMax, DeadBytesMax: m.deadBytes, LeasesPut: c.LeasesPut(),
 		LeasesDeleted: c.LeasesDeleted(), Auth: c.Auth(), CompactScheduled: c.CompactScheduled, CompactFinished: c.CompactFinished,
 		ConfState: []byte(`{"voters":[1]}`), Members: map[string][]byte{"1": []byte(`{"id":1}`)}, ClusterVersion: c.View.ClusterVersion()}
 	if len(c.View.Alarms()) > 0 {
@@ -181,15 +182,18 @@ func TestDeadInParts(t *testing.T) {
 	m.compact()
 	want := m.state.Publish()
 	for _, part := range []struct {
-		max, left int
-		finished  mvcc.Revision
+		max      int
+		bytes    int64
+		left     int
+		finished mvcc.Revision
 	}{
-		{10, rows - 11, -1},
-		{rows, rows - 11 - 2*pagesOfDeadMax, -1}, // the pages are the bound
-		{rows, rows - 11 - 4*pagesOfDeadMax, -1},
-		{0, 0, want.Compacted()}, // no bound
+		{10, 0, rows - 11, -1},
+		{rows, 1, rows - 13, -1},               // a page at least
+		{rows, 20 * pageBytes, rows - 333, -1}, // of pages that lose all rows an eighth counts
+		{12, 20 * pageBytes, rows - 345, -1},
+		{0, 0, 0, want.Compacted()}, // no bound
 	} {
-		m.deadMax = part.max
+		m.deadMax, m.deadBytes = part.max, part.bytes
 		m.checkpoint()
 		if len(m.left) != part.left {
 			t.Errorf("at most %d rows a part: %d are left, want %d", part.max, len(m.left), part.left)

@@ -28,8 +28,8 @@ const (
 	lockTimeout = time.Second
 	fileMode    = 0o600
 	tempSuffix  = ".tmp"
-	// pagesOfDeadMax bounds how many pages one transaction takes dead rows from, and so what it writes beside them: 2 MiB.
-	pagesOfDeadMax = 128
+	// freelistBytes is how long a list of free pages may be for each transaction to write it: that of 128 MiB of them.
+	freelistBytes = 64 << 10
 	// retireBytes is how much of a file that was replaced is freed at a time; in between there are pauses of retirePauseFactor times what
 	// that took.
 	retireBytes       = 8 << 20
@@ -54,6 +54,7 @@ type DB struct {
 
 	size, inUse atomic.Int64 // bytes
 	rows        openRows
+	finder      pageFinder // of Write
 }
 
 // Options of a DB. The zero value is the default.
@@ -72,6 +73,10 @@ type Options struct {
 	// less room beside rows of a few kB and cost less CPU; smaller ones write less around a row that is changed. A file that is there
 	// keeps its size until it is defragmented.
 	PageBytes int
+	// FreelistBytes is how long the list of free pages may be for a transaction to write it that others follow soon: parts of a checkpoint
+	// and of a removal of dead rows. The last one writes it, or Close. After a crash before that Open has to look at all pages. Less makes
+	// parts of a large file smaller; more makes such a start rare. Default 64 KiB, the list of 128 MiB.
+	FreelistBytes int64
 	// DiskFree is how many bytes the disk of a file has left, or -1 if that is not known. Default: what the system says.
 	DiskFree func(path string) int64
 }
@@ -107,6 +112,9 @@ func Open(path string, o Options) (db *DB, err error) {
 	}
 	if o.PageBytes == 0 {
 		o.PageBytes = pageBytes
+	}
+	if o.FreelistBytes == 0 {
+		o.FreelistBytes = freelistBytes
 	}
 	db = &DB{path: path, opts: o, closing: make(chan struct{})}
 	if o.ReadOnly {
@@ -259,6 +267,13 @@ func (db *DB) measure() {
 		return nil
 	})
 	forget(h.Info().Data, db.size.Load())
+}
+
+// freelistBytes is how long the list of free pages is in the file.
+func (db *DB) freelistBytes() int64 {
+	const idBytes = 8
+	s := db.current.Stats()
+	return idBytes * int64(s.FreePageN+s.PendingPageN)
 }
 
 // Size is the size of the file in bytes, never 0.

@@ -77,6 +77,9 @@
 //
 // A crash while Open makes the file leaves none, maybe with db.tmp, or an empty one with all buckets.
 // A crash in Write leaves the state before or the state after: bbolt writes new pages, syncs, and then switches with one meta page.
+// A crash behind a part (of a checkpoint, or of a removal of dead rows) may leave a file without the list of its free pages, as etcd's
+// files have none: of a file of gigabytes it has megabytes, which bbolt would write with each part (Options.FreelistBytes). Open
+// then looks at every page to make it anew. Write leaves it out only if others are to follow, and Close writes it.
 // A crash behind PutAhead leaves the state before and rows ahead of it, which the sums cover, Load leaves out and DropAhead deletes. Only
 // such a file is not what etcd's tools take it for, and no snapshot is one.
 // A crash in a defragmentation leaves the old file or the new one, which hold the same rows, and maybe db.tmp, which Open removes.

@@ -155,6 +155,9 @@ func (db *DB) Close() error {
 		return nil
 	}
 	db.defragmentation.Cancel()
+	if db.current.NoFreelistSync { // the last transaction left it out; without it the next Open takes longer, and no more
+		_ = db.write(func(*writer) error { return nil })
+	}
 	db.mu.Lock()
 	db.closed = true
 	db.mu.Unlock()

@@ -55,8 +55,9 @@ type heldPage struct {
 // leafPlace is a leaf that was not read.
 type leafPlace struct {
 	id    uint64
-	pages int64 // how long it may be; 0: not known
-	first bool  // the row is the first one of it
+	pages int64  // how long it may be; 0: not known
+	first bool   // the row is the first one of it
+	below []byte // its keys are below this one; nil: not known. Valid until other pages are read
 }
 
 // extent is a part of the file.
@@ -164,6 +165,7 @@ func (f *pageFinder) descend(key []byte) (leafPlace, error) {
 		place = leafPlace{id: p.child(i), first: bytes.Equal(p.branchKey(i), key)}
 		// Leaves that were written together lie one behind the other, so the next one says how long this one is.
 		if i+1 < p.count() {
+			place.below = p.branchKey(i + 1)
 			if next := p.child(i + 1); next > place.id && (next-place.id)*uint64(f.pageBytes) <= leafHintBytes {
 				place.pages = int64(next - place.id)
 			}

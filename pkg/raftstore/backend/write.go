@@ -21,6 +21,7 @@ type Batch struct {
 	Puts          iter.Seq[*mvcc.Version] // in the order of revisions; nil: none
 	Dead          []mvcc.RowKey           // in the order of revisions; some may not be there
 	DeadMax       int                     // how many of Dead are deleted at most; 0: no bound
+	DeadBytesMax  int64                   // how much of the file is read and written for that, about; 0: no bound
 	LeasesPut     []mvcc.Lease
 	LeasesDeleted []mvcc.LeaseID
 	Auth          auth.Delta
@@ -41,11 +42,13 @@ type writer struct {
 	copy   *Defragmentation // has to know each row that is changed; nil: none is under way
 	facts  facts
 	groups map[uint64]sum
+	more   bool // others follow soon
 }
 
-// Write writes the batch in one transaction, Puts before Dead, and answers how many of Dead it got through: the first DeadMax at most, on
-// the first pagesOfDeadMax pages at most. If it raises the index, rows that were put ahead are part of the state from now on. The others may be deleted by later batches, of the same index or another, in the order of
-// revisions: they are dead whether they are in the file or not. After an error the file holds what it held before.
+// Write writes the batch in one transaction, Puts before Dead, and answers how many of Dead it got through, within DeadMax and
+// DeadBytesMax. The others may be deleted by later batches, of the same index or another, in the order of revisions: they are dead
+// whether they are in the file or not. If it raises the index, rows that were put ahead are part of the state from now on. After an error
+// the file holds what it held before.
 func (db *DB) Write(b Batch) (dead int, err error) {
 	err = db.write(func(w *writer) (err error) {
 		if err := w.putRows(b.Puts); err != nil {
@@ -54,7 +57,7 @@ func (db *DB) Write(b Batch) (dead int, err error) {
 		if dead, err = w.delete(db, b); err != nil {
 			return fmt.Errorf("delete dead rows: %w", err)
 		}
-		if dead < len(b.Dead) {
+		if w.more = dead < len(b.Dead); w.more {
 			b.CompactFinished = mvcc.NeverCompacted
 		}
 		if err := w.leases(b); err != nil {
@@ -80,7 +83,10 @@ func (db *DB) write(do func(*writer) error) (err error) {
 			return err
 		}
 		w.copy = db.defragmentation
-		return do(w)
+		err = do(w)
+		// Of a large file the list of free pages may take megabytes, and bbolt writes all of it each time.
+		db.current.NoFreelistSync = w.more && db.freelistBytes() > db.opts.FreelistBytes
+		return err
 	})
 }
 
@@ -115,62 +121,6 @@ func (w *writer) group(rowKey []byte) (sum, error) {
 		return sum{}, nil
 	}
 	return decodeSum(v)
-}
-
-// delete deletes the first of the dead rows, and answers how many it got through.
-func (w *writer) delete(db *DB, b Batch) (n int, err error) {
-	there, n, err := w.find(db, b)
-	if err != nil {
-		return 0, err
-	}
-	bucket := w.tx.Bucket(bucketKey)
-	var key []byte
-	for _, dead := range there {
-		key = dead.Append(key[:0])
-		w.copy.touched(bucketKey, key, 0)
-		if err := bucket.Delete(key); err != nil {
-			return 0, err
-		}
-	}
-	return n, nil
-}
-
-// find answers which of the first n dead rows are there, and takes them out of the sums. It walks from row to row, as neighbours
-// mostly die together, before any is deleted: a cursor that meets an emptied page at the end of a bucket turns in circles (bbolt 1.5.0).
-func (w *writer) find(db *DB, b Batch) (there []mvcc.RowKey, n int, err error) {
-	dead := b.Dead
-	if b.DeadMax > 0 {
-		dead = dead[:min(len(dead), b.DeadMax)]
-	}
-	h, pages, page := w.tx.DB(), 0, int64(-1)
-	cursor := w.tx.Bucket(bucketKey).Cursor()
-	var key, k, v []byte
-	for i, row := range dead {
-		key = row.Append(key[:0])
-		if k != nil && bytes.Compare(k, key) < 0 {
-			k, v = cursor.Next()
-		}
-		if k == nil || bytes.Compare(k, key) < 0 {
-			k, v = cursor.Seek(key)
-		}
-		if !bytes.Equal(k, key) {
-			continue
-		}
-		if at := offset(h, k) / int64(db.pageSize()); at != page {
-			if pages++; b.DeadMax > 0 && pages > pagesOfDeadMax {
-				return there, i, nil
-			}
-			page = at
-		}
-		s, err := w.group(key)
-		if err != nil {
-			return nil, 0, err
-		}
-		s.remove(key, v)
-		w.groups[groupOf(key)] = s
-		there = append(there, row)
-	}
-	return there, len(dead), nil
 }
 
 // putRows writes new rows. Where the file took a write that has failed, some of them are there.
