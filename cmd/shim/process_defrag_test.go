@@ -118,7 +118,7 @@ func killBesideDefrag(ctx context.Context, p *process, c *clientv3.Client, name 
 	return first
 }
 
-func fileBytes(t *testing.T, name string) int64 {
+func fileBytes(t testing.TB, name string) int64 {
 	t.Helper()
 	info, err := os.Stat(name)
 	if err != nil {
