@@ -33,12 +33,13 @@ var importTable = map[string][]string{
 	"pkg/auth/password":          {},
 	"pkg/discovery":              {},
 	"pkg/handover":               {},
+	"pkg/eagerio":                {},
 	"pkg/raftstore/mvcc":         {"pkg/raftstore/mvcc/cowtree", "pkg/request", "pkg/auth"},
 	"pkg/raftstore/mvcc/cowtree": {},
 	"pkg/raftstore/vfs":          {},
 	"pkg/raftstore/wal":          {"pkg/raftstore/vfs"},
 	"pkg/raftstore/membership":   {},
-	"pkg/raftstore/transport":    {"pkg/handover"},
+	"pkg/raftstore/transport":    {"pkg/eagerio", "pkg/handover"},
 	"pkg/raftstore/backend":      {"pkg/auth", "pkg/raftstore/mvcc", "pkg/raftstore/membership", "pkg/raftstore/vfs"},
 	"pkg/raftstore": {
 		"pkg/raftstore/mvcc", "pkg/raftstore/wal", "pkg/raftstore/vfs", "pkg/raftstore/membership",
@@ -48,7 +49,7 @@ var importTable = map[string][]string{
 	"pkg/compact":    {"pkg/raftstore/mvcc"},
 	"pkg/etcdapi": {
 		"pkg/raftstore/mvcc", "pkg/raftstore", "pkg/raftstore/membership", "pkg/watchcache", "pkg/registry",
-		"pkg/etcdapi/grpcmetrics", "pkg/handover", "pkg/request", "pkg/auth", "pkg/auth/token", "pkg/auth/password",
+		"pkg/etcdapi/grpcmetrics", "pkg/eagerio", "pkg/handover", "pkg/request", "pkg/auth", "pkg/auth/token", "pkg/auth/password",
 	},
 	"pkg/etcdapi/grpcmetrics": {},
 	"cmd/shim":                {"pkg"},

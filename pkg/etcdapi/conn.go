@@ -9,6 +9,8 @@ import (
 	"syscall"
 
 	"google.golang.org/grpc/mem"
+
+	"github.com/kubeshim/shim/pkg/eagerio"
 )
 
 // http2Preface is what every HTTP/2 client says first. Its first three bytes
@@ -37,6 +39,7 @@ type traffic struct {
 type conn struct {
 	net.Conn
 	raw     syscall.RawConn // nil if the connection has no descriptor
+	writer  net.Conn        // Conn, or its eager form
 	head    []byte          // looked at, not read yet
 	traffic *traffic        // nil: not counted
 	more    func() bool     // see FrontOptions.MoreToSend; nil: never
@@ -60,7 +63,7 @@ type readState struct {
 }
 
 func newConn(c net.Conn, release func()) *conn {
-	w := &conn{Conn: c, release: release}
+	w := &conn{Conn: c, writer: eagerio.Conn(c), release: release}
 	w.lists.drop = func() { _ = c.Close() } // its user notices, and closes w
 	if sc, ok := c.(syscall.Conn); ok {
 		if raw, err := sc.SyscallConn(); err == nil {
@@ -120,7 +123,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	if c.more != nil && len(p) < connWriteYieldMax && c.more() {
 		runtime.Gosched()
 	}
-	write := c.Conn.Write
+	write := c.writer.Write
 	if c.turns != nil && c.raw != nil && len(p) >= connBulkBytesMin {
 		write = c.writeInTurn
 	}
@@ -208,7 +211,7 @@ func (c *conn) readReady(fd uintptr) bool {
 	s := &c.ready
 	s.buf = s.pool.Get(s.bufSize)
 	for {
-		s.n, s.err = syscall.Read(int(fd), *s.buf)
+		s.n, s.err = eagerio.Read(fd, *s.buf)
 		if s.err != syscall.EINTR {
 			break
 		}

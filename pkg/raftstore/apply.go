@@ -76,7 +76,12 @@ func (a *applier) run() {
 			return
 		case <-a.wake:
 		}
-		for a.work() {
+		for {
+			left, more := a.work()
+			a.s.node.takeOver(left, more || a.inbox.len() > 0)
+			if !more {
+				break
+			}
 			select {
 			case <-a.s.stop:
 				return
@@ -89,8 +94,9 @@ func (a *applier) run() {
 	}
 }
 
-// work does what is in the inbox and removes one slice of what compaction left. It is true while there is more to remove.
-func (a *applier) work() (more bool) {
+// work does what is in the inbox and removes one slice of what compaction left. left: something is in the node's inbox; more: there is more
+// to remove.
+func (a *applier) work() (left, more bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	tasks := a.inbox.take()
@@ -100,15 +106,16 @@ func (a *applier) work() (more bool) {
 			continue
 		}
 		inputs := a.message(t.msg)
-		a.s.node.inbox.put(append(inputs, nodeInput{done: posted{applies: 1}})...)
+		a.s.node.inbox.leave(append(inputs, nodeInput{done: posted{applies: 1}})...)
+		left = true
 	}
 	a.inbox.recycle(tasks)
 	if a.lost {
-		return false
+		return left, false
 	}
 	a.compactStep()
 	a.evictStep()
-	return a.compacting || a.evicting
+	return left, a.compacting || a.evicting
 }
 
 // inPlace applies on the goroutine of the turn, and answers what raft is to be told.

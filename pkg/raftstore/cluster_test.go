@@ -153,6 +153,7 @@ func (p *port) deliver(to uint64, w *wire) {
 				p.handler.Unreachable(to)
 				break
 			}
+			other.handler.Delivered()
 		}
 	}
 }

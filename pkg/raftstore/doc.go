@@ -16,7 +16,9 @@
 //   - With one voter the node goroutine runs all three, in place: a turn goes from the proposals to their answers, and while the disk
 //     works the next batch gathers in the queue. A call costs two wakes, that of the node goroutine and its own.
 //   - With several voters raft has others to talk to while the disk works. Then flush posts what is to be written or applied to the
-//     inboxes of the log and apply goroutines. While one batch is written, one more may wait behind it.
+//     inboxes of the log and apply goroutines. While one batch is written, one more may wait behind it. No turn waits for a disk then,
+//     so it is had by whoever brings what raft waits for, if it is free (node.kick): the goroutine that has read a message, log
+//     and apply when they are done, the ticker, and a reader that is the first to want a read index.
 //
 // A message is handled in place only if none before it is still posted. So a voter more or less needs no handshake, and neither does
 // a full disk: the turn does not wait for room, it posts the message to the log goroutine, which does. Either way the batch grows with
@@ -26,9 +28,9 @@
 // # Goroutines
 //
 //	name        runs                             receives                            bound, and what happens at it
-//	node        the node's turns; in place also  proposals, answers of log and       proposalsQueuedMax: Propose answers ErrTooManyRequests.
-//	            those of log and apply           apply, ticks, messages of others,   entries-, bytes-, appendsInFlightMax: proposals wait.
-//	                                             reads that want a read index        inboundMessages-, inboundBytesMax: appends and proposals
+//	node        the node's turns that are not    proposals, answers of log and       proposalsQueuedMax: Propose answers ErrTooManyRequests.
+//	            taken by others; with one voter  apply, ticks, messages of others,   entries-, bytes-, appendsInFlightMax: proposals wait.
+//	            log and apply in place           reads that want a read index        inboundMessages-, inboundBytesMax: appends and proposals
 //	                                                                                 of others wait, the rest is dropped
 //	log         appends that are posted, waits   appends, marks of checkpoints       what node lets in; on a full disk it serves marks only
 //	            for room, marks in the WAL
@@ -40,12 +42,13 @@
 //	            checkpoint, between others
 //	publish     nothing; with several voters,    -                                   one proposal at a time; again each publishRetryInterval
 //	            until its name is known to all
-//	ticker      time: raft's clock, timeouts of  ticks                               leaseRevokeBatchMax per look; the rest at the next
-//	            calls, leases, policies
+//	ticker      time: raft's clock (raftclock.   ticks                               leaseRevokeBatchMax per look; the rest at the next
+//	            go), timeouts of calls, leases,
+//	            policies
 //
 // The node owns raft.RawNode and its flow control, the log wal.WAL and the hard state on disk, apply mvcc.State and the membership. The
-// ticker waits for none of them: calls time out while a disk hangs under a turn. Where this member leads alone raft needs no clock, and
-// the ticker is slow.
+// ticker waits for none of them: calls time out while a disk hangs under a turn. Where this member leads alone raft needs no clock, where
+// it follows a leader that is heard of what comes from there carries the clock (raftclock.go), and the ticker is slow.
 //
 // A Backup has a goroutine that copies, paced and past the page cache (backup.go), until its reader is closed, and the WAL one that keeps a
 // spare segment. Everything a goroutine owns that others read is published: the View, the membership, leadership, indexes (atomics in

@@ -67,17 +67,19 @@ func (l *logWriter) run() {
 			return
 		case <-l.wake:
 		}
-		if err := l.work(); err != nil {
+		left, err := l.work()
+		if err != nil {
 			if !errors.Is(err, wal.ErrNoSpace) { // that is: stopping
 				l.s.fail(fmt.Errorf("write the log: %w", err))
 			}
 			return
 		}
+		l.s.node.takeOver(left, l.inbox.len() > 0)
 	}
 }
 
-// work does what is in the inbox.
-func (l *logWriter) work() error {
+// work does what is in the inbox, and says whether it has left something in the node's.
+func (l *logWriter) work() (left bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	tasks := l.inbox.take()
@@ -86,18 +88,16 @@ func (l *logWriter) work() error {
 	}
 	inputs, err := l.process(tasks, l.awaitSpace)
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, t := range tasks {
 		if t.msg != nil {
 			inputs = append(inputs, nodeInput{done: posted{appends: 1, batches: min(1, len(t.msg.GetEntries()))}})
 		}
 	}
-	if len(inputs) > 0 {
-		l.s.node.inbox.put(inputs...)
-	}
+	l.s.node.inbox.leave(inputs...)
 	l.inbox.recycle(tasks)
-	return nil
+	return len(inputs) > 0, nil
 }
 
 // inPlace appends on the goroutine of the turn, and answers what raft is to be told. It does not wait for room: with wal.ErrNoSpace the

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
 	"go.etcd.io/raft/v3"
@@ -16,11 +17,12 @@ import (
 )
 
 // node owns the raft state machine. Whoever holds its mutex has the turn: takes what waits, steps raft, and hands out what raft has
-// ready. That is the node goroutine, woken for it.
+// ready.
 //
 // With several voters a turn never touches a disk and never waits for one: what is to be written goes to the log goroutine, what is
-// committed to the apply goroutine, and both answer through the inbox. With one voter there is nobody to keep waiting, and the turn
-// does both by itself, in place; a batch then costs one goroutine to be woken instead of five (see flush).
+// committed to the apply goroutine, and both answer through the inbox. So whoever brings what raft waits for has the turn at once, if it is
+// free, and wakes nobody for it (see kick). With one voter there is nobody to keep waiting, and the node goroutine's turn does both by itself,
+// in place; a batch then costs one goroutine to be woken instead of five (see flush).
 type node struct {
 	s    *Store
 	raft *raft.RawNode
@@ -31,7 +33,8 @@ type node struct {
 	proposals *mailbox[proposal]
 	inbound   *inbound    // from other members
 	forwarded *inbound    // proposals among that
-	ticked    atomic.Bool // raft's clock is to be moved; ticks that nobody had time for are lost, as with a time.Ticker
+	ticked    atomic.Bool // of Config.Ticks; those that nobody had time for are lost, as with a time.Ticker
+	clock     raftClock
 
 	mu sync.Mutex // the turn. All below belongs to who holds it.
 
@@ -41,7 +44,8 @@ type node struct {
 	entriesInFlight int // entries proposed here and not applied
 	bytesInFlight   int // their sizes
 	campaigned      bool
-	dead            bool   // the log failed: nothing may come of anything any more
+	dead            bool   // the log failed, or is closed: nothing may come of anything any more
+	patient         bool   // who has the turn may wait for a disk
 	ticks           uint64 // since the start
 	appendedAt      uint64 // ticks when the log goroutine last got on, or had nothing to do
 	installing      *install
@@ -96,19 +100,21 @@ func newNode(s *Store, log *raftLog, applied uint64) (*node, error) {
 		return nil, err
 	}
 	wake := make(chan struct{}, 1)
-	return &node{s: s, raft: rn, log: log, wake: wake,
+	n := &node{s: s, raft: rn, log: log, wake: wake,
 		inbox:     newMailbox[nodeInput](0, wake), // bounded by what the node has in flight
 		proposals: newMailbox[proposal](proposalsQueuedMax, wake),
 		inbound:   &inbound{wake: wake}, forwarded: &inbound{wake: wake},
-		pace: pace{wake: wake},
-	}, nil
+		pace: pace{wake: wake}, clock: raftClock{began: time.Now()},
+	}
+	n.mu.Lock() // the turn is Open's until start
+	return n, nil
 }
 
 // run is the event loop.
 func (n *node) run() {
 	for {
 		n.mu.Lock()
-		n.turn()
+		n.turn(true)
 		n.mu.Unlock()
 		select {
 		case <-n.s.stop:
@@ -118,9 +124,39 @@ func (n *node) run() {
 	}
 }
 
+// kick has a turn on this goroutine, with several voters, unless somebody else has one: that one may have looked already, so the node goroutine has another. The
+// caller holds no mutex.
+func (n *node) kick() {
+	if n.soleVoter() || !n.mu.TryLock() {
+		poke(n.wake)
+		return
+	}
+	defer n.mu.Unlock()
+	n.turn(false)
+}
+
+// takeOver is kick for a goroutine that has left something in the inbox, unless more waits for that goroutine itself.
+func (n *node) takeOver(left, busy bool) {
+	switch {
+	case !left:
+	case busy:
+		poke(n.wake)
+	default:
+		n.kick()
+	}
+}
+
+// end lets no later turn have any effect.
+func (n *node) end() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.dead = true
+}
+
 // turn goes on until nothing waits that could go on. What came in goes before what is new: so the calls of one batch have their answers
-// before the disk works on the next.
-func (n *node) turn() {
+// before the disk works on the next. patient: it may wait for a disk.
+func (n *node) turn(patient bool) {
+	n.patient = patient
 	select {
 	case <-n.s.failed:
 		n.dead = true
@@ -137,13 +173,16 @@ func (n *node) turn() {
 
 // receive steps what is in the inbox.
 func (n *node) receive() (any bool) {
-	if n.ticked.Swap(false) {
+	for range n.ticksDue() {
 		n.ticks++
 		n.raft.Tick()
 		n.watchDisk()
 		n.endPauses()
 	}
 	for _, m := range n.inbound.take() {
+		if m.GetFrom() == n.s.lead.Load().leader {
+			n.clock.hear()
+		}
 		n.chatter.received(m)
 		n.endPause(m)
 		// One of a former term, or from a member that left, is of no interest; raft says so with an error.
@@ -156,6 +195,17 @@ func (n *node) receive() (any bool) {
 	}
 	n.inbox.recycle(inputs)
 	return any || len(inputs) > 0
+}
+
+// ticksDue is by how many ticks raft's clock is to be moved.
+func (n *node) ticksDue() int64 {
+	if n.s.cfg.Ticks == nil {
+		return n.clock.due(n.s)
+	}
+	if n.ticked.Swap(false) {
+		return 1
+	}
+	return 0
 }
 
 func (n *node) input(in nodeInput) {
@@ -385,7 +435,7 @@ func (n *node) successor() (id uint64) {
 }
 
 func (n *node) apply(m *raftpb.Message) {
-	if n.soleVoter() && n.posted.applies == 0 {
+	if n.patient && n.soleVoter() && n.posted.applies == 0 {
 		n.inbox.leave(n.s.apply.inPlace(m)...)
 		return
 	}
@@ -395,7 +445,7 @@ func (n *node) apply(m *raftpb.Message) {
 
 // append falls back to the log goroutine when the disk is full: that one can wait for room.
 func (n *node) append(m *raftpb.Message) {
-	if n.soleVoter() && n.posted.appends == 0 && m.GetSnapshot() == nil {
+	if n.patient && n.soleVoter() && n.posted.appends == 0 && m.GetSnapshot() == nil {
 		inputs, err := n.s.log.inPlace(m)
 		if err == nil {
 			n.inbox.leave(inputs...)

@@ -61,7 +61,7 @@ type inbound struct {
 // errStreamEnded is the end of a wait for room whose sender has connected anew.
 var errStreamEnded = errors.New("the stream has ended")
 
-// put waits for room for what carries entries, so that the sender is slowed down, until that one's stream has ended: the next one has to get through
+// put leaves it to the caller to have a turn taken for what it has put. It waits for room for what carries entries, so that the sender is slowed down, until that one's stream has ended: the next one has to get through
 // (a member that does not take proposals, as it has no leader, learns of the leader by it). All else is dropped when there are too many: raft
 // repeats it.
 func (b *inbound) put(m *raftpb.Message, ended, stop <-chan struct{}) error {
@@ -81,6 +81,7 @@ func (b *inbound) put(m *raftpb.Message, ended, stop <-chan struct{}) error {
 		}
 		room := b.room
 		b.mu.Unlock()
+		poke(b.wake)
 		select {
 		case <-room:
 		case <-ended:
@@ -94,7 +95,6 @@ func (b *inbound) put(m *raftpb.Message, ended, stop <-chan struct{}) error {
 		b.count += len(m.GetEntries())
 	}
 	b.mu.Unlock()
-	poke(b.wake)
 	return nil
 }
 
@@ -167,6 +167,9 @@ func (h peerHandler) Message(m *raftpb.Message, ended <-chan struct{}) error {
 	}
 	return h.s.node.inbound.put(m, ended, h.s.stop)
 }
+
+// Delivered implements transport.Handler.
+func (h peerHandler) Delivered() { h.s.node.kick() }
 
 // Unreachable implements transport.Handler.
 func (h peerHandler) Unreachable(id uint64) {

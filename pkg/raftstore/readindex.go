@@ -25,6 +25,7 @@ type readIndexes struct {
 
 	mu        sync.Mutex
 	gathering *readBatch
+	asking    bool // something is asked for
 	confirmed []*readBatch
 }
 
@@ -42,16 +43,20 @@ func (b *readBatch) finish(err error) {
 	close(b.done)
 }
 
-// join makes the caller part of the next batch.
+// join makes the caller part of the next batch. The first one has a turn of the node to ask for it, unless that has to wait for an answer that
+// is under way: the turn that has this one asks.
 func (r *readIndexes) join() *readBatch {
 	r.mu.Lock()
-	b := r.gathering
-	if b == nil {
+	b, first := r.gathering, r.gathering == nil
+	if first {
 		b = &readBatch{done: make(chan struct{})}
 		r.gathering = b
 	}
+	first = first && !r.asking
 	r.mu.Unlock()
-	poke(r.s.node.wake)
+	if first {
+		r.s.node.kick()
+	}
 	return b
 }
 
@@ -63,7 +68,7 @@ func (r *readIndexes) ask(rn *raft.RawNode, now uint64) bool {
 	}
 	r.mu.Lock()
 	b := r.gathering
-	r.gathering = nil
+	r.gathering, r.asking = nil, retry || r.gathering != nil
 	r.mu.Unlock()
 	if b == nil && !retry {
 		return false
@@ -81,7 +86,18 @@ func (r *readIndexes) ask(rn *raft.RawNode, now uint64) bool {
 		r.askedAt = now
 		rn.ReadIndex(r.context())
 	}
+	r.answered()
 	return true
+}
+
+// answered notes that nothing is asked for any more, if so. The turn has to ask once more then.
+func (r *readIndexes) answered() {
+	if len(r.asked) > 0 {
+		return
+	}
+	r.mu.Lock()
+	r.asking = false
+	r.mu.Unlock()
 }
 
 // context names the request. Two members never have equal ones, nor two starts of one: the leader would answer one of them only.
@@ -112,6 +128,7 @@ func (r *readIndexes) fail(err error) {
 		b.finish(err)
 	}
 	r.asked = nil
+	r.answered()
 }
 
 // askAgain lets the next turn ask again at once. The node calls it when there is another leader.
@@ -129,6 +146,7 @@ func (r *readIndexes) confirm(rs raft.ReadState) {
 		b.index = rs.Index
 		r.await(b)
 	}
+	r.answered()
 }
 
 // await finishes the batch once its index is applied.

@@ -264,6 +264,7 @@ func (s *Store) halt() error {
 	close(s.stop)
 	s.cancel()
 	s.running.Wait()
+	s.node.end()
 	close(s.stopped)
 	s.waiters.failAll(ErrStopped)
 	s.backups.Wait()
@@ -284,6 +285,7 @@ func (s *Store) halt() error {
 
 // start starts the goroutines.
 func (s *Store) start() {
+	s.node.mu.Unlock()
 	s.running.Go(s.ticker.run)
 	s.running.Go(s.node.run)
 	s.running.Go(s.log.run)

@@ -20,15 +20,9 @@ type ticker struct {
 func (k *ticker) run() {
 	ticks, pace := k.s.cfg.Ticks, func() {}
 	if ticks == nil {
-		interval := k.interval()
-		t := time.NewTicker(interval)
+		t := time.NewTimer(k.pause())
 		defer t.Stop()
-		ticks, pace = t.C, func() {
-			if now := k.interval(); now != interval {
-				interval = now
-				t.Reset(interval)
-			}
-		}
+		ticks, pace = t.C, func() { t.Reset(k.pause()) }
 	}
 	for {
 		select {
@@ -41,28 +35,20 @@ func (k *ticker) run() {
 	}
 }
 
-// leadsAlone: raft has nobody to send heartbeats to, and no election to call.
-func (k *ticker) leadsAlone() bool {
-	return k.s.soleVoter.Load() && k.s.lead.Load().leader == k.s.id.member
-}
-
-// interval is raft's, unless raft needs none and the log does not grow fast enough to look at it so often. To wake a machine that
-// sleeps costs more than the tick.
-func (k *ticker) interval() time.Duration {
+// pause is the time until the next tick. Where raft needs none so soon they are fewer, unless the log grows fast enough to look at it, or
+// waits for room.
+func (k *ticker) pause() time.Duration {
 	size := k.s.log.wal.GivenBytes()
 	grown := size - k.walSize
 	k.walSize = size
-	if k.leadsAlone() && grown < quietBytesMax {
-		return max(k.s.cfg.TickInterval, leaseCheckInterval)
-	}
-	return k.s.cfg.TickInterval
+	return k.s.node.clock.next(k.s, grown < quietBytesMax && !k.s.spaceLow.Load())
 }
 
 func (k *ticker) tick() {
 	s := k.s
-	if !k.leadsAlone() {
+	if !s.leadsAlone() {
 		s.node.ticked.Store(true)
-		poke(s.node.wake)
+		s.node.kick()
 	}
 	if s.lead.Load().leader != 0 {
 		k.leaderless = 0

@@ -16,7 +16,8 @@
 // nor for a peer that takes no appends.
 //
 // Send writes small frames by itself if nobody else is writing and the kernel takes them at once; else the lane's sender does. So a message
-// of a quiet cluster wakes nobody here, and on the other side one goroutine.
+// of a quiet cluster wakes nobody here, and on the other side one goroutine, which also has the turn that the message is for
+// (Handler.Delivered). Small reads and writes are none of the scheduler's business (package eagerio), so that one thread wakes and no other.
 //
 // A link goes through epochs. An epoch is a gRPC connection, on which both sides have checked who the other one is, and its pipes. When it ends,
 // what waits is dropped, Handler.Unreachable is called, and the peer's URLs are tried in turn, with pauses that double; a connection from

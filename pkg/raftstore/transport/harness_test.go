@@ -156,6 +156,8 @@ func (m *member) Message(msg *raftpb.Message, ended <-chan struct{}) error {
 	return nil
 }
 
+func (m *member) Delivered() {}
+
 func (m *member) Unreachable(id uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -379,6 +381,14 @@ func (r faultyRaw) Write(f func(fd uintptr) bool) error {
 		_ = r.c.Conn.Close()
 	}
 	return r.RawConn.Write(f)
+}
+
+func (r faultyRaw) Read(f func(fd uintptr) bool) error {
+	err := r.RawConn.Read(f)
+	if err == nil {
+		err = r.c.net.pass(r.c)
+	}
+	return err
 }
 
 func (c *faultyConn) Close() error {

@@ -17,6 +17,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+
+	"github.com/kubeshim/shim/pkg/eagerio"
 )
 
 // A pipe is a connection of its own for the frames of one lane. The lane's gRPC stream says who is who, lasts as long, and tells why it
@@ -143,8 +145,9 @@ func (p *pipe) end() {
 // as well, at times from the goroutine that reads.
 type eagerConn struct {
 	net.Conn
-	raw   syscall.RawConn // nil: this is no connection that can do it; all writes wait
-	moved atomic.Uint64   // how often the kernel took as much as a frame usually has, of one that may be larger
+	raw    syscall.RawConn // nil: this is no connection that can do it; all writes wait
+	echoes net.Conn        // Conn, for reads
+	moved  atomic.Uint64   // how often the kernel took as much as a frame usually has, of one that may be larger
 
 	mu    sync.Mutex
 	waits bool
@@ -153,11 +156,24 @@ type eagerConn struct {
 }
 
 func newEagerConn(c net.Conn) *eagerConn {
-	e := &eagerConn{Conn: c}
-	if sc, ok := c.(syscall.Conn); ok && canWriteNow {
+	e := &eagerConn{Conn: c, echoes: eagerio.Conn(c)}
+	if sc, ok := c.(syscall.Conn); ok {
 		e.raw, _ = sc.SyscallConn()
 	}
 	return e
+}
+
+// writeNow writes what the kernel takes without waiting.
+func writeNow(c syscall.RawConn, b []byte) (n int, err error) {
+	var failed error
+	err = c.Write(func(fd uintptr) bool {
+		n, failed = eagerio.Write(fd, b)
+		return true
+	})
+	if err == nil && failed != syscall.EAGAIN && failed != syscall.EINTR {
+		err = failed
+	}
+	return max(n, 0), err
 }
 
 func (c *eagerConn) wait(waits bool) {
@@ -174,6 +190,9 @@ func (c *eagerConn) ready() bool {
 	defer c.mu.Unlock()
 	return len(c.rest) == 0
 }
+
+// Read implements net.Conn.
+func (c *eagerConn) Read(b []byte) (int, error) { return c.echoes.Read(b) }
 
 // Write implements net.Conn.
 func (c *eagerConn) Write(b []byte) (int, error) {

@@ -120,7 +120,7 @@ func (t *Transport) handle(which lane, body func(context.Context, *incoming, grp
 	}
 }
 
-// takeFrame hands the messages of a frame on, after answering its probe.
+// takeFrame takes the messages of a frame, after answering its probe.
 func (t *Transport) takeFrame(in *incoming, c net.Conn, b []byte) error {
 	r, err := newFrameReader(b)
 	if err != nil {
@@ -132,25 +132,35 @@ func (t *Transport) takeFrame(in *incoming, c net.Conn, b []byte) error {
 			return err
 		}
 	}
+	any, err := t.handOn(in, &r)
+	if any {
+		t.h.Delivered()
+	}
+	return err
+}
+
+// handOn hands the messages of a frame on, and says whether there was one.
+func (t *Transport) handOn(in *incoming, r *frameReader) (any bool, err error) {
 	for {
 		m, err := r.next()
 		if err == io.EOF {
-			return nil
+			return any, nil
 		}
 		if err == nil {
 			err = t.checkMessage(in.key, m)
 		}
 		if err != nil {
-			return err
+			return any, err
 		}
 		select {
 		case <-in.stop:
-			return in.reason
+			return any, in.reason
 		default:
 		}
 		if err := t.h.Message(m, in.stop); err != nil {
-			return err
+			return any, err
 		}
+		any = true
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/kubeshim/shim/pkg/eagerio"
 	"github.com/kubeshim/shim/pkg/handover"
 )
 
@@ -145,7 +146,7 @@ func (f *front) accept(l net.Listener) error {
 		}
 		c, err := l.Accept()
 		if err == nil {
-			f.wg.Go(func() { f.route(&routed{Conn: c, places: f.places}) })
+			f.wg.Go(func() { f.route(&routed{Conn: eagerio.Conn(c), places: f.places}) })
 			continue
 		}
 		<-f.places

@@ -22,6 +22,8 @@ type Handler interface {
 	// package comment). It may block to slow the peer down, until ended is closed: the peer, whose probes of that lane are not answered
 	// meanwhile, has connected anew. An error ends the stream as well. Data of entries shares the memory of the frame it came in.
 	Message(m *raftpb.Message, ended <-chan struct{}) error
+	// Delivered says that Message has been called with all that had come together. It is called from where that was.
+	Delivered()
 	// Unreachable says that messages to a peer were dropped or may be lost. It comes from one goroutine; several losses may be one call.
 	Unreachable(id uint64)
 	// SnapshotSent says how a SendSnapshot ended: ok, once the receiver has said that it is stored.
