@@ -2,6 +2,7 @@ package etcdapi
 
 import (
 	"context"
+	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -65,6 +66,9 @@ func (s clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateReque
 		return nil, err
 	}
 	if _, err := types.NewURLs(r.PeerURLs); err != nil {
+		if !s.isMember(r.ID) {
+			return nil, rpctypes.ErrGRPCMemberNotFound
+		}
 		return nil, rpctypes.ErrGRPCMemberBadURLs
 	}
 	all, err := s.store.UpdateMember(ctx, r.ID, r.PeerURLs)
@@ -72,6 +76,10 @@ func (s clusterServer) MemberUpdate(ctx context.Context, r *pb.MemberUpdateReque
 		return nil, proposeError(err)
 	}
 	return &pb.MemberUpdateResponse{Header: s.headerAt(0), Members: protoMembers(all)}, nil
+}
+
+func (s clusterServer) isMember(id uint64) bool {
+	return slices.ContainsFunc(s.store.Members(), func(m membership.Member) bool { return uint64(m.ID) == id })
 }
 
 // MemberPromote makes a learner that has caught up a voter.

@@ -64,7 +64,7 @@ var errorTable = []struct{ sentinel, grpc error }{
 	{auth.ErrAuthOldRevision, rpctypes.ErrGRPCAuthOldRevision},
 	{token.ErrInvalid, rpctypes.ErrGRPCInvalidAuthToken},
 
-	{raftstore.ErrTooManyRequests, rpctypes.ErrGRPCRequestTooManyRequests},
+	{raftstore.ErrTooManyRequests, errTooManyRequests},
 	{raftstore.ErrTimeout, rpctypes.ErrGRPCTimeout},
 	{raftstore.ErrTimeoutLeaderFail, rpctypes.ErrGRPCTimeoutDueToLeaderFail},
 	{raftstore.ErrTimeoutConnectionLost, rpctypes.ErrGRPCTimeoutDueToConnectionLost},
@@ -76,6 +76,9 @@ var errorTable = []struct{ sentinel, grpc error }{
 	{raftstore.ErrStopped, rpctypes.ErrGRPCStopped},
 	{raftstore.ErrRequestTooLarge, rpctypes.ErrGRPCRequestTooLarge},
 }
+
+// errTooManyRequests is the client's value, as in etcd's own table: its code on the wire is Unknown, and clients go by the text.
+var errTooManyRequests error = rpctypes.ErrTooManyRequests
 
 // errUnsupportedCommand answers a command that this release does not execute.
 var errUnsupportedCommand = status.Error(codes.Unimplemented, "shim: command not supported")

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
 // listBudget bounds what lists hold that their clients have not taken yet. A
@@ -82,7 +80,7 @@ func (b *listBudget) acquire(ctx context.Context, bytes int64) (*grant, error) {
 	}
 	if b.waiting.Len() >= listsWaitingMax {
 		b.mu.Unlock()
-		return nil, rpctypes.ErrGRPCRequestTooManyRequests
+		return nil, errTooManyRequests
 	}
 	w := &listWaiter{bytes: bytes, holder: holder, turn: make(chan struct{})}
 	place := b.waiting.PushBack(w)

@@ -16,7 +16,6 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -120,7 +119,7 @@ func TestListBudgetWaitersBounded(t *testing.T) {
 	for range listsWaitingMax {
 		waiting = append(waiting, askFor(t, b, ctx, listFreeBytes))
 	}
-	if _, err := b.acquire(ctx, listFreeBytes); !errors.Is(err, rpctypes.ErrGRPCRequestTooManyRequests) {
+	if _, err := b.acquire(ctx, listFreeBytes); err != errTooManyRequests {
 		t.Errorf("beyond the bound: %v", err)
 	}
 	cancel()

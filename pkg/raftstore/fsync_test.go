@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
+
 	"github.com/kubeshim/shim/pkg/raftstore/vfs"
 )
 
@@ -167,5 +170,11 @@ func TestRequestTooLarge(t *testing.T) {
 	if _, err := tryPut(s, "a", string(make([]byte, 1000)), 0); !errors.Is(err, ErrRequestTooLarge) {
 		t.Errorf("put of 1000 bytes: %v", err)
 	}
-	put(t, s, "a", string(make([]byte, 900)))
+	for n := 950; n < 1000; n++ {
+		value := string(make([]byte, n))
+		entry := &pb.InternalRaftRequest{Header: &pb.RequestHeader{ID: s.nextID()}, Put: &pb.PutRequest{Key: []byte("a"), Value: []byte(value)}}
+		if _, err := tryPut(s, "a", value, 0); errors.Is(err, ErrRequestTooLarge) != (proto.Size(entry) > 1000) {
+			t.Errorf("put of %d bytes, of which etcd would make an entry of %d: %v", n, proto.Size(entry), err)
+		}
+	}
 }

@@ -129,6 +129,8 @@ const (
 const (
 	// frameOverheadMax is at least what framing adds to a request.
 	frameOverheadMax = 32
+	// requestHeaderBytes is what framing spares where nobody is named: the tag and the length of the header in which etcd's entries have their ID.
+	requestHeaderBytes = 3
 	// payloadPooledMax is the largest payload whose buffer is kept for the next one.
 	payloadPooledMax = 64 << 10
 )

@@ -117,16 +117,18 @@ func (s *Store) frame(cmd *Command, w *waiter) error {
 	w.id, w.request, w.trace, w.deadline = s.nextID(), cmd.Request, cmd.Trace, s.clock.Load()+int64(s.cfg.requestTimeout())
 	buf := payload(len(body)+frameOverheadMax, &w.proposal)
 	w.data = mvcc.Frame(buf, w.id, cmd.Kind, body)
+	size := len(w.data) + requestHeaderBytes // the limit is on what etcd's entry would be
 	if cmd.Auth != (auth.Info{}) {
 		var err error
 		if w.data, err = mvcc.AppendInfo(w.data, cmd.Auth); err != nil {
 			return err
 		}
+		size = len(w.data)
 		cmd.Request.Header = &pb.RequestHeader{Username: cmd.Auth.Username, AuthRevision: cmd.Auth.Revision}
 	} else if cmd.Request.Header != nil { // what is applied here has to be what is in the log
 		cmd.Request.Header = nil
 	}
-	if len(w.data) > s.entryBytesMax {
+	if size > s.entryBytesMax {
 		return ErrRequestTooLarge
 	}
 	return nil
