@@ -46,6 +46,10 @@ type DB struct {
 	current *file // its owner changes it with mu held; others read it with mu held
 	closed  bool  // no reader may begin
 
+	newest   sync.RWMutex // held to read beside transactions, see appendNewest
+	txid     int          // of the last transaction that the file shows
+	unsynced error        // sticky: the file shows a transaction that may not be durable
+
 	replaced []*file        // in whose place current is, but maybe not after a crash
 	retired  sync.WaitGroup // the goroutines that close such files
 	closing  chan struct{}  // closed to hurry them
@@ -136,7 +140,10 @@ func Open(path string, o Options) (db *DB, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := createBuckets(h, path); err != nil {
+	if err = db.settle(h); err == nil {
+		err = createBuckets(h, path)
+	}
+	if err != nil {
 		h.Close()
 		return nil, err
 	}
@@ -248,20 +255,58 @@ func (db *DB) guard(old bool, err *error) {
 	*err = &CorruptError{File: db.path, Offset: offset, Reason: reason}
 }
 
+// ErrUnsynced: the last sync of a transaction failed, the file shows the transaction, and nobody knows whether the disk has it. The next one
+// would write to pages that were in use before it, and all that a crash leaves might be what was before it. So there is none: the file has to
+// be opened anew.
+var ErrUnsynced = errors.New("the database was written and not synced")
+
 // update runs one transaction and notes the size of the file.
 func (db *DB) update(fn func(*bbolt.Tx) error) error {
+	if db.unsynced != nil {
+		return db.unsynced
+	}
 	if err := db.syncName(); err != nil {
 		return err
 	}
+	db.newest.Lock() // who reads what the transaction before the last has left comes to an end
+	db.newest.Unlock()
+	before := db.txid
 	err := db.current.Update(fn)
 	db.measure()
+	if err != nil && db.txid != before {
+		db.unsynced = fmt.Errorf("%w: %w", ErrUnsynced, err)
+		return db.unsynced
+	}
 	return err
+}
+
+// settle writes the meta pages again as they are. Their sync may have failed in an earlier process: then the page cache shows a transaction
+// that the disk does not have, and only a write makes the next sync mean it. Its other pages were synced before. On a full disk, where a
+// page may need a new place, it is left for the next start.
+func (db *DB) settle(h *bbolt.DB) error {
+	f, err := db.opts.FS.Open(db.path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	metas := make([]byte, 2*h.Info().PageSize)
+	if _, err = f.ReadAt(metas, 0); err == nil {
+		_, err = f.WriteAt(metas, 0)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err != nil && !vfs.IsNoSpace(err) {
+		return fmt.Errorf("write the meta pages again: %w", err)
+	}
+	return nil
 }
 
 func (db *DB) measure() {
 	h := db.current
 	_ = h.View(func(tx *bbolt.Tx) error {
 		db.size.Store(tx.Size())
+		db.txid = tx.ID()
 		free := int64(h.Stats().FreePageN+h.Stats().PendingPageN) * int64(h.Info().PageSize)
 		db.inUse.Store(tx.Size() - free)
 		return nil

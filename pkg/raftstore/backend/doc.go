@@ -76,7 +76,9 @@
 // # Crash states
 //
 // A crash while Open makes the file leaves none, maybe with db.tmp, or an empty one with all buckets.
-// A crash in Write leaves the state before or the state after: bbolt writes new pages, syncs, and then switches with one meta page.
+// A crash in Write leaves the state before or the state after: bbolt writes new pages, syncs, and then switches with one meta page. If the sync
+// of that page fails, nothing is written any more (ErrUnsynced): bbolt would use pages of the state before again, which may be all that the
+// disk has. Open writes the meta pages anew before anything else.
 // A crash behind a part (of a checkpoint, or of a removal of dead rows) may leave a file without the list of its free pages, as etcd's
 // files have none: of a file of gigabytes it has megabytes, which bbolt would write with each part (Options.FreelistBytes). Open
 // then looks at every page to make it anew. Write leaves it out only if others are to follow, and Close writes it.

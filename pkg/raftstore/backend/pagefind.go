@@ -217,6 +217,26 @@ func (f *pageFinder) append(dst, key []byte) (_ []byte, found bool, err error) {
 	return dst, err == nil, err
 }
 
+// appendInline is append for a bucket whose only leaf is part of another page.
+func (f *pageFinder) appendInline(dst, leaf, key []byte) (_ []byte, found bool, err error) {
+	if len(leaf) < pageHeaderBytes {
+		return dst, false, f.wrong(-1, "inline bucket of %d bytes", len(leaf))
+	}
+	count := int(binary.LittleEndian.Uint16(leaf[10:]))
+	for e := pageHeaderBytes; count > 0 && e+elementBytes <= len(leaf); e, count = e+elementBytes, count-1 {
+		from := int64(e) + int64(binary.LittleEndian.Uint32(leaf[e+4:]))
+		value := from + int64(binary.LittleEndian.Uint32(leaf[e+8:]))
+		end := value + int64(binary.LittleEndian.Uint32(leaf[e+12:]))
+		if end > int64(len(leaf)) {
+			return dst, false, f.wrong(-1, "an element of an inline leaf lies outside of it")
+		}
+		if bytes.Equal(leaf[from:value], key) {
+			return append(dst, leaf[value:end]...), true, nil
+		}
+	}
+	return dst, false, nil
+}
+
 // span appends a part of the leaf that is held. What of it was not read is read to where it is to be.
 func (f *pageFinder) span(dst []byte, from, n int64) ([]byte, error) {
 	p := &f.leaf

@@ -8,10 +8,13 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"reflect"
+	"runtime"
 	"slices"
 	"sync"
 	"testing"
 	"time"
+	"unsafe"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -333,5 +336,50 @@ func TestRowsByPagesOfADamagedFile(t *testing.T) {
 	t.Logf("%d rows could not be read", failed)
 	if failed == 0 {
 		t.Error("no damage was met")
+	}
+}
+
+// TestRowsBesideANewMapping: the file has outgrown its mapping, and the Write that maps it anew waits for a reader. What the reader has not
+// frozen is found nevertheless, or both would wait for ever.
+func TestRowsBesideANewMapping(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	m := &machine{t: t, state: mvcc.New(mvcc.Options{})}
+	db, err := Open(filepath.Join(t.TempDir(), "snap", "db"), Options{MapBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	m.db = db
+	for _, puts := range []int{1, 20} { // a bucket without pages of its own, and one with
+		for range puts {
+			m.apply(&pb.InternalRaftRequest{Put: &pb.PutRequest{Key: fmt.Appendf(nil, "k%d", m.index), Value: make([]byte, 2000*min(puts-1, 1))}})
+		}
+		m.checkpoint()
+		early, _ := frozen(t, db)
+		m.apply(&pb.InternalRaftRequest{Put: &pb.PutRequest{Key: []byte("late"), Value: []byte("came later")}})
+		m.checkpoint()
+		late, rows := frozen(t, db)
+		late.Close()
+		m.apply(&pb.InternalRaftRequest{Put: &pb.PutRequest{Key: []byte("large"), Value: make([]byte, min(puts, 4)*4<<20)}})
+		c := m.state.BeginCheckpoint()
+		written := make(chan error, 1)
+		go func() {
+			_, err := db.Write(Batch{Index: c.Index, Term: c.Term, Hash: c.View.Hash(), Puts: c.Puts(), CompactScheduled: -1, CompactFinished: -1,
+				ConfState: []byte(`{"voters":[1]}`), Members: map[string][]byte{"1": []byte(`{"id":1}`)}})
+			written <- err
+		}()
+		mapping := (*sync.RWMutex)(unsafe.Pointer(reflect.ValueOf(early.tx.DB()).Elem().FieldByName("mmaplock").UnsafeAddr()))
+		for mapping.TryRLock() { // until somebody waits to write
+			mapping.RUnlock()
+			runtime.Gosched()
+		}
+		if err := readRows(rng, early, rows); err != nil {
+			t.Error(err)
+		}
+		early.Close()
+		if err := <-written; err != nil {
+			t.Fatal(err)
+		}
+		m.state.EndCheckpoint(c, true)
 	}
 }

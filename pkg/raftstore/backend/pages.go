@@ -85,8 +85,17 @@ func (w *pageWalker) wrong(offset int64, format string, args ...any) bool {
 	return false
 }
 
-// meta picks the meta page of the newest transaction whose checksum is right, as bbolt does.
+// meta is newest, for a walk.
 func (w *pageWalker) meta(fileBytes int64) bool {
+	if !w.newest(fileBytes) {
+		return false
+	}
+	w.used = make([]uint64, w.highWater/64+1)
+	return true
+}
+
+// newest picks the meta page of the newest transaction whose checksum is right, as bbolt does.
+func (w *pageWalker) newest(fileBytes int64) bool {
 	var newest uint64
 	found := false
 	places := []int64{0}
@@ -117,7 +126,6 @@ func (w *pageWalker) meta(fileBytes int64) bool {
 	case w.pageBytes < pageBytesMin || w.highWater > uint64(fileBytes/w.pageBytes):
 		return w.wrong(0, "%d pages of %d bytes are in use, and the file has %d bytes", w.highWater, w.pageBytes, fileBytes)
 	}
-	w.used = make([]uint64, w.highWater/64+1)
 	return true
 }
 

@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"encoding/binary"
 	"errors"
 	"maps"
 	"runtime/debug"
@@ -116,18 +117,57 @@ func (r *rowReader) AppendRow(dst []byte, k mvcc.RowKey) (_ []byte, err error) {
 	return dst, nil
 }
 
-// appendNew appends the row of r.key if it is in the file now.
+// appendNew appends the row of r.key if it is in the file now. It must not begin another transaction: when the file has outgrown its mapping,
+// a Write waits for the one that r has, and new ones wait for the Write.
 func (r *rowReader) appendNew(dst []byte) ([]byte, error) {
-	tx, err := r.db.Begin()
-	if err != nil {
-		return dst, err
-	}
-	defer tx.Rollback()
-	row := tx.Bucket(bucketKey).Get(r.key)
-	if row == nil {
+	dst, found, err := r.db.appendNewest(dst, r.key)
+	switch {
+	case err != nil:
+		return dst, r.unreadable(err)
+	case !found:
 		return dst, mvcc.ErrRowGone
 	}
-	return append(dst, row...), nil
+	return dst, nil
+}
+
+// appendNewest appends a row as the last transaction has left it, without one of its own: what that transaction has written stays until the
+// next but one begins, and that waits for db.newest.
+func (db *DB) appendNewest(dst, key []byte) (_ []byte, found bool, err error) {
+	db.newest.RLock()
+	defer db.newest.RUnlock()
+	db.mu.RLock()
+	if db.closed {
+		db.mu.RUnlock()
+		return dst, false, berrors.ErrDatabaseNotOpen
+	}
+	file := db.current
+	file.readers.Add(1)
+	db.mu.RUnlock()
+	defer file.readers.Done()
+	info, err := file.random.Stat()
+	if err != nil {
+		return dst, false, err
+	}
+	w := &pageWalker{file: file.random}
+	if !w.newest(info.Size()) {
+		return dst, false, &CorruptError{File: db.path, Offset: w.offset, Reason: w.reason}
+	}
+	f := finderPool.Get().(*pageFinder)
+	defer finderPool.Put(f)
+	f.file, f.path, f.pageBytes, f.fileBytes = file.random, db.path, w.pageBytes, int64(w.highWater)*w.pageBytes
+	f.restart(w.root)
+	bucket, found, err := f.append(nil, bucketKey)
+	if err != nil || !found {
+		return dst, false, err
+	}
+	if len(bucket) < bucketBytes {
+		return dst, false, f.wrong(-1, "bucket header of %d bytes", len(bucket))
+	}
+	if root := binary.LittleEndian.Uint64(bucket); root != 0 {
+		f.restart(root)
+		return f.append(dst, key)
+	}
+	return f.appendInline(dst, bucket[bucketBytes:], key)
 }
 
 // unreadable makes a *CorruptError of what is none.
