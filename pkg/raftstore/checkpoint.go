@@ -39,8 +39,7 @@ type checkpointer struct {
 	defrag     defragmenter
 	growth     growth
 	behind     compacted
-	unsure     bool // the last one failed: when it was the sync that did, the file may hold it
-	failures   int  // in a row
+	failures   int // in a row
 	failedAt   time.Time
 }
 
@@ -174,14 +173,12 @@ func (c *checkpointer) write(reason string) error {
 		dead, err = c.put(batch)
 	}
 	if err != nil {
-		c.unsure = true
 		_ = c.release(got, false)
 		return c.failed(reason, err)
 	}
 	if err := c.release(got, true); err != nil {
 		return err
 	}
-	c.unsure = false
 	c.last = mark{index: at, term: got.state.Term, conf: got.cluster.ConfState()}
 	c.lastAt, c.failures = c.s.cfg.Now(), 0
 	took := c.lastAt.Sub(start)
@@ -200,10 +197,13 @@ func (c *checkpointer) write(reason string) error {
 	return nil
 }
 
-// failed notes that a checkpoint failed.
+// failed notes that a checkpoint failed. Nothing was written, or nothing will be any more.
 func (c *checkpointer) failed(reason string, err error) error {
 	if errors.Is(err, ErrStopped) {
 		return err
+	}
+	if errors.Is(err, backend.ErrUnsynced) {
+		c.s.fail(fmt.Errorf("checkpoint: %w", err))
 	}
 	c.failures, c.failedAt = c.failures+1, c.s.cfg.Now()
 	c.s.cfg.OnEvent(CheckpointFailed{Reason: reason, Err: err})

@@ -327,8 +327,81 @@ func startCrashed(t *testing.T, name string, h *harness, l *ledger, want string)
 	return opened.Checkpoint
 }
 
-// TestCheckpointFailures: whatever operation on the database fails, the member goes on, its next checkpoint covers what this one did not
-// write, and a start in between finds everything.
+// TestUnsyncedMeta: the sync of a meta page fails, so the page cache shows a transaction that the disk may not have. The store fails, and
+// whatever operation of the next start, or of its first checkpoint, the machine fails before, what the disk has is whole.
+func TestUnsyncedMeta(t *testing.T) {
+	c := beginCheckpointing(t)
+	metas := int64(0)
+	isMeta := func(at int64) bool { return at < metas }
+	wrote, armed := false, true
+	c.set(func(op vfs.Op) error {
+		switch {
+		case op.Path != c.h.db || !armed:
+		case op.Kind == vfs.OpWrite:
+			wrote = isMeta(op.Offset)
+		case op.Kind == vfs.OpSync && wrote:
+			armed = false
+			c.db.ForgetDirty(op.Path)
+			return syscall.EIO
+		}
+		return nil
+	})
+	c.hookPages(t)
+	metas = 2 * int64(c.file.Info().PageSize)
+	if err := c.finish(); !errors.Is(err, backend.ErrUnsynced) {
+		t.Fatalf("a checkpoint whose last sync failed: %v", err)
+	}
+	<-c.s.Failed()
+	if err := c.s.Checkpoint(context.Background()); !errors.Is(err, backend.ErrUnsynced) {
+		t.Errorf("another one: %v", err)
+	}
+	c.set(nil)
+	_ = c.s.halt()
+	type left struct {
+		*harness
+		op, want string
+	}
+	var images []left
+	written := func(u vfs.Unsynced) bool { return u.Path != c.h.db || u.Name || u.Resize || !isMeta(u.Offset) }
+	c.set(func(op vfs.Op) error {
+		if c.putting.Load() {
+			return nil
+		}
+		want := ""
+		if c.s != nil {
+			want = fingerprint(t, c.s.View())
+		}
+		images = append(images, left{c.crash(t, c.h, written), op.String(), want})
+		return nil
+	})
+	want := fingerprint(t, c.s.View())
+	c.s = nil
+	c.s = c.h.open()
+	c.hookPages(t)
+	if err := c.finish(); err != nil {
+		t.Fatal(err)
+	}
+	c.set(nil)
+	if err := c.s.halt(); err != nil {
+		t.Fatal(err)
+	}
+	starts := make(map[uint64]int) // by the checkpoint's index
+	for i, image := range images {
+		if image.want == "" {
+			image.want = want
+		}
+		starts[startCrashed(t, fmt.Sprintf("image %d, before %s", i, filepath.Base(image.op)), image.harness, c.l, image.want)]++
+		if t.Failed() {
+			return
+		}
+	}
+	if len(starts) < 2 {
+		t.Errorf("started from checkpoints %v", starts)
+	}
+}
+
+// TestCheckpointFailures: whatever operation on the database fails, the member goes on, or fails if nobody knows what is on the disk; its
+// next checkpoint covers what this one did not write, and a start in between finds everything.
 func TestCheckpointFailures(t *testing.T) {
 	for n := 0; ; n++ {
 		var failed string
@@ -375,6 +448,13 @@ func failCheckpoint(t *testing.T, n int) (failed string) {
 	image, want := c.crash(t, c.h, vfs.LoseAll), fingerprint(t, c.s.View())
 	c.mu.Unlock()
 	startCrashed(t, "after "+failed, image, c.l, want)
+	if c.s.Err() != nil {
+		if !errors.Is(c.s.Err(), backend.ErrUnsynced) {
+			t.Fatalf("after %s the store failed with %v", failed, c.s.Err())
+		}
+		_ = c.s.halt()
+		c.s = c.h.open()
+	}
 	if err := c.finish(); err != nil {
 		t.Errorf("after %s: %v", failed, err)
 	}

@@ -74,23 +74,14 @@ func (c *checkpointer) goOn(b backend.Batch, dead int, took time.Duration) {
 	*r = removal{}
 }
 
-// remove deletes the next part of the dead rows. Where the last checkpoint has failed, another one is made first: a part would take a file
-// that holds it after all back to the index before.
+// remove deletes the next part of the dead rows.
 func (c *checkpointer) remove() {
-	if c.unsure {
-		if err := c.write("removal of dead rows"); err != nil {
-			c.removal.due = time.After(compact.RemovalRetry(c.failures))
-			c.removal.answer(fmt.Errorf("remove dead rows: %w", err))
-		}
-		return
-	}
 	start := time.Now()
 	c.s.room.Lock()
 	dead, err := c.commit(c.removal.batch)
 	c.s.room.Unlock()
 	if err != nil {
-		c.failures, c.failedAt = c.failures+1, c.s.cfg.Now()
-		c.s.cfg.OnEvent(CheckpointFailed{Reason: "removal of dead rows", Err: err})
+		_ = c.failed("removal of dead rows", err)
 		c.removal.due = time.After(compact.RemovalRetry(c.failures))
 		c.removal.answer(fmt.Errorf("remove dead rows: %w", err))
 		return

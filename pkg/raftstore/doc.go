@@ -114,7 +114,8 @@
 // a log in the data dir that it is told to look past, two logs, and a database without one.
 //
 // A failed fsync is another matter: nobody knows what is on disk then. The store stops acknowledging, closes Failed, and has to be
-// opened anew.
+// opened anew; so it does when the last sync of a checkpoint's transaction fails (backend.ErrUnsynced). All else that a checkpoint fails with
+// has changed nothing.
 //
 // # Defragmentation
 //

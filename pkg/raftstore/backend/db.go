@@ -136,14 +136,14 @@ func Open(path string, o Options) (db *DB, err error) {
 			return nil, fmt.Errorf("make the database: %w", err)
 		}
 	}
+	if err := db.settle(); err != nil {
+		return nil, err
+	}
 	h, err := db.open(path)
 	if err != nil {
 		return nil, err
 	}
-	if err = db.settle(h); err == nil {
-		err = createBuckets(h, path)
-	}
-	if err != nil {
+	if err := createBuckets(h, path); err != nil {
 		h.Close()
 		return nil, err
 	}
@@ -280,16 +280,32 @@ func (db *DB) update(fn func(*bbolt.Tx) error) error {
 	return err
 }
 
-// settle writes the meta pages again as they are. Their sync may have failed in an earlier process: then the page cache shows a transaction
-// that the disk does not have, and only a write makes the next sync mean it. Its other pages were synced before. On a full disk, where a
-// page may need a new place, it is left for the next start.
-func (db *DB) settle(h *bbolt.DB) error {
+// settle writes the meta pages again as they are, before bbolt opens the file, which may write to it. Their sync may have failed in an earlier
+// process: then the page cache shows a transaction that the disk does not have, and only a write makes the next sync mean it. Its other
+// pages were synced before. On a full disk, where a page may need a new place, it is left for the next start.
+func (db *DB) settle() (err error) {
+	lock, err := db.opts.FS.Lock(db.path)
+	if errors.Is(err, vfs.ErrLocked) {
+		return nil // bbolt will say so
+	}
+	if err != nil {
+		return fmt.Errorf("lock the database: %w", err)
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
 	f, err := db.opts.FS.Open(db.path)
 	if err != nil {
-		return err
+		return fmt.Errorf("open the database: %w", err)
 	}
 	defer f.Close()
-	metas := make([]byte, 2*h.Info().PageSize)
+	size, err := f.Size()
+	if err != nil {
+		return fmt.Errorf("size of the database: %w", err)
+	}
+	w := &pageWalker{file: f}
+	if !w.newest(size) {
+		return nil // it is not opened either
+	}
+	metas := make([]byte, 2*w.pageBytes)
 	if _, err = f.ReadAt(metas, 0); err == nil {
 		_, err = f.WriteAt(metas, 0)
 	}

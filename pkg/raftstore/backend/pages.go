@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/fnv"
+	"io"
 	"os"
 	"sync/atomic"
 )
@@ -43,7 +44,7 @@ const (
 
 // pageWalker follows the pages from the root.
 type pageWalker struct {
-	file      *os.File
+	file      io.ReaderAt
 	pageBytes int64
 	highWater uint64
 	root      uint64
