@@ -77,11 +77,13 @@ func (p *CheckpointPolicy) EnsureDefaults() {
 	}
 }
 
-// FitMemory bounds PatientBytes by a share of the memory limit, in bytes, though
-// not below WALBytes; 0: there is no limit.
+// FitMemory bounds what a start has in memory at once, WALBytes, BurstBytes and
+// PatientBytes, by shares of the memory limit, in bytes; 0: there is no limit.
 func (p *CheckpointPolicy) FitMemory(limit int64) {
 	p.EnsureDefaults()
 	if limit > 0 {
+		p.WALBytes = min(p.WALBytes, limit/walShare)
+		p.BurstBytes = min(p.BurstBytes, p.WALBytes)
 		p.PatientBytes = min(p.PatientBytes, max(p.WALBytes, limit/patientShare))
 	}
 }

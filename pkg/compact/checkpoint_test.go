@@ -77,11 +77,19 @@ func TestPatientCheckpoint(t *testing.T) {
 
 // TestFitMemory: what a start replays fits into a small machine.
 func TestFitMemory(t *testing.T) {
-	for limit, want := range map[int64]int64{0: DefaultCheckpointPatientBytes, 1 << 40: DefaultCheckpointPatientBytes,
-		1 << 30: 128 << 20, 100 << 20: DefaultCheckpointWALBytes} {
+	const mib = 1 << 20
+	for limit, want := range map[int64][3]int64{
+		0:          {DefaultCheckpointWALBytes, DefaultCheckpointBurstBytes, DefaultCheckpointPatientBytes},
+		1 << 40:    {DefaultCheckpointWALBytes, DefaultCheckpointBurstBytes, DefaultCheckpointPatientBytes},
+		1024 * mib: {DefaultCheckpointWALBytes, DefaultCheckpointBurstBytes, 128 * mib},
+		256 * mib:  {DefaultCheckpointWALBytes, DefaultCheckpointBurstBytes, DefaultCheckpointWALBytes},
+		100 * mib:  {25 * mib, DefaultCheckpointBurstBytes, 25 * mib},
+		32 * mib:   {8 * mib, 8 * mib, 8 * mib},
+	} {
 		var p CheckpointPolicy
-		if p.FitMemory(limit); p.PatientBytes != want {
-			t.Errorf("with %d bytes of memory: %d, want %d", limit, p.PatientBytes, want)
+		p.FitMemory(limit)
+		if got := [3]int64{p.WALBytes, p.BurstBytes, p.PatientBytes}; got != want {
+			t.Errorf("with %d bytes of memory: %d, want %d", limit, got, want)
 		}
 	}
 }

@@ -26,7 +26,10 @@ const (
 	DefaultCheckpointPartBytes    = 1 << 20
 	DefaultCheckpointDeadRows     = 2500
 
-	// patientShare of the memory limit is what PatientBytes may be at most.
+	// walShare of the memory limit is what WALBytes may be at most, and patientShare
+	// what PatientBytes, unless WALBytes are more: of a small limit a quarter is not
+	// much of a log, and a start has nothing else but values, which get half.
+	walShare     = 4
 	patientShare = 8
 
 	// DefaultCheckpointPatientEntries are replayed in about three seconds. Half of

@@ -65,7 +65,7 @@ type compactWaiter struct {
 
 func newApplier(s *Store) *applier {
 	wake := make(chan struct{}, 1)
-	return &applier{s: s, wake: wake, inbox: newMailbox[applyTask](0, wake)} // bounded by entriesInFlightMax and committedBytesMax
+	return &applier{s: s, wake: wake, inbox: newMailbox[applyTask](0, wake)} // bounded by entriesInFlightMax and bounds.committed
 }
 
 // run is the event loop.

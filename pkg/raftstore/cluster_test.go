@@ -21,7 +21,7 @@ import (
 	"github.com/kubeshim/shim/pkg/raftstore/vfs"
 )
 
-// network joins Stores in memory. What one member sends another one comes in order, in copies, unless drop says otherwise.
+// network joins Stores in memory. What one member sends another one comes in order by lane, in copies, unless drop says otherwise.
 type network struct {
 	t  testing.TB
 	mu sync.Mutex
@@ -38,14 +38,20 @@ type port struct {
 	id      uint64
 	handler transport.Handler
 	since   time.Time
-	links   map[uint64]*wire
+	links   map[lane]*wire
 	dead    atomic.Bool // nothing leaves it any more
 	ctx     context.Context
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
 }
 
-// wire is the way from one member to another.
+// lane is that of package transport: acknowledgements do not wait behind what carries the data of clients.
+type lane struct {
+	to   uint64
+	data bool
+}
+
+// wire is a way from one member to another.
 type wire struct {
 	mu    sync.Mutex
 	queue []*raftpb.Message
@@ -57,7 +63,7 @@ func newNetwork(t testing.TB) *network { return &network{t: t, ports: make(map[u
 func (n *network) connect(member, _ uint64, h transport.Handler) (Peers, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	p := &port{n: n, id: member, handler: h, since: time.Now(), links: make(map[uint64]*wire)}
+	p := &port{n: n, id: member, handler: h, since: time.Now(), links: make(map[lane]*wire)}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	n.ports[member] = p
 	return p, nil
@@ -110,7 +116,7 @@ func (p *port) Send(messages []*raftpb.Message) {
 		if p.dead.Load() || p.n.drops(m) {
 			continue
 		}
-		w := p.wire(m.GetTo())
+		w := p.wire(lane{m.GetTo(), m.GetType() == raftpb.MsgApp || m.GetType() == raftpb.MsgProp})
 		w.mu.Lock()
 		w.queue = append(w.queue, p.n.copy(m))
 		w.mu.Unlock()
@@ -118,7 +124,7 @@ func (p *port) Send(messages []*raftpb.Message) {
 	}
 }
 
-func (p *port) wire(to uint64) *wire {
+func (p *port) wire(to lane) *wire {
 	p.n.mu.Lock()
 	defer p.n.mu.Unlock()
 	w := p.links[to]
@@ -126,7 +132,7 @@ func (p *port) wire(to uint64) *wire {
 		w = &wire{wake: make(chan struct{}, 1)}
 		p.links[to] = w
 		if p.ctx.Err() == nil {
-			p.wg.Go(func() { p.deliver(to, w) })
+			p.wg.Go(func() { p.deliver(to.to, w) })
 		}
 	}
 	return w

@@ -29,12 +29,12 @@
 //
 //	name        runs                             receives                            bound, and what happens at it
 //	node        the node's turns that are not    proposals, answers of log and       proposalsQueuedMax: Propose answers ErrTooManyRequests.
-//	            taken by others; with one voter  apply, ticks, messages of others,   entries-, bytes-, appendsInFlightMax: proposals wait.
-//	            log and apply in place           reads that want a read index        inboundMessages-, inboundBytesMax: appends and proposals
+//	            taken by others; with one voter  apply, ticks, messages of others,   entries-, appendsInFlightMax, bounds.inFlight: proposals wait.
+//	            log and apply in place           reads that want a read index        inboundMessagesMax, bounds.inbound: appends and proposals
 //	                                                                                 of others wait, the rest is dropped
 //	log         appends that are posted, waits   appends, marks of checkpoints       what node lets in; on a full disk it serves marks only
 //	            for room, marks in the WAL
-//	apply       entries that are posted, slices  committed entries, captures for     committedBytesMax: raft hands out no more;
+//	apply       entries that are posted, slices  committed entries, captures for     bounds.committed: raft hands out no more;
 //	            of compaction, captures          the checkpoint                      applyLagMax: Propose answers ErrTooManyRequests
 //	checkpoint  backend.DB (bbolt)               calls, the policy's poke,           one at a time: callers wait
 //	                                             installs

@@ -8,7 +8,7 @@ import (
 
 // TestInboundEntries: what others proposed is taken in order, whole messages, within the bounds but for one that is larger by itself.
 func TestInboundEntries(t *testing.T) {
-	b := &inbound{wake: make(chan struct{}, 1)}
+	b := &inbound{wake: make(chan struct{}, 1), bytesMax: 1 << 20}
 	next := uint64(0)
 	put := func(sizes ...int) {
 		t.Helper()
@@ -59,9 +59,10 @@ func TestInboundEntries(t *testing.T) {
 
 // TestInboundFull: who waits for room stops waiting when the stream that the message came on has ended.
 func TestInboundFull(t *testing.T) {
-	b := &inbound{wake: make(chan struct{}, 1)}
+	const bytesMax = 1 << 20
+	b := &inbound{wake: make(chan struct{}, 1), bytesMax: bytesMax}
 	message := func() *raftpb.Message {
-		return &raftpb.Message{Type: raftpb.MsgProp.Enum(), Entries: []*raftpb.Entry{{Data: make([]byte, inboundBytesMax/2+1)}}}
+		return &raftpb.Message{Type: raftpb.MsgProp.Enum(), Entries: []*raftpb.Entry{{Data: make([]byte, bytesMax/2+1)}}}
 	}
 	if err := b.put(message(), nil, nil); err != nil {
 		t.Fatal(err)

@@ -1,6 +1,9 @@
 package raftstore
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 const (
 	tickIntervalDefault           = 100 * time.Millisecond
@@ -12,14 +15,11 @@ const (
 
 	// proposalsQueuedMax bounds the queue in front of the node goroutine; beyond it callers get ErrTooManyRequests.
 	proposalsQueuedMax = 8192
-	// batchEntriesMax and batchBytesMax bound one step of the raft node.
+	// batchEntriesMax and bounds.batch bound one step of the raft node.
 	batchEntriesMax = 1024
-	batchBytesMax   = 8 << 20
 	// applyLagMax is etcd's maxGapBetweenApplyAndCommitIndex.
-	applyLagMax = 5000
-	// committedBytesMax bounds the entries handed to the apply goroutine and not yet applied.
-	committedBytesMax = 64 << 20
-	messageBytesMax   = 1 << 20
+	applyLagMax     = 5000
+	messageBytesMax = 1 << 20
 	// mailboxKeepMax is the largest slice a mailbox keeps for reuse.
 	mailboxKeepMax = 4096
 	// appendsInFlightMax is the number of batches the log goroutine may have. While it writes one, one more waits, and what
@@ -29,24 +29,17 @@ const (
 	// and more.
 	batchPause     = 4 * time.Millisecond
 	pausedBatchMin = 8
-	// entriesInFlightMax and bytesInFlightMax bound the entries proposed and not yet applied.
+	// entriesInFlightMax and bounds.inFlight bound the entries proposed and not yet applied.
 	entriesInFlightMax = 8192
-	bytesInFlightMax   = 256 << 20
 	inflightMsgsMax    = 256
-	// inflightMsgBytesMax bounds what the leader has on its way to one member, and so what that one has to write.
-	inflightMsgBytesMax = 64 << 20
 
-	// inboundMessagesMax and inboundBytesMax bound what came from other members and was not stepped: proposals, and all else.
+	// inboundMessagesMax and bounds.inbound bound what came from other members and was not stepped: proposals, and all else.
 	inboundMessagesMax = 4096
-	inboundBytesMax    = 64 << 20
 
 	// snapshotPauseMin is how long a member is left alone that could not take its snapshot; it doubles with each failure up to
 	// snapshotPauseMax, which is also how long one may lag for whose disk has room again.
 	snapshotPauseMin = 500 * time.Millisecond
 	snapshotPauseMax = 30 * time.Second
-
-	// catchupBytesMax bounds the applied entries that stay in memory for members that lag.
-	catchupBytesMax = 64 << 20
 
 	// slowApplyDefault and slowFsync are etcd's --warning-apply-duration and warnSyncDuration.
 	slowApplyDefault = 100 * time.Millisecond
@@ -134,3 +127,30 @@ const (
 	// payloadPooledMax is the largest payload whose buffer is kept for the next one.
 	payloadPooledMax = 64 << 10
 )
+
+// bounds are those of the bytes of entries in memory, each with one entry more: a request is never larger than what lets it pass.
+type bounds struct {
+	inFlight  int // proposed and not yet applied
+	batch     int // in one step of the raft node
+	committed int // handed to the apply goroutine and not yet applied
+	perMember int // on the way from the leader to one member, which has to write them
+	inbound   int // came from other members and not stepped: proposals, and all else
+	catchup   int // applied, for members that lag
+}
+
+// boundsOf are shares of a memory limit, 0 for none. A member that lags by more than what stays for it gets a snapshot.
+func boundsOf(limit int64) bounds {
+	const shareLarge, shareSmall = 8, 32
+	if limit == 0 {
+		limit = math.MaxInt64
+	}
+	share := func(most, share int64) int { return int(min(most, max(messageBytesMax, limit/share))) }
+	return bounds{
+		inFlight:  share(256<<20, shareLarge),
+		batch:     share(8<<20, shareSmall),
+		committed: share(64<<20, shareSmall),
+		perMember: share(64<<20, shareSmall),
+		inbound:   share(64<<20, shareSmall),
+		catchup:   share(64<<20, shareLarge),
+	}
+}

@@ -89,9 +89,9 @@ func newNode(s *Store, log *raftLog, applied uint64) (*node, error) {
 		Applied:                  applied,
 		AsyncStorageWrites:       true,
 		MaxSizePerMsg:            messageBytesMax,
-		MaxCommittedSizePerReady: committedBytesMax,
+		MaxCommittedSizePerReady: uint64(s.bounds.committed),
 		MaxInflightMsgs:          inflightMsgsMax,
-		MaxInflightBytes:         inflightMsgBytesMax,
+		MaxInflightBytes:         uint64(s.bounds.perMember),
 		CheckQuorum:              true,
 		PreVote:                  !s.cfg.NoPreVote,
 		Logger:                   raftLogger{onEvent: s.cfg.OnEvent},
@@ -103,7 +103,7 @@ func newNode(s *Store, log *raftLog, applied uint64) (*node, error) {
 	n := &node{s: s, raft: rn, log: log, wake: wake,
 		inbox:     newMailbox[nodeInput](0, wake), // bounded by what the node has in flight
 		proposals: newMailbox[proposal](proposalsQueuedMax, wake),
-		inbound:   &inbound{wake: wake}, forwarded: &inbound{wake: wake},
+		inbound:   &inbound{wake: wake, bytesMax: s.bounds.inbound}, forwarded: &inbound{wake: wake, bytesMax: s.bounds.inbound},
 		pace: pace{wake: wake}, clock: raftClock{began: time.Now()},
 	}
 	n.mu.Lock() // the turn is Open's until start
@@ -238,7 +238,7 @@ func (n *node) input(in nodeInput) {
 	if n.soleVoter() {
 		keep = 0
 	}
-	n.log.dropApplied(entries[len(entries)-1].GetIndex(), keep)
+	n.log.dropApplied(entries[len(entries)-1].GetIndex(), keep, n.s.bounds.catchup)
 }
 
 // busy: what is new has to wait. There is no leader or it is about to be another one, or enough is in flight.
@@ -250,7 +250,7 @@ func (n *node) busy() bool {
 	if !n.soleVoter() && n.raft.BasicStatus().LeadTransferee != raft.None {
 		return true
 	}
-	full := n.posted.batches >= appendsInFlightMax || n.entriesInFlight >= entriesInFlightMax || n.bytesInFlight >= bytesInFlightMax
+	full := n.posted.batches >= appendsInFlightMax || n.entriesInFlight >= entriesInFlightMax || n.bytesInFlight >= n.s.bounds.inFlight
 	if full && lead != n.s.id.member && n.s.waiters.len() == 0 {
 		n.forget() // what was sent to the leader and lost is not in flight for ever
 		return false
@@ -288,7 +288,7 @@ func (n *node) propose() (any bool) {
 	if n.proposals.len() == 0 || n.busy() {
 		return false
 	}
-	n.batch = n.proposals.takeBatch(n.batch[:0], batchEntriesMax, batchBytesMax, proposal.size)
+	n.batch = n.proposals.takeBatch(n.batch[:0], batchEntriesMax, n.s.bounds.batch, proposal.size)
 	if len(n.batch) == 0 {
 		return false
 	}
@@ -324,7 +324,7 @@ func (n *node) proposeForwarded() bool {
 	if n.forwarded.empty() || n.busy() {
 		return false
 	}
-	entries := n.forwarded.takeEntries(batchEntriesMax, batchBytesMax)
+	entries := n.forwarded.takeEntries(batchEntriesMax, n.s.bounds.batch)
 	if err := n.raft.Step(&raftpb.Message{Type: raftpb.MsgProp.Enum(), From: new(n.s.id.member), Entries: entries}); err == nil {
 		n.entriesInFlight += len(entries)
 		for _, e := range entries {

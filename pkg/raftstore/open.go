@@ -96,7 +96,7 @@ func (o *opening) open(cfg Config) (*Store, error) {
 }
 
 func newStore(cfg Config) *Store {
-	s := &Store{cfg: cfg, leases: newLeaseClock(), waiters: newWaiters(),
+	s := &Store{cfg: cfg, bounds: boundsOf(cfg.Memory.Limit), leases: newLeaseClock(), waiters: newWaiters(),
 		ready: make(chan struct{}), lost: make(chan struct{}), leadNext: make(chan struct{}), drained: make(chan struct{}, 1),
 		stop: make(chan struct{}), stopped: make(chan struct{}), published: make(chan struct{}), removed: make(chan struct{}), failed: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -372,7 +372,7 @@ func (o *opening) catchUp() (*raftLog, uint64, error) {
 	log := s.log.log
 	log.baseIndex, log.baseTerm = r.base.index, r.base.term
 	log.append(r.entries)
-	log.dropApplied(commit, o.catchup())
+	log.dropApplied(commit, o.catchup(), s.bounds.catchup)
 	log.confState = a.cluster.ConfState()
 	if !raft.IsEmptyHardState(r.hard) {
 		log.hardState = &raftpb.HardState{Term: new(r.hard.GetTerm()), Vote: new(r.hard.GetVote()), Commit: new(commit)}

@@ -56,6 +56,7 @@ type inbound struct {
 	bytes    int
 	room     chan struct{} // closed by the next take; nil: nobody waits
 	wake     chan struct{}
+	bytesMax int // one message may exceed it
 }
 
 // errStreamEnded is the end of a wait for room whose sender has connected anew.
@@ -72,7 +73,7 @@ func (b *inbound) put(m *raftpb.Message, ended, stop <-chan struct{}) error {
 	wait := m.GetType() == raftpb.MsgApp || m.GetType() == raftpb.MsgProp
 	for {
 		b.mu.Lock()
-		full := len(b.messages) >= inboundMessagesMax || (len(b.messages) > 0 && b.bytes+size > inboundBytesMax)
+		full := len(b.messages) >= inboundMessagesMax || (len(b.messages) > 0 && b.bytes+size > b.bytesMax)
 		if !full || !wait {
 			break
 		}

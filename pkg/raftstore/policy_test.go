@@ -2,9 +2,12 @@ package raftstore
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/kubeshim/shim/pkg/compact"
 )
 
 // reasons are the checkpoints so far.
@@ -78,6 +81,36 @@ func TestCheckpointInBurst(t *testing.T) {
 		if got := h.reasons()[round]; got != "log growth" {
 			t.Errorf("checkpoint because of %s", got)
 		}
+	}
+}
+
+// TestStartUnderALimit: however slowly the log has grown, a start replays no more than a share of the memory limit.
+func TestStartUnderALimit(t *testing.T) {
+	const limit, valueBytes, rounds, writes = compact.MemoryLimitMin, 16 << 10, 20, 64
+	h := newHarness(t)
+	h.adjust = func(c *Config) { c.Memory.Limit = limit }
+	s := h.open()
+	for round := range rounds {
+		for i := range writes {
+			put(t, s, fmt.Sprintf("k%d-%d", round, i), strings.Repeat("v", valueBytes))
+		}
+		h.pass(20 * time.Second)
+		await(t, "a look at the log", func() bool {
+			looked := false
+			err := s.checkpoint.call(t.Context(), func() error { looked = s.checkpoint.growth.at.Equal(s.cfg.Now()); return nil })
+			return err != nil || looked
+		})
+	}
+	if err := s.halt(); err != nil {
+		t.Fatal(err)
+	}
+	s = h.open()
+	defer closeStore(t, s)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	opened, ok := h.structs[slices.IndexFunc(h.structs, func(e Event) bool { o, ok := e.(Opened); return ok && !o.New })].(Opened)
+	if !ok || opened.Replayed*valueBytes > limit/4+writes*valueBytes {
+		t.Errorf("%+v: it has replayed %d bytes with a limit of %d", opened, opened.Replayed*valueBytes, limit)
 	}
 }
 

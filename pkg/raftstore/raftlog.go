@@ -12,7 +12,7 @@ import (
 // the fsync, the node reads and drops what is applied; hence the mutex.
 //
 // With one voter nothing asks for applied entries again, so they leave memory at once; with more members
-// Config.SnapshotCatchupEntries of them, of at most catchupBytesMax, stay for those that lag. Who needs older ones gets a snapshot.
+// Config.SnapshotCatchupEntries of them, of at most bounds.catchup, stay for those that lag. Who needs older ones gets a snapshot.
 type raftLog struct {
 	mu sync.Mutex
 	// base is the entry before the first one kept; its term is kept because raft matches against it.
@@ -135,8 +135,8 @@ func (l *raftLog) append(entries []*raftpb.Entry) {
 	l.entries = append(l.entries[:keep], entries...)
 }
 
-// dropApplied forgets applied entries: all but the newest keep of them, and of these the oldest beyond catchupBytesMax.
-func (l *raftLog) dropApplied(applied, keep uint64) {
+// dropApplied forgets applied entries: all but the newest keep of them, and of these the oldest beyond keepBytes.
+func (l *raftLog) dropApplied(applied, keep uint64, keepBytes int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.applied = max(l.applied, applied)
@@ -148,7 +148,7 @@ func (l *raftLog) dropApplied(applied, keep uint64) {
 	for i := l.baseIndex + 1; i <= upTo; i++ {
 		bytes -= entrySize(l.entries[i-l.baseIndex-1])
 	}
-	for upTo < applied && bytes > catchupBytesMax {
+	for upTo < applied && bytes > keepBytes {
 		bytes -= entrySize(l.entries[upTo-l.baseIndex])
 		upTo++
 	}

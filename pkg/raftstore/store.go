@@ -16,6 +16,7 @@ import (
 // Store is one member: the replicated log, the state it leads to, and the files of both. See doc.go.
 type Store struct {
 	cfg     Config
+	bounds  bounds
 	id      identity
 	metrics *metrics
 	lock    io.Closer
