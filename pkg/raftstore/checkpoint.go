@@ -33,7 +33,7 @@ type checkpointer struct {
 	// All below belongs to the goroutine.
 	last       mark
 	lastAt     time.Time
-	walSize    int64 // after the last checkpoint
+	walSize    int64 // what it would be without what came behind the last checkpoint
 	removal    removal
 	commitTook time.Duration // the last transaction of a checkpoint, or a part of a removal
 	defrag     defragmenter
@@ -162,7 +162,7 @@ func (c *checkpointer) write(reason string) error {
 	if err != nil {
 		return err
 	}
-	at := got.state.Index
+	at, logged := got.state.Index, c.s.log.wal.GivenBytes()
 	if at == c.last.index && got.state.Empty() {
 		return c.release(got, true)
 	}
@@ -188,8 +188,8 @@ func (c *checkpointer) write(reason string) error {
 		c.s.cfg.OnEvent(CheckpointFailed{Reason: reason, Err: err})
 		return fmt.Errorf("checkpoint: %w", err)
 	}
-	c.walSize = c.s.log.wal.GivenBytes()
-	c.growth.size += c.walSize - walSize // what was given back
+	freed := walSize - c.s.log.wal.GivenBytes() // but for what came meanwhile
+	c.walSize, c.growth.size = logged-freed, c.growth.size-freed
 	c.burst.Store(c.walSize + c.s.cfg.Checkpoints.BurstBytes)
 	c.s.metrics.checkpointed(took)
 	c.s.metrics.database(c.db.Size(), c.db.SizeInUse())

@@ -419,8 +419,10 @@ func (o *opening) makeNode(log *raftLog, applied uint64) error {
 	s.checkpoint = newCheckpointer(s, o.db)
 	s.checkpoint.last = mark{index: o.content.Index, term: o.content.Term, conf: o.conf}
 	s.checkpoint.lastAt = s.cfg.Now()
-	s.checkpoint.growth = growth{size: s.log.wal.GivenBytes(), at: s.checkpoint.lastAt}
-	s.checkpoint.burst.Store(s.cfg.Checkpoints.BurstBytes)
+	size := s.log.wal.GivenBytes()
+	s.checkpoint.growth = growth{size: size, at: s.checkpoint.lastAt}
+	s.checkpoint.walSize = size - o.replay.bytes
+	s.checkpoint.burst.Store(s.checkpoint.walSize + s.cfg.Checkpoints.BurstBytes)
 	s.metrics.database(o.db.Size(), o.db.SizeInUse())
 	return nil
 }

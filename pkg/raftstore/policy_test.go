@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -84,6 +85,51 @@ func TestCheckpointInBurst(t *testing.T) {
 	}
 }
 
+// TestNoCheckpointBehindAStart: what of the log a checkpoint has made superfluous does not ask for another one behind the next start.
+func TestNoCheckpointBehindAStart(t *testing.T) {
+	h := newHarness(t)
+	h.adjust = func(c *Config) { c.Checkpoints.WALBytes = 20 << 10 }
+	s := h.open()
+	for range 12 {
+		put(t, s, "k", strings.Repeat("v", 1500))
+	}
+	if err := s.Checkpoint(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 11 {
+		put(t, s, "k", strings.Repeat("v", 1500))
+		if i == 3 {
+			if err := s.halt(); err != nil {
+				t.Fatal(err)
+			}
+			s = h.open()
+		}
+		h.looked(s)
+		if got := h.reasons(); len(got) != 1 {
+			t.Fatalf("checkpoints %v, the last one with %d writes behind the one before", got, i+1)
+		}
+	}
+	for range 4 {
+		put(t, s, "k", strings.Repeat("v", 1500))
+	}
+	h.looked(s)
+	if got := h.reasons(); len(got) != 2 || got[1] != "log size" {
+		t.Errorf("checkpoints %v", got)
+	}
+	closeStore(t, s)
+}
+
+// looked lets a little time pass, and waits until the policy was asked.
+func (h *harness) looked(s *Store) {
+	h.t.Helper()
+	h.pass(20 * time.Second)
+	await(h.t, "a look at the log", func() bool {
+		looked := false
+		err := s.checkpoint.call(context.Background(), func() error { looked = s.checkpoint.growth.at.Equal(s.cfg.Now()); return nil })
+		return err != nil || looked
+	})
+}
+
 // TestStartUnderALimit: however slowly the log has grown, a start replays no more than a share of the memory limit.
 func TestStartUnderALimit(t *testing.T) {
 	const limit, valueBytes, rounds, writes = compact.MemoryLimitMin, 16 << 10, 20, 64
@@ -94,12 +140,7 @@ func TestStartUnderALimit(t *testing.T) {
 		for i := range writes {
 			put(t, s, fmt.Sprintf("k%d-%d", round, i), strings.Repeat("v", valueBytes))
 		}
-		h.pass(20 * time.Second)
-		await(t, "a look at the log", func() bool {
-			looked := false
-			err := s.checkpoint.call(t.Context(), func() error { looked = s.checkpoint.growth.at.Equal(s.cfg.Now()); return nil })
-			return err != nil || looked
-		})
+		h.looked(s)
 	}
 	if err := s.halt(); err != nil {
 		t.Fatal(err)

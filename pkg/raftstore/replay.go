@@ -17,6 +17,7 @@ type replay struct {
 	mark     mark // the last one in the WAL
 	hard     *raftpb.HardState
 	entries  []*raftpb.Entry // behind base, without a gap
+	bytes    int64           // given to the WAL for them, and for those that they replaced
 	segments segmentStarts
 	any      bool
 	// installed is the index of the last snapshot that replaced the log; 0: none.
@@ -46,17 +47,17 @@ func (r *replay) record(pos wal.Position, rec wal.Record) error {
 	case recordHardState:
 		r.hard, err = decodeHardState(rec.Data)
 	case recordInstall:
-		r.any, r.entries, r.gap, r.segments = true, nil, nil, nil
+		r.any, r.entries, r.bytes, r.gap, r.segments = true, nil, 0, nil, nil
 		r.installed, _, err = decodeInstall(rec.Data)
 	case recordEntry:
 		var e *raftpb.Entry
 		if e, err = decodeEntry(rec.Data); err == nil {
-			err = r.entry(pos, e)
+			err = r.entry(pos, e, len(rec.Data))
 		}
 	case recordLastEntry:
 		var e *raftpb.Entry
 		if e, r.hard, err = decodeLastEntry(rec.Data); err == nil {
-			err = r.entry(pos, e)
+			err = r.entry(pos, e, len(rec.Data))
 		}
 	default:
 		err = fmt.Errorf("record type %d is unknown: %w", rec.Type, ErrNewerFormat)
@@ -76,12 +77,12 @@ type recordError struct {
 func (e *recordError) Error() string { return fmt.Sprintf("log record at %v: %v", e.pos, e.err) }
 func (e *recordError) Unwrap() error { return e.err }
 
-func (r *replay) entry(pos wal.Position, e *raftpb.Entry) error {
+func (r *replay) entry(pos wal.Position, e *raftpb.Entry, bytes int) error {
 	r.any = true
 	index := e.GetIndex()
 	r.segments.add(pos.Segment, index)
 	if index <= r.base.index {
-		r.entries = nil // what came behind was replaced
+		r.entries, r.bytes = nil, 0 // what came behind was replaced
 		return nil
 	}
 	if r.gap == nil && index > r.last()+1 {
@@ -90,7 +91,7 @@ func (r *replay) entry(pos wal.Position, e *raftpb.Entry) error {
 	if r.gap != nil { // read on: a mark may tell that the database is at fault
 		return nil
 	}
-	r.entries = append(r.entries[:index-r.base.index-1], e)
+	r.entries, r.bytes = append(r.entries[:index-r.base.index-1], e), r.bytes+int64(bytes)
 	return nil
 }
 
