@@ -81,37 +81,26 @@ func list(ctx context.Context, conn *grpc.ClientConn, whole bool, say func(said)
 }
 
 func (l *saidList) whole(ctx context.Context, conn *grpc.ClientConn, req *pb.RangeRequest) error {
-	resp, err := pb.NewKVClient(conn).Range(ctx, req)
-	if err != nil {
-		return err
-	}
-	l.take(resp)
-	return nil
+	return conn.Invoke(ctx, pb.KV_Range_FullMethodName, req, &listPart{saidList: l}, grpc.ForceCodecV2(newListCodec()))
 }
 
 func (l *saidList) streamed(ctx context.Context, conn *grpc.ClientConn, req *pb.RangeRequest) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := pb.NewKVClient(conn).RangeStream(ctx, req)
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, pb.KV_RangeStream_FullMethodName, grpc.ForceCodecV2(newListCodec()))
+	if err == nil {
+		err = stream.SendMsg(req)
+	}
+	if err == nil {
+		err = stream.CloseSend()
+	}
 	for err == nil {
-		var resp *pb.RangeStreamResponse
-		if resp, err = stream.Recv(); err == nil {
-			l.take(resp.RangeResponse)
-		}
+		err = stream.RecvMsg(&listPart{saidList: l, streamed: true})
 	}
 	if errors.Is(err, io.EOF) {
 		err = nil
 	}
 	return err
-}
-
-func (l *saidList) take(resp *pb.RangeResponse) {
-	if resp.Header != nil {
-		l.Revision = resp.Header.Revision
-	}
-	for _, kv := range resp.Kvs {
-		l.Digest.Add(kv)
-	}
 }
 
 // slowly has a connection read no more than slowBytes a second.
