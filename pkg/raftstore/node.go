@@ -125,7 +125,7 @@ func (n *node) run() {
 }
 
 // kick has a turn on this goroutine, with several voters, unless somebody else has one: that one may have looked already, so the node goroutine has another. The
-// caller holds no mutex.
+// caller holds no mutex, and is a goroutine whose panics end the process, which those of net/http's handlers do not.
 func (n *node) kick() {
 	if n.soleVoter() || !n.mu.TryLock() {
 		poke(n.wake)

@@ -43,7 +43,7 @@ func (b *readBatch) finish(err error) {
 	close(b.done)
 }
 
-// join makes the caller part of the next batch. The first one has a turn of the node to ask for it, unless that has to wait for an answer that
+// join makes the caller part of the next batch. The first one wakes the node to ask for it, unless that has to wait for an answer that
 // is under way: the turn that has this one asks.
 func (r *readIndexes) join() *readBatch {
 	r.mu.Lock()
@@ -55,7 +55,7 @@ func (r *readIndexes) join() *readBatch {
 	first = first && !r.asking
 	r.mu.Unlock()
 	if first {
-		r.s.node.kick()
+		poke(r.s.node.wake)
 	}
 	return b
 }
