@@ -19,6 +19,7 @@
 //	                   ask for progress
 //	disturb.go         compaction, defragmentation, leases that expire, the quota
 //	role_lists.go      two dozen whole lists at once, and slow readers of lists
+//	list_wire.go       takes lists in as they are on the wire
 //	role_snapshots.go  snapshots at full speed, and slow readers of them
 //	role_watchers.go   watches that nobody reads
 //	probe.go           a write and a sync of this program's own, beside the server's data
@@ -59,6 +60,9 @@
 // program with -role, which runs only where nobody else wants to (SCHED_IDLE,
 // child.go), as those clients would be on other machines. It says what it was told in lines of JSON, and ends with its
 // standard input.
+// That they run there has a price: the kernel may have a worker of the disk, which weighs much, wait
+// for some milliseconds behind such light ones, and then everybody's syncs take as
+// long. The probe's p99 and the windows elsewhere show it.
 //
 // # Limits
 //
