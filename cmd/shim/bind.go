@@ -144,7 +144,7 @@ func openTLS(c *Config, o etcdapi.TLSOptions, kind string, auto bool, urls []url
 }
 
 // endpoints says what each address for clients serves.
-func (l *listeners) endpoints(server *grpc.Server, client http.Handler) []etcdapi.Endpoint {
+func (l *listeners) endpoints(server, patient *grpc.Server, client http.Handler) []etcdapi.Endpoint {
 	split := false
 	for _, b := range l.bound {
 		split = split || b.purpose == forHTTP
@@ -160,6 +160,9 @@ func (l *listeners) endpoints(server *grpc.Server, client http.Handler) []etcdap
 			e.GRPC = server
 			if !split {
 				e.HTTP = client
+			}
+			if !split && e.TLS != nil {
+				e.GRPC = patient
 			}
 		case forHTTP:
 			e.HTTP = client

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -30,6 +31,11 @@ func (p *process) frames() frames {
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	return p.framesOn(c)
+}
+
+func (p *process) framesOn(c net.Conn) frames {
+	p.t.Helper()
 	p.t.Cleanup(func() { _ = c.Close() })
 	if err := c.SetDeadline(time.Now().Add(startTimeout)); err != nil {
 		p.t.Fatal(err)
@@ -70,6 +76,27 @@ func (f frames) watch() {
 	}
 }
 
+// pingOften sends pings at once, and says whether all were answered. The other
+// way is to be sent away.
+func (f frames) pingOften() (answered bool) {
+	f.t.Helper()
+	const pings = 10
+	for i := range byte(pings) {
+		if err := f.WritePing(false, [8]byte{i}); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+	if err := f.until(func(frame http2.Frame) bool {
+		ping, ok := frame.(*http2.PingFrame)
+		answered = ok && ping.IsAck() && ping.Data[0] == pings-1
+		gone, ok := frame.(*http2.GoAwayFrame)
+		return answered || ok && string(gone.DebugData()) == "too_many_pings"
+	}); err != nil {
+		f.t.Errorf("neither an answer to each ping nor a GOAWAY: %v", err)
+	}
+	return answered
+}
+
 // TestProcessMaxConcurrentStreams: the number is in the server's settings, which a
 // client keeps to.
 func TestProcessMaxConcurrentStreams(t *testing.T) {
@@ -92,24 +119,12 @@ func TestProcessMaxConcurrentStreams(t *testing.T) {
 // TestProcessKeepAlive: a client that pings too often is sent away, one that is
 // idle is pinged, and one that does not answer is let go.
 func TestProcessKeepAlive(t *testing.T) {
-	const pings = 10
 	for flag, want := range map[string]bool{"--grpc-keepalive-min-time=1ns": true, "--grpc-keepalive-min-time=1h": false} {
 		p := start(t, t.TempDir(), flag)
 		f := p.frames()
 		f.watch()
-		for i := range byte(pings) {
-			if err := f.WritePing(false, [8]byte{i}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		answered := false
-		if err := f.until(func(frame http2.Frame) bool {
-			ping, ok := frame.(*http2.PingFrame)
-			answered = ok && ping.IsAck() && ping.Data[0] == pings-1
-			gone, ok := frame.(*http2.GoAwayFrame)
-			return answered || ok && string(gone.DebugData()) == "too_many_pings"
-		}); err != nil || answered != want {
-			t.Errorf("%s: all pings were answered: %t (%v)", flag, answered, err)
+		if got := f.pingOften(); got != want {
+			t.Errorf("%s: all pings were answered: %t", flag, got)
 		}
 		p.stop(syscall.SIGTERM)
 	}
@@ -127,6 +142,30 @@ func TestProcessKeepAlive(t *testing.T) {
 	var timeout net.Error
 	if err := f.until(func(http2.Frame) bool { return false }); errors.As(err, &timeout) && timeout.Timeout() {
 		t.Error("a client that does not answer stays connected")
+	}
+}
+
+// TestProcessKeepAliveTLS: over TLS a client may ping as often as it likes, also
+// without a call, whatever --grpc-keepalive-min-time says: etcd has net/http carry
+// gRPC there. Where HTTP has an address of its own it has not.
+func TestProcessKeepAliveTLS(t *testing.T) {
+	for _, isSplit := range []bool{false, true} {
+		p := &process{t: t, client: freeport.Addr(t), peer: freeport.Addr(t), ready: make(chan struct{}), ended: make(chan struct{})}
+		flags := []string{"--name=test", "--data-dir=" + t.TempDir(), "--auto-tls", "--listen-peer-urls=http://" + p.peer, "--grpc-keepalive-min-time=1h",
+			"--listen-client-urls=https://" + p.client, "--advertise-client-urls=https://" + p.client}
+		if isSplit {
+			flags = append(flags, "--listen-client-http-urls=https://"+freeport.Addr(t))
+		}
+		p.run(flags...)
+		p.await()
+		c, err := tls.Dial("tcp", p.client, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}) // it is self-signed
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.framesOn(c).pingOften(); got == isSplit {
+			t.Errorf("HTTP has its own address: %t; all pings were answered: %t", isSplit, got)
+		}
+		p.stop(syscall.SIGTERM)
 	}
 }
 

@@ -412,7 +412,9 @@ func (m *member) build(l *listeners) error {
 	peer := etcdapi.NewPeerHandler(m.httpOptions())
 	m.peerHTTP.Store(&peer)
 	m.api = etcdapi.New(opts, m.store, m.hub)
-	server := m.api.NewGRPCServer(append(m.drain.Options(), grpc.Creds(etcdapi.FrontCredentials()))...)
+	options := append(m.drain.Options(), grpc.Creds(etcdapi.FrontCredentials()))
+	server := m.api.NewGRPCServer(options...)
+	patient := m.api.NewGRPCServer(append(options, etcdapi.AnyPings())...)
 	pages := m.httpOptions()
 	if c.EnableGRPCGateway {
 		gateway, err := etcdapi.NewGateway(m.api, m.drain.Options()...)
@@ -422,7 +424,7 @@ func (m *member) build(l *listeners) error {
 		m.gateway, pages.Gateway = gateway, gateway
 	}
 	front, err := etcdapi.NewFront(etcdapi.FrontOptions{OnRejected: m.logRejected, MoreToSend: m.hub.Waking},
-		l.endpoints(server, etcdapi.NewClientHandler(pages)))
+		l.endpoints(server, patient, etcdapi.NewClientHandler(pages)))
 	if err != nil {
 		return err
 	}

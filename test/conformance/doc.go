@@ -7,6 +7,8 @@
 //
 // Beside the recorded scripts, TestRandom has both servers answer the same
 // random requests, -seed and -steps say which and how many, and -v shows them;
+// TestRandomShapes, TestRandomMessages and TestRandomUsers do so with requests of
+// any shape, with damaged messages, and as users with permissions (-shapes);
 // TestRestoreIntoEtcd, TestSnapshot... and TestIDs compare what no script can.
 //
 // The recorded output is what etcd says, never what shim says. The language of
