@@ -423,7 +423,8 @@ func (m *member) build(l *listeners) error {
 		}
 		m.gateway, pages.Gateway = gateway, gateway
 	}
-	front, err := etcdapi.NewFront(etcdapi.FrontOptions{OnRejected: m.logRejected, MoreToSend: m.hub.Waking},
+	front, err := etcdapi.NewFront(etcdapi.FrontOptions{OnRejected: m.logRejected, MoreToSend: m.hub.Waking,
+		Revision: func() int64 { return int64(m.store.View().Revision()) }},
 		l.endpoints(server, patient, etcdapi.NewClientHandler(pages)))
 	if err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"google.golang.org/grpc/mem"
 
@@ -43,7 +44,7 @@ type conn struct {
 	head    []byte          // looked at, not read yet
 	traffic *traffic        // nil: not counted
 	more    func() bool     // see FrontOptions.MoreToSend; nil: never
-	turns   chan struct{}   // of those that write much; nil: nobody waits
+	turns   *turns          // of those that write much; nil: nobody waits
 	release func()          // gives the place back
 	closed  atomic.Bool
 	lists   listHolder // what was lent to lists that are sent here
@@ -134,16 +135,12 @@ func (c *conn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// writeInTurn has large answers leave one processor in two to everything else.
-// With all of them at it, a request that has arrived, and a write whose fsync has
-// returned, stand behind every list that is being sent: the scheduler looks at
-// the network, and at what comes back from system calls, only now and then while
-// it has something to run. A client that does not read waits without a turn.
+// writeInTurn has large answers take turns. A client that does not read waits
+// without one.
 func (c *conn) writeInTurn(p []byte) (n int, err error) {
 	var failed error
 	err = c.raw.Write(func(fd uintptr) bool {
-		c.turns <- struct{}{}
-		defer func() { <-c.turns }()
+		defer c.turns.end(c.turns.take(), time.Now())
 		for n < len(p) {
 			m, err := syscall.Write(int(fd), p[n:])
 			switch {

@@ -16,8 +16,8 @@
 // them. A large list is encoded in chunks as the transport comes to them, and holds
 // pointers to versions until then (encode_list.go).
 // All other messages are plain proto in both directions. What large answers write
-// to the sockets goes in turns, so that lists do not take all processors
-// (conn.go).
+// to the sockets goes in turns, so that lists do not take all processors, and with
+// rests while commands are applied (turns.go).
 //
 // # Stack
 //

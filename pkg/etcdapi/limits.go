@@ -39,6 +39,14 @@ const (
 	// connBulkBytesMin is the size from which writes take turns: a frame of a large
 	// answer.
 	connBulkBytesMin = 16 * 1024
+	// turnSpendMax is how long large answers write beside commands, all together,
+	// before they rest for turnRest. A sleep of Go's is 1 ms at least, where nothing
+	// else is to be done. Longer rests make lists slower: these leave them a third of their pace.
+	turnSpendMax = 500 * time.Microsecond
+	turnRest     = time.Millisecond
+	// turnStillMax is for how many turnSpendMax no command need come for the rests
+	// to end: the heartbeats of a small cluster are 50 ms apart.
+	turnStillMax = 64
 	// windowBytes is the flow control window of a connection and of each call: what
 	// a client may send before it is read. A window of fixed size spares the ping
 	// and its answer with which gRPC measures the network beside each request.

@@ -148,6 +148,9 @@ type FrontOptions struct {
 	// first, so that one system call carries the messages of many. It is called at
 	// each write and must be cheap. nil: writes never wait.
 	MoreToSend func() bool
+	// Revision is the store's newest: while it moves, large answers to many clients at
+	// once leave more of the processors to what moves it. nil: it never does.
+	Revision func() int64
 }
 
 // Rejected is a connection that never reached a server.
@@ -171,6 +174,9 @@ func (o *FrontOptions) EnsureDefaults() {
 	}
 	if o.OnRejected == nil {
 		o.OnRejected = func(Rejected) {}
+	}
+	if o.Revision == nil {
+		o.Revision = func() int64 { return 0 }
 	}
 	if o.ConnectionsMax == 0 {
 		o.ConnectionsMax = connectionsMaxOfProcess()
@@ -207,7 +213,7 @@ type Front struct {
 	cancel  context.CancelFunc
 	places  chan struct{}
 	traffic traffic
-	turns   chan struct{} // see conn.writeInTurn
+	turns   *turns // of large answers
 	routes  []*route
 	grpc    []*grpc.Server // each once
 	errs    chan error     // the first failure of an accept loop
@@ -229,7 +235,7 @@ func NewFront(o FrontOptions, endpoints []Endpoint) (*Front, error) {
 		return nil, err
 	}
 	f := &Front{o: o, places: make(chan struct{}, o.ConnectionsMax), errs: make(chan error, 1),
-		turns: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2))}
+		turns: newTurns(max(1, runtime.GOMAXPROCS(0)/2), o.Revision)}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
 	seen := make(map[*grpc.Server]bool)
 	for _, e := range endpoints {

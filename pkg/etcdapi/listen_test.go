@@ -486,7 +486,7 @@ func TestConnWritesInTurns(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer ln.Close()
-	turns := make(chan struct{}, 1)
+	turns := newTurns(1, func() int64 { return 0 })
 	connect := func() (client net.Conn, c *conn) {
 		client, err := net.Dial("tcp", ln.Addr().String())
 		if err != nil {
@@ -531,11 +531,11 @@ func TestConnWritesInTurns(t *testing.T) {
 	if err := <-fastDone; err != nil {
 		t.Error(err)
 	}
-	turns <- struct{}{} // ours: only small writes get through
+	ours := turns.take() // only small writes get through
 	if n, err := fast.Write(make([]byte, connBulkBytesMin-1)); n != connBulkBytesMin-1 || err != nil {
 		t.Errorf("small write: %d, %v", n, err)
 	}
-	<-turns
+	turns.free <- ours
 	read(asleep)
 	if err := <-slowDone; err != nil {
 		t.Error(err)
