@@ -73,9 +73,10 @@
 //
 // # Liveness
 //
-// A probe rides on the control lane every ProbeInterval, and its echo measures the round trip; on the append lane it is a fifth as often, and has
+// The control lane is probed every ProbeInterval, and the echo measures the round trip; where heartbeats go, a probe goes with the next of them. The
+// append lane is probed a fifth as often, and has
 // five times as long, as each is a connection that the network may lose on its own. Without an echo for ProbeTimeout, counted in
-// ticks of this process, the epoch ends: a peer that vanished is noticed and, more important, dialed anew instead of waiting for TCP's
+// looks of this process, the epoch ends: a peer that vanished is noticed and, more important, dialed anew instead of waiting for TCP's
 // ever longer retransmissions once the network has healed. gRPC's own keepalive cannot do it: it pings every 10 s at most. It does find out
 // dead senders on the receiving side, and dead ends of snapshots.
 //

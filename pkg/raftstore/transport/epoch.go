@@ -27,16 +27,27 @@ type epoch struct {
 	ctx    context.Context // of the streams
 	cancel context.CancelCauseFunc
 
-	probe  [messageLanes]atomic.Uint64 // to be sent next; 0: none
-	echoes [messageLanes]chan uint64
+	probings [messageLanes]probing
+}
+
+// probing is what has come of the probes of a lane.
+type probing struct {
+	next   atomic.Uint64 // the probe to be sent next; 0: none
+	sent   atomic.Int64  // when one was, in nanoseconds of the epoch
+	frames atomic.Uint64 // how many were sent
+
+	looked uint64 // frames at the last look; of the goroutine that looks
+
+	mu     sync.Mutex
+	number uint64 // of the last probe
+	ticks  int    // looks since it was asked for; -1: answered
+	rides  bool   // it waits for a frame to go with
+	moved  uint64 // of the pipe, at the last look
 }
 
 // dial connects to one URL.
 func (l *link) dial(url string) (*epoch, error) {
 	e := &epoch{l: l, url: url}
-	for i := range e.echoes {
-		e.echoes[i] = make(chan uint64, 1)
-	}
 	e.ctx, e.cancel = context.WithCancelCause(l.ctx)
 	timer := time.AfterFunc(l.t.o.DialTimeout, func() { e.cancel(errDialTimeout) })
 	var tokens [messageLanes]string
@@ -105,8 +116,7 @@ func (e *epoch) run() error {
 		wg.Go(func() { e.listen(lane(i)) })
 		wg.Go(func() { e.hear(lane(i)) })
 	}
-	wg.Go(func() { e.watch(laneAppend, appendProbeFactor) })
-	e.watch(laneControl, 1)
+	e.watch()
 	_ = e.cc.Close()
 	wg.Wait()
 	for _, p := range e.pipes {
@@ -115,47 +125,89 @@ func (e *epoch) run() error {
 	return context.Cause(e.ctx)
 }
 
-// watch probes the peer on a lane, which times longer than the options say. A large frame that gets on is a sign of life as well. Time is counted in ticks of its own, so that a member which did not run for a while does not blame the peer.
-func (e *epoch) watch(which lane, times time.Duration) {
-	o := &e.l.t.o
-	ticker := time.NewTicker(times * o.ProbeInterval)
-	defer ticker.Stop()
-	ticksMax := int((o.ProbeTimeout + o.ProbeInterval - 1) / o.ProbeInterval)
-	var (
-		number uint64 // of the last probe
-		asked  time.Time
-		ticks  int // since then; -1: answered
-		moved  uint64
-	)
-	ask := func() {
-		number, asked, ticks = number+1, time.Now(), 0
-		e.probe[which].Store(number)
-		e.l.push(which)
+// watch probes the peer until the epoch ends. All links of a process look at the same moments, so that it wakes once for them.
+func (e *epoch) watch() {
+	t := e.l.t
+	for i := range e.probings {
+		e.ask(lane(i), true)
 	}
-	ask()
-	for {
+	timer := time.NewTimer(t.o.ProbeInterval + t.untilLook()) // no probe has less than its whole time
+	defer timer.Stop()
+	for n := 1; ; n++ {
 		select {
 		case <-e.ctx.Done():
 			return
-		case got := <-e.echoes[which]:
-			if got == number && ticks >= 0 {
-				if which == laneControl {
-					e.l.metrics.rtt.Observe(time.Since(asked).Seconds())
-				}
-				ticks = -1
-			}
-		case <-ticker.C:
-			if ticks < 0 {
-				ask()
-				continue
-			}
-			if now := e.pipes[which].plain.moved.Load(); now != moved {
-				moved, ticks = now, 0
-			}
-			if ticks++; ticks >= ticksMax {
-				e.cancel(errSilent)
-			}
+		case <-timer.C:
 		}
+		e.look(laneControl)
+		if n%appendProbeFactor == 0 {
+			e.look(laneAppend)
+		}
+		timer.Reset(t.untilLook())
+	}
+}
+
+// untilLook is the time until the links look at their probes.
+func (t *Transport) untilLook() time.Duration {
+	return t.o.ProbeInterval - time.Since(t.began)%t.o.ProbeInterval
+}
+
+// ask has a probe sent, now or with the next frame.
+func (e *epoch) ask(which lane, now bool) {
+	p := &e.probings[which]
+	p.mu.Lock()
+	p.number++
+	p.ticks, p.rides = 0, !now
+	p.next.Store(p.number)
+	p.mu.Unlock()
+	if now {
+		e.l.push(which)
+	}
+}
+
+// look asks again if the last probe was answered, and ends the epoch if it was not for too long. A large frame that gets on is a sign of
+// life as well. Time is counted in looks, so that a member which did not run for a while does not blame the peer.
+//
+// A lane of heartbeats carries a probe with the next of them; if none comes until the next look, the probe goes by itself, and its time begins.
+func (e *epoch) look(which lane) {
+	o, p := &e.l.t.o, &e.probings[which]
+	frames := p.frames.Load()
+	busy := which == laneControl && frames-p.looked >= ridingFramesMin
+	p.looked = frames
+	p.mu.Lock()
+	answered, rides := p.ticks < 0, p.rides
+	if !answered && p.next.Load() != 0 && rides {
+		p.rides = false
+		p.mu.Unlock()
+		e.l.push(which)
+		return
+	}
+	if moved := e.pipes[which].plain.moved.Load(); moved != p.moved {
+		p.moved, p.ticks = moved, min(p.ticks, 0)
+	}
+	if !answered {
+		p.ticks++
+	}
+	silent := p.ticks >= int((o.ProbeTimeout+o.ProbeInterval-1)/o.ProbeInterval)
+	p.mu.Unlock()
+	if answered {
+		e.ask(which, !busy)
+	} else if silent {
+		e.cancel(errSilent)
+	}
+}
+
+// answered notes an echo.
+func (e *epoch) answered(which lane, number uint64) {
+	p := &e.probings[which]
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if number != p.number || p.ticks < 0 {
+		return
+	}
+	p.ticks = -1
+	if which == laneControl {
+		e.l.metrics.rtt.Observe((time.Since(e.since) - time.Duration(p.sent.Load())).Seconds())
 	}
 }
 
@@ -210,10 +262,15 @@ func (e *epoch) frame(which lane, now bool) (sent bool, err error) {
 	p := e.pipes[which]
 	p.batch = e.l.queues[which].take(p.batch[:0], frameBytesMax)
 	defer clear(p.batch)
-	probe := e.probe[which].Swap(0)
+	probes := &e.probings[which]
+	probe := probes.next.Swap(0)
 	if len(p.batch) == 0 && probe == 0 {
 		return false, nil
 	}
+	if probe != 0 {
+		probes.sent.Store(int64(time.Since(e.since)))
+	}
+	probes.frames.Add(1)
 	n, err := p.write(probe, p.batch, now)
 	if err != nil {
 		e.l.lost(len(p.batch))
@@ -248,10 +305,6 @@ func (e *epoch) hear(which lane) {
 			e.breaks(errEnded)
 			return
 		}
-		select {
-		case e.echoes[which] <- binary.LittleEndian.Uint64(echo[:]):
-		case <-e.ctx.Done():
-			return
-		}
+		e.answered(which, binary.LittleEndian.Uint64(echo[:]))
 	}
 }

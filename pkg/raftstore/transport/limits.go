@@ -34,6 +34,9 @@ const (
 	pipeBufferBytes = 16 << 10
 	// appendProbeFactor is how much longer the probes of the append lane take, and may take: they are behind data, and a handler.
 	appendProbeFactor = 5
+	// ridingFramesMin is how many frames of the control lane between two looks at its probes say that another one comes soon: a leader's, or one
+	// of those that answer it.
+	ridingFramesMin = 3
 	// reasonPatience is how long a pipe that broke waits for the stream beside it to tell why.
 	reasonPatience = 500 * time.Millisecond
 	// frameSlackBytes is what a frame may be larger than Options.MessageBytesMax: lengths, the shell of a message, the probe.

@@ -169,3 +169,46 @@ func TestOneLaneLost(t *testing.T) {
 		await(t, "a new link", func() bool { now := a.tr.link(2).epoch.Load(); return now != nil && now != e })
 	}
 }
+
+// TestProbesRide: where frames come often a probe goes with one, and by itself if none comes; without them it goes by itself at once.
+func TestProbesRide(t *testing.T) {
+	checkLeaks(t)
+	a, b := newMember(t, 1, func(o *Options) { o.ProbeInterval, o.ProbeTimeout = time.Hour, 2*time.Hour }), newMember(t, 2)
+	connect(a, b)
+	a.reaches(2)
+	e := a.tr.link(2).epoch.Load()
+	p := &e.probings[laneControl]
+	answered := func() {
+		t.Helper()
+		await(t, "an echo", func() bool {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			return p.ticks < 0 && p.next.Load() == 0
+		})
+	}
+	heartbeats := func(n int) {
+		for range n {
+			a.send(&raftpb.Message{Type: raftpb.MsgHeartbeat.Enum(), From: new(uint64(1)), To: new(uint64(2))})
+		}
+	}
+	answered()
+	heartbeats(ridingFramesMin)
+	e.look(laneControl)
+	if p.next.Load() == 0 {
+		t.Fatal("it went by itself though heartbeats go")
+	}
+	heartbeats(1)
+	answered()
+	e.look(laneControl)
+	answered()
+	heartbeats(ridingFramesMin)
+	e.look(laneControl)
+	if p.next.Load() == 0 {
+		t.Fatal("it went by itself though heartbeats went")
+	}
+	e.look(laneControl)
+	answered()
+	if e.ctx.Err() != nil {
+		t.Error(context.Cause(e.ctx))
+	}
+}

@@ -52,6 +52,7 @@ type Transport struct {
 	grpc     *grpc.Server
 	reports  reports
 	refuse   refuseLog
+	began    time.Time
 	arrivals arrivals
 
 	ctx    context.Context // ends with Close
@@ -77,7 +78,7 @@ func New(o Options, h Handler) (*Transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	t := &Transport{o: o, h: h, metrics: m, incoming: make(map[incomingKey]*incoming), listeners: make(map[net.Listener]func())}
+	t := &Transport{o: o, h: h, metrics: m, began: time.Now(), incoming: make(map[incomingKey]*incoming), listeners: make(map[net.Listener]func())}
 	t.ctx, t.cancel = context.WithCancel(context.Background())
 	t.urls.Store(new([]string))
 	t.links.Store(&map[uint64]*link{})
