@@ -30,6 +30,9 @@ const (
 	tempSuffix  = ".tmp"
 	// freelistBytes is how long a list of free pages may be for each transaction to write it: that of 128 MiB of them.
 	freelistBytes = 64 << 10
+	// freelistDiskMin is how much room the disk has to have for a list to be left out. A transaction that finds none looks at all pages for
+	// the list then, with the log waiting for the same room.
+	freelistDiskMin = 256 << 20
 	// forgetParts is how many parts leave what they have touched of the mapping in memory, a megabyte or so each.
 	forgetParts = 32
 	// retireBytes is how much of a file that was replaced is freed at a time; in between there are pauses of retirePauseFactor times what
@@ -229,6 +232,7 @@ func (db *DB) open(path string) (*bbolt.DB, error) {
 		InitialMmapSize: db.opts.MapBytes,
 		OpenFile:        db.openFile,
 		ReadOnly:        db.opts.ReadOnly,
+		NoFreelistSync:  true, // a list that is missing would be written before anything else; a full disk may have no room for it
 	})
 	switch {
 	case err == nil:
@@ -343,6 +347,16 @@ func (db *DB) freelistBytes() int64 {
 	const idBytes = 8
 	s := db.current.Stats()
 	return idBytes * int64(s.FreePageN+s.PendingPageN)
+}
+
+// leavesFreelistOut tells whether a transaction that others follow soon does not write the list: of a large file it may take megabytes, and
+// bbolt writes all of it each time.
+func (db *DB) leavesFreelistOut() bool {
+	if db.freelistBytes() <= db.opts.FreelistBytes {
+		return false
+	}
+	free := db.DiskFree()
+	return free < 0 || free >= freelistDiskMin
 }
 
 // Size is the size of the file in bytes, never 0.

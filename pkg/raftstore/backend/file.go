@@ -3,6 +3,7 @@ package backend
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -36,6 +37,8 @@ func newFile(h *bbolt.DB, name string) (*file, error) {
 		return nil, errors.Join(err, raw.Close())
 	}
 	readsAtRandom(random)
+	w := &pageWalker{file: random}
+	h.NoFreelistSync = !h.IsReadOnly() && w.newest(math.MaxInt64) && w.freelist == noFreelist // until the next transaction: see Close
 	return &file{DB: h, raw: raw, random: random}, nil
 }
 

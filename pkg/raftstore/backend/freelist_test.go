@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
 // listed tells whether the list of free pages is in a file.
@@ -53,23 +55,19 @@ func TestFreelistLeftOut(t *testing.T) {
 		t.Error("a part has left a short list out")
 	}
 	m.db.opts.FreelistBytes = 1
+	free := int64(freelistDiskMin - 1)
+	m.db.opts.DiskFree = func(string) int64 { return free }
+	part()
+	if !listed(t, m.db.Path()) {
+		t.Error("a part has left a list out on a disk that is about to be full: a transaction that finds no room looks at all pages then")
+	}
+	free++
 	part()
 	if listed(t, m.db.Path()) {
 		t.Error("a part has written a long list")
 	}
 	for _, readOnly := range []bool{true, false} {
-		db := m.copyOf(readOnly)
-		got, err := load(db)
-		if err != nil {
-			t.Fatal(err)
-		}
-		sameState(t, got.Publish(), want)
-		if _, err := db.Check(func(at int64, reason string) { t.Errorf("offset %d: %s", at, reason) }); err != nil {
-			t.Error(err)
-		}
-		if free, had := db.Size()-db.SizeInUse(), m.db.Size()-m.db.SizeInUse(); !readOnly && free < had*9/10 {
-			t.Errorf("%d bytes of it are free, want about %d", free, had)
-		}
+		openWithoutList(m, readOnly, want)
 	}
 	path := m.db.Path()
 	if err := m.db.Close(); err != nil {
@@ -93,5 +91,32 @@ func TestFreelistLeftOut(t *testing.T) {
 	c, err := m.db.Check(func(at int64, reason string) { t.Errorf("offset %d: %s", at, reason) })
 	if err != nil || c.Rows != 1 {
 		t.Errorf("%d rows, %v", c.Rows, err)
+	}
+}
+
+// openWithoutList opens a copy of a file without the list.
+func openWithoutList(m *machine, readOnly bool, want *mvcc.View) {
+	t := m.t.(*testing.T)
+	t.Helper()
+	db := m.copyOf(readOnly)
+	if listed(t, db.Path()) {
+		t.Error("Open has written a list, for which a full disk may have no room")
+	}
+	got, err := load(db)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameState(t, got.Publish(), want)
+	if _, err := db.Check(func(at int64, reason string) { t.Errorf("offset %d: %s", at, reason) }); err != nil {
+		t.Error(err)
+	}
+	if free, had := db.Size()-db.SizeInUse(), m.db.Size()-m.db.SizeInUse(); !readOnly && free < had*9/10 {
+		t.Errorf("%d bytes of it are free, want about %d", free, had)
+	}
+	if err := db.Close(); err != nil {
+		t.Error(err)
+	}
+	if listed(t, db.Path()) == readOnly {
+		t.Errorf("behind Close the list is there: %t, opened to read only: %t", !readOnly, readOnly)
 	}
 }

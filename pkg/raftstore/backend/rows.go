@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"maps"
+	"math"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -144,12 +145,8 @@ func (db *DB) appendNewest(dst, key []byte) (_ []byte, found bool, err error) {
 	file.readers.Add(1)
 	db.mu.RUnlock()
 	defer file.readers.Done()
-	info, err := file.random.Stat()
-	if err != nil {
-		return dst, false, err
-	}
 	w := &pageWalker{file: file.random}
-	if !w.newest(info.Size()) {
+	if !w.newest(math.MaxInt64) { // how long the file was before is no matter: a Write may make it longer now, and this page the newest
 		return dst, false, &CorruptError{File: db.path, Offset: w.offset, Reason: w.reason}
 	}
 	f := finderPool.Get().(*pageFinder)

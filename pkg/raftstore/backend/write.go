@@ -84,9 +84,8 @@ func (db *DB) write(do func(*writer) error) (err error) {
 		}
 		w.copy = db.defragmentation
 		err = do(w)
-		// Of a large file the list of free pages may take megabytes, and bbolt writes all of it each time.
 		db.more = w.more
-		db.current.NoFreelistSync = w.more && db.freelistBytes() > db.opts.FreelistBytes
+		db.current.NoFreelistSync = w.more && db.leavesFreelistOut()
 		return err
 	})
 }
