@@ -226,6 +226,7 @@ func (db *DB) open(path string) (*bbolt.DB, error) {
 	if at, reason := locateIn(path, !db.opts.ReadOnly); reason != "" {
 		return nil, &CorruptError{File: path, Offset: at, Reason: reason}
 	}
+	defer readAlong(path)()
 	h, err := bbolt.Open(path, fileMode, &bbolt.Options{
 		Timeout:         lockTimeout,
 		FreelistType:    bbolt.FreelistMapType,

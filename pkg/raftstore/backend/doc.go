@@ -81,7 +81,7 @@
 // disk has. Open writes the meta pages anew before anything else.
 // A crash behind a part (of a checkpoint, or of a removal of dead rows) may leave a file without the list of its free pages, as etcd's
 // files have none: of a file of gigabytes it has megabytes, which bbolt would write with each part (Options.FreelistBytes). Open
-// then looks at every page to make it anew. Write leaves it out only if others are to follow and
+// then looks at every page to make it anew, and reads the file along (readAlong). Write leaves it out only if others are to follow and
 // the disk has room, and Close writes it.
 // A crash behind PutAhead leaves the state before and rows ahead of it, which the sums cover, Load leaves out and DropAhead deletes. Only
 // such a file is not what etcd's tools take it for, and no snapshot is one.
