@@ -223,10 +223,14 @@ func createBuckets(h *bbolt.DB, path string) error {
 }
 
 func (db *DB) open(path string) (*bbolt.DB, error) {
-	if at, reason := locateIn(path, !db.opts.ReadOnly); reason != "" {
+	listless, stop := readAlong(path)
+	at, reason := locateIn(path, !db.opts.ReadOnly && !listless) // bbolt looks at all pages then, on a goroutine that guard is not of
+	stop()
+	if reason != "" {
 		return nil, &CorruptError{File: path, Offset: at, Reason: reason}
 	}
-	defer readAlong(path)()
+	_, stop = readAlong(path)
+	defer stop()
 	h, err := bbolt.Open(path, fileMode, &bbolt.Options{
 		Timeout:         lockTimeout,
 		FreelistType:    bbolt.FreelistMapType,

@@ -1,6 +1,8 @@
 package backend
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -118,5 +120,47 @@ func openWithoutList(m *machine, readOnly bool, want *mvcc.View) {
 	}
 	if listed(t, db.Path()) == readOnly {
 		t.Errorf("behind Close the list is there: %t, opened to read only: %t", !readOnly, readOnly)
+	}
+}
+
+// TestDamageWithoutFreelist: where the list is missing, bbolt looks at all pages on a goroutine of its own, and a panic there would end the
+// process. Open finds a damaged leaf before.
+func TestDamageWithoutFreelist(t *testing.T) {
+	m := newMachine(t)
+	for i := range 100 {
+		m.apply(&pb.InternalRaftRequest{Put: &pb.PutRequest{Key: fmt.Appendf(nil, "k%d", i), Value: make([]byte, 7000)}})
+	}
+	m.checkpoint()
+	if err := m.db.PutAhead(nil); err != nil {
+		t.Fatal(err)
+	}
+	if listed(t, m.db.Path()) {
+		t.Fatal("the list is there")
+	}
+	tx, err := m.db.Begin()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, _ := tx.Bucket(bucketKey).Cursor().First()
+	leaf := offset(tx.DB(), first) / pageBytes * pageBytes
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(m.db.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[leaf] ^= 1 // its ID
+	name := filepath.Join(t.TempDir(), "db")
+	if err := os.WriteFile(name, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	db, err := Open(name, Options{MapBytes: 1 << 24})
+	var corrupt *CorruptError
+	if !errors.As(err, &corrupt) {
+		t.Errorf("%v", err)
+	}
+	if err == nil {
+		db.Close()
 	}
 }

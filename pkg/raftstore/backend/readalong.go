@@ -10,17 +10,18 @@ import (
 // readAlongBytes is how much is read at a time.
 const readAlongBytes = 1 << 20
 
-// readAlong reads a file that lacks the list of its free pages from its beginning to its end, until stop is called: bbolt is about to look
-// at every page of it by faults of the mapping, one small read of the disk each. It only brings pages into the page cache.
-func readAlong(path string) (stop func()) {
+// readAlong reads a file that lacks the list of its free pages from its beginning to its end, until stop is called, if it is
+// such a file: bbolt is about to look at every page of it by faults of the mapping, one small read of the disk each. It only brings pages
+// into the page cache.
+func readAlong(path string) (listless bool, stop func()) {
 	f, err := os.Open(path)
 	if err != nil {
-		return func() {} // nor is it opened
+		return false, func() {} // nor is it opened
 	}
 	w := &pageWalker{file: f}
 	if !w.newest(math.MaxInt64) || w.freelist != noFreelist {
 		f.Close()
-		return func() {}
+		return false, func() {}
 	}
 	var stopped atomic.Bool
 	var reading sync.WaitGroup
@@ -33,7 +34,7 @@ func readAlong(path string) (stop func()) {
 			}
 		}
 	})
-	return func() {
+	return true, func() {
 		stopped.Store(true)
 		reading.Wait()
 	}
