@@ -19,6 +19,7 @@
 //     inboxes of the log and apply goroutines. While one batch is written, one more may wait behind it. No turn waits for a disk then,
 //     so it is had by whoever brings what raft waits for, if it is free (node.kick): the goroutine that has read a message, log
 //     and apply when they are done, and the ticker. Callers have none: a panic in it has to end the process, whoever they are.
+//     Nor does such a turn last while ever more comes (lentRoundsMax): those goroutines have work of their own.
 //
 // A message is handled in place only if none before it is still posted. So a voter more or less needs no handshake, and neither does
 // a full disk: the turn does not wait for room, it posts the message to the log goroutine, which does. Either way the batch grows with

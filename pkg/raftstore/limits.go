@@ -25,6 +25,8 @@ const (
 	// appendsInFlightMax is the number of batches the log goroutine may have. While it writes one, one more waits, and what
 	// comes in meanwhile gathers in the proposal queue: so there is one batch per fsync, not one per proposal.
 	appendsInFlightMax = 2
+	// lentRoundsMax is how often a turn on a goroutine with other things to do looks for more; what is usual is below ten.
+	lentRoundsMax = 32
 	// batchPause is how long a batch waits behind the one before for company, with several voters, while batches have pausedBatchMin entries
 	// and more.
 	batchPause     = 4 * time.Millisecond

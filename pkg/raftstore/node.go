@@ -154,7 +154,8 @@ func (n *node) end() {
 }
 
 // turn goes on until nothing waits that could go on. What came in goes before what is new: so the calls of one batch have their answers
-// before the disk works on the next. patient: it may wait for a disk.
+// before the disk works on the next. patient: it may wait for a disk. Else the goroutine is lent by somebody who has other things to do,
+// as to read what comes next, or to sync: it gives the rest to the node goroutine after lentRoundsMax.
 func (n *node) turn(patient bool) {
 	n.patient = patient
 	select {
@@ -162,13 +163,12 @@ func (n *node) turn(patient bool) {
 		n.dead = true
 	default:
 	}
-	for {
-		for n.receive() || n.flush() {
-		}
-		if !n.proposeAll() && !n.s.reads.ask(n.raft, n.ticks) && !n.campaignAtOnce() {
+	for rounds := 0; patient || rounds < lentRoundsMax; rounds++ {
+		if !n.receive() && !n.flush() && !n.proposeAll() && !n.s.reads.ask(n.raft, n.ticks) && !n.campaignAtOnce() {
 			return
 		}
 	}
+	poke(n.wake)
 }
 
 // receive steps what is in the inbox.

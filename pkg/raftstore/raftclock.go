@@ -8,7 +8,7 @@ import (
 )
 
 // raftClock says by how many ticks raft's clock is behind. Any turn moves it: where a member hears of its leader, what comes from there
-// carries the clock, and the ticker comes only when nothing has come for heartbeatsMissed ticks, as no election can be due before. So the
+// carries the clock, and the ticker comes only when nothing has come for heartbeatsMissed ticks, as no election can be due before, or each leaseCheckInterval. So the
 // ticks are those of a ticker of TickInterval that began with the process, whoever sees them: a follower of a quiet cluster wakes for each
 // heartbeat, and not for a ticker beside it.
 //
@@ -61,7 +61,8 @@ func (c *raftClock) next(s *Store, lazy bool) time.Duration {
 	case s.leadsAlone(): // to wake a machine that sleeps costs more than the tick
 		at = now + max(interval, leaseCheckInterval)
 	case s.follows():
-		at = max(at, time.Duration(c.heard.Load())+time.Duration(s.cfg.heartbeatsMissed())*interval)
+		quiet := time.Duration(c.heard.Load()) + time.Duration(s.cfg.heartbeatsMissed())*interval
+		at = max(at, min(quiet, now+max(interval, leaseCheckInterval))) // the ticker has more to do than this, and this member may come to lead
 	}
 	return (at+interval-1)/interval*interval - now
 }

@@ -4,6 +4,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"go.etcd.io/raft/v3"
 )
 
 // TestRaftClock: ticks are those of a ticker that began with the clock, those that nobody had time for are lost but for one, and on a follower
@@ -44,6 +46,11 @@ func TestRaftClock(t *testing.T) {
 		step("leader, not run for long", 10*time.Second, 1, tick, tick)
 		s.soleVoter.Store(true)
 		step("alone", 3*tick, 0, tick, leaseCheckInterval)
+		s.soleVoter.Store(false)
+		s.lead.Store(&leadership{leader: 2})
+		s.cfg.ElectionTicks = 500 // what else the ticker does is not put off by half of that
+		c.hear()
+		step("follower that is patient", 0, 0, tick, leaseCheckInterval)
 	})
 }
 
@@ -98,5 +105,29 @@ func TestElectionTicks(t *testing.T) {
 			}
 		}
 		c.leader(led)
+	})
+}
+
+// TestLentTurnEnds: a turn on a goroutine with other things to do ends though there is always more, and the node goroutine goes on.
+func TestLentTurnEnds(t *testing.T) {
+	runTimeless(t, "lent", func(t *testing.T) {
+		n := newCluster(t, 3).stores[0].node
+		calls, done := 0, make(chan struct{})
+		var more func(*raft.RawNode)
+		more = func(*raft.RawNode) {
+			if calls++; calls == 10*lentRoundsMax {
+				close(done)
+				return
+			}
+			n.inbox.leave(nodeInput{do: more})
+		}
+		n.mu.Lock()
+		n.inbox.leave(nodeInput{do: more})
+		n.turn(false)
+		if calls > lentRoundsMax {
+			t.Errorf("the turn went on for %d rounds", calls)
+		}
+		n.mu.Unlock()
+		<-done
 	})
 }
