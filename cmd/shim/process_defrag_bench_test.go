@@ -19,16 +19,16 @@ import (
 	"github.com/kubeshim/shim/pkg/raftstore/vfs"
 )
 
-// BenchmarkProcessBesideDefrag fills shim with SHIM_TEST_DATA_BYTES of objects of 12 kB, 600 MB if that is not set, under SHIM_TEST_MEMORY_BYTES
+// BenchmarkProcessBesideDefrag fills shim with SHIM_TEST_DATA_BYTES of objects of SHIM_TEST_VALUE_BYTES, 600 MB of 12 kB if these are not set, under SHIM_TEST_MEMORY_BYTES
 // as its memory limit, and deletes every fourth. Then a client writes a heartbeat every 2 ms while nothing else is done (quiet), while a
 // compaction is waited for whose dead rows are removed (removal), beside the copy of a defragmentation (copy), when the files are switched
 // (switch), and while the old file is given back (after). Each stage tells its figures when it is over: those of the heartbeats, of a
 // probe of the disk, which writes and syncs a block of its own beside it, and what the server counted of its own syncs and commits; and
 // the longest heartbeats, each with the longest sync of the probe that it met: where both are long, it was the disk.
 func BenchmarkProcessBesideDefrag(b *testing.B) {
-	const size = 12_000
+	size := int(envBytes(b, "SHIM_TEST_VALUE_BYTES", 12_000))
 	data, limit := envBytes(b, "SHIM_TEST_DATA_BYTES", 600e6), envBytes(b, "SHIM_TEST_MEMORY_BYTES", 1<<30)
-	keys := int(data / size)
+	keys := int(data) / size
 	dir := b.TempDir()
 	p := start(b, filepath.Join(dir, "data"), "--memory-limit="+strconv.FormatInt(limit, 10), "--quota-backend-bytes=-1", "--auto-defrag=false")
 	ctx, cli, beating := b.Context(), p.dial(), p.dial()
