@@ -9,6 +9,8 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"go.etcd.io/raft/v3/raftpb"
+
 	"github.com/kubeshim/shim/pkg/compact"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
@@ -81,4 +83,40 @@ func testLargeWritesUnderALimit(t *testing.T) {
 			t.Errorf("k%d is %v on the member that was cut off", client, v)
 		}
 	}
+}
+
+// TestLostProposals: what a follower has proposed and the network lost counts as in flight no longer than until the connection has ended,
+// though there are always calls that wait. Else all that come later would wait behind it for nothing.
+func TestLostProposals(t *testing.T) { synctest.Test(t, testLostProposals) }
+
+func testLostProposals(t *testing.T) {
+	const valueBytes = 1 << 20
+	c := newCluster(t, 3, func(_ int, cfg *Config) { cfg.Memory.Limit, cfg.WALSegmentBytes = compact.MemoryLimitMin, 8<<20 })
+	leader, s := c.stores[c.leader()], c.stores[c.follower()]
+	put(t, s, "before", "1")
+	var lost atomic.Int64
+	c.net.setDrop(func(m *raftpb.Message) bool {
+		if m.GetType() != raftpb.MsgProp || m.GetFrom() != s.id.member {
+			return false
+		}
+		for _, e := range m.GetEntries() {
+			lost.Add(int64(entrySize(e)))
+		}
+		return true
+	})
+	inFlight := int64(s.bounds.inFlight)
+	var calls sync.WaitGroup
+	value := strings.Repeat("v", valueBytes)
+	for i := range inFlight / valueBytes {
+		calls.Go(func() {
+			if _, err := tryPut(s, fmt.Sprint("k", i), value, 0); err == nil {
+				t.Errorf("k%d was written though its proposal was lost", i)
+			}
+		})
+	}
+	await(t, "as many lost proposals as may be in flight", func() bool { return lost.Load() >= inFlight })
+	c.net.heal()
+	peerHandler{s}.Unreachable(leader.id.member)
+	put(t, s, "after", "1")
+	calls.Wait()
 }

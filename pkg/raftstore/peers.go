@@ -174,8 +174,12 @@ func (h peerHandler) Delivered() { h.s.node.kick() }
 
 // Unreachable implements transport.Handler.
 func (h peerHandler) Unreachable(id uint64) {
-	h.s.node.inbox.put(nodeInput{do: func(rn *raft.RawNode) {
-		h.s.node.chatter.forget(id)
+	n := h.s.node
+	n.inbox.put(nodeInput{do: func(rn *raft.RawNode) {
+		n.chatter.forget(id)
+		if id == h.s.lead.Load().leader {
+			n.forget() // what was proposed there and lost is not in flight for ever
+		}
 		rn.ReportUnreachable(id)
 	}})
 }
