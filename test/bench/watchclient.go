@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"time"
 
@@ -12,6 +11,8 @@ import (
 	"google.golang.org/grpc/encoding"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/kubeshim/shim/test/internal/protofields"
 )
 
 // watchBatch is what the client reads of a WatchResponse. Decoding all of it
@@ -42,42 +43,10 @@ func (c watchCodec) Unmarshal(data mem.BufferSlice, v any) error {
 	return b.parse(buf.ReadOnlyData())
 }
 
-var errWatchFormat = errors.New("not a WatchResponse")
-
-// fields calls f with each field of an encoded message: with the bytes of one
-// that has a length, with the number of one that is a varint.
-func fields(b []byte, f func(num protowire.Number, data []byte, n uint64) error) error {
-	for len(b) > 0 {
-		num, typ, n := protowire.ConsumeTag(b)
-		if n < 0 {
-			return errWatchFormat
-		}
-		b = b[n:]
-		var data []byte
-		var number uint64
-		switch typ {
-		case protowire.BytesType:
-			data, n = protowire.ConsumeBytes(b)
-		case protowire.VarintType:
-			number, n = protowire.ConsumeVarint(b)
-		default:
-			n = protowire.ConsumeFieldValue(num, typ, b)
-		}
-		if n < 0 {
-			return errWatchFormat
-		}
-		b = b[n:]
-		if err := f(num, data, number); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // parse reads fields 3 created, 4 canceled, 6 cancel_reason and 11 events.
 func (b *watchBatch) parse(data []byte) error {
 	*b = watchBatch{seqs: b.seqs[:0], wantSeqs: b.wantSeqs}
-	return fields(data, func(num protowire.Number, data []byte, n uint64) error {
+	return protofields.Each(data, func(num protowire.Number, data []byte, n uint64) error {
 		switch num {
 		case 3:
 			b.created = n != 0
@@ -97,11 +66,11 @@ func (b *watchBatch) parse(data []byte) error {
 
 // parseEvent reads the value of the event's kv: field 2, and in it field 5.
 func (b *watchBatch) parseEvent(data []byte) error {
-	return fields(data, func(num protowire.Number, data []byte, _ uint64) error {
+	return protofields.Each(data, func(num protowire.Number, data []byte, _ uint64) error {
 		if num != 2 {
 			return nil
 		}
-		return fields(data, func(num protowire.Number, data []byte, _ uint64) error {
+		return protofields.Each(data, func(num protowire.Number, data []byte, _ uint64) error {
 			if num == 5 && len(data) >= 8 {
 				b.seqs = append(b.seqs, binary.BigEndian.Uint64(data))
 			}

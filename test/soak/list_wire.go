@@ -2,13 +2,14 @@ package main
 
 import (
 	"encoding/binary"
-	"errors"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/grpc/encoding"
 	encproto "google.golang.org/grpc/encoding/proto"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/kubeshim/shim/test/internal/protofields"
 )
 
 // listCodec takes lists in as they are on the wire: the readers of a storm are on
@@ -54,14 +55,15 @@ func (l *listPart) take(in *wire) error {
 		case err != nil:
 			return err
 		case num == fieldHeader:
-			return numbers(b, func(num protowire.Number, v uint64, _ []byte) {
+			return protofields.Each(b, func(num protowire.Number, _ []byte, v uint64) error {
 				if num == fieldRevision {
 					l.Revision = int64(v)
 				}
+				return nil
 			})
 		case num == fieldKVs:
 			kv.Reset()
-			err := numbers(b, func(num protowire.Number, v uint64, b []byte) {
+			err := protofields.Each(b, func(num protowire.Number, b []byte, v uint64) error {
 				switch num {
 				case 1:
 					kv.Key = b
@@ -76,42 +78,13 @@ func (l *listPart) take(in *wire) error {
 				case 6:
 					kv.Lease = int64(v)
 				}
+				return nil
 			})
 			l.Digest.Add(&kv)
 			return err
 		}
 		return nil
 	})
-}
-
-var errWire = errors.New("malformed message")
-
-// numbers goes through the fields of a message in one piece: v is what a varint
-// says, b what bytes are.
-func numbers(m []byte, field func(num protowire.Number, v uint64, b []byte)) error {
-	for len(m) > 0 {
-		num, typ, n := protowire.ConsumeTag(m)
-		if n < 0 {
-			return errWire
-		}
-		m = m[n:]
-		var v uint64
-		var b []byte
-		switch typ {
-		case protowire.VarintType:
-			v, n = protowire.ConsumeVarint(m)
-		case protowire.BytesType:
-			b, n = protowire.ConsumeBytes(m)
-		default:
-			n = protowire.ConsumeFieldValue(num, typ, m)
-		}
-		if n < 0 {
-			return errWire
-		}
-		field(num, v, b)
-		m = m[n:]
-	}
-	return nil
 }
 
 // wire reads a message that came in pieces.
@@ -128,16 +101,16 @@ func (w *wire) fields(field func(num protowire.Number, n int) error) error {
 	for w.left > 0 {
 		tag, err := binary.ReadUvarint(w)
 		if err != nil {
-			return errWire
+			return protofields.ErrMalformed
 		}
 		v, err := binary.ReadUvarint(w)
 		if err != nil {
-			return errWire
+			return protofields.ErrMalformed
 		}
 		switch num, typ := protowire.DecodeTag(tag); {
 		case typ == protowire.VarintType:
 		case typ != protowire.BytesType || v > uint64(w.left):
-			return errWire
+			return protofields.ErrMalformed
 		default:
 			if err := field(num, int(v)); err != nil {
 				return err
@@ -168,7 +141,7 @@ func (w *wire) ReadByte() (byte, error) {
 // next is the next n bytes, until the next call.
 func (w *wire) next(n int) ([]byte, error) {
 	if n > w.left {
-		return nil, errWire
+		return nil, protofields.ErrMalformed
 	}
 	w.left -= n
 	if n <= len(w.piece) {
