@@ -48,7 +48,9 @@
 //     was woken for: what lies between does not concern it.
 //  4. Hub.notified is r only after every watcher concerned by an event <= r was
 //     woken. A stream promises progress r only when notified >= r, no cursor of it
-//     that is not at rest stands at or below r, and it has sent nothing after r.
+//     that is not at rest stands at or below r, and it has sent nothing after r. As in
+//     etcd the answer to a cancel may come behind a promise that is not about its
+//     watch any more.
 //     While a request for progress waits, reads stop at its revision, so it is
 //     answered however fast writes come.
 //  5. A batch is whole revisions. BatchCreated comes before any event of a watch,
@@ -64,7 +66,8 @@
 // limits.go. The window is bounded by events and by bytes; the oldest revisions
 // leave first. A batch is bounded by revisions and bytes, a read by the events it
 // looks at. Answers to Create and Cancel are bounded per stream: the receiver
-// blocks when the client does not read them. Progress requests are bounded per
+// blocks when the client does not read them; they have every other turn of the sender, and a
+// watch is read from when its BatchCreated is out. Progress requests are bounded per
 // stream: the newest replaces the last one waiting. The number of watchers is
 // bounded by the transport's streams and the clients' memory of their IDs only, as
 // in etcd.

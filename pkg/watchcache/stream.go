@@ -27,14 +27,18 @@ type Stream struct {
 	nextID   int64
 	watchers map[int64]*watcher
 	// compacted counts watchers in stateCompacted, future holds those that asked
-	// for a revision which had not come: either makes progress requests moot.
+	// for a revision which had not come at futureRev: either makes progress requests
+	// moot.
 	compacted int
-	future    []*watcher
+	future    map[*watcher]struct{}
+	futureRev mvcc.Revision
 
-	control  queue[Batch]
+	control  queue[answer]
+	answers  uint64 // how many were ever put into control
+	answered bool   // the last batch was one of them
 	ready    queue[*watcher]
-	held     []*watcher      // ready, but past the revision the next progress is for
-	progress []mvcc.Revision // one per request waiting: the revision it asks for
+	held     []*watcher // ready, but past the revision the next progress is for
+	progress []progressRequest
 	due      queue[*watcher] // watches owed a progress notification by Tick
 	sent     mvcc.Revision   // last revision of an event returned by Next
 	sender   senderState
@@ -45,6 +49,13 @@ type Stream struct {
 	unfollow func() bool
 
 	inFlight atomic.Int64 // events of the batch returned last
+}
+
+// answer is what Create or Cancel has to say. The watch that it says is made, if it says so,
+// is read from then on.
+type answer struct {
+	batch Batch
+	made  *watcher
 }
 
 // NewStream opens a stream. Close must be called.
@@ -83,6 +94,7 @@ func (s *Stream) close(err error) {
 		w.state = stateCancelled
 	}
 	clear(s.watchers)
+	clear(s.future)
 	s.space.Broadcast()
 	s.mu.Unlock()
 
@@ -150,14 +162,27 @@ func (s *Stream) wake(w *watcher, from, to mvcc.Revision) {
 	}
 }
 
+// popControl is the next answer. Caller holds mu.
+func (s *Stream) popControl() Batch {
+	a := s.control.pop()
+	s.answered = true
+	s.space.Signal()
+	if w := a.made; w != nil && w.state == stateMade {
+		w.state = stateReady
+		s.ready.push(w)
+	}
+	return a.batch
+}
+
 // pushControl queues an answer, and waits while the client leaves too many unread.
 // Caller holds mu, which is given up while waiting.
-func (s *Stream) pushControl(b Batch) {
+func (s *Stream) pushControl(a answer) {
 	for s.control.len() >= controlQueueMax && !s.closed {
 		s.space.Wait()
 	}
 	if !s.closed {
-		s.control.push(b)
+		s.control.push(a)
+		s.answers++
 	}
 }
 

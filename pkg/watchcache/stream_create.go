@@ -50,13 +50,16 @@ func (s *Stream) begin(w *watcher, rev, compacted mvcc.Revision) {
 	if w.first == 0 {
 		w.next = rev + 1
 	}
-	s.pushControl(Batch{Kind: BatchCreated, WatchID: w.id, Revision: rev})
+	s.pushControl(answer{Batch{Kind: BatchCreated, WatchID: w.id, Revision: rev}, w})
 	if s.closed {
 		return
 	}
+	w.state = stateMade
 	if w.first > rev { // etcd counts the very next revision as the future too
-		s.trimFuture(rev)
-		s.future = append(s.future, w)
+		if s.future == nil {
+			s.future = make(map[*watcher]struct{})
+		}
+		s.future[w] = struct{}{}
 	}
 	if w.next <= rev {
 		s.setSlow(w, true)
@@ -64,8 +67,6 @@ func (s *Stream) begin(w *watcher, rev, compacted mvcc.Revision) {
 			w.doomed = compacted
 		}
 	}
-	w.state = stateReady
-	s.ready.push(w)
 }
 
 func newWatcher(s *Stream, req CreateRequest) *watcher {
@@ -117,7 +118,7 @@ func (s *Stream) takeID(w *watcher, id int64) bool {
 // those that cannot be.
 func (s *Stream) Refuse(err error) {
 	s.mu.Lock()
-	s.pushControl(Batch{Kind: BatchCreated, WatchID: NoWatchID, Revision: s.hub.Revision(), Err: err})
+	s.pushControl(answer{batch: Batch{Kind: BatchCreated, WatchID: NoWatchID, Revision: s.hub.Revision(), Err: err}})
 	s.mu.Unlock()
 	s.signal()
 }
@@ -132,13 +133,14 @@ func (s *Stream) Cancel(id int64) {
 		return
 	}
 	delete(s.watchers, id)
+	delete(s.future, w)
 	live := w.state != stateCompacted
 	if !live {
 		s.compacted--
 	}
 	s.setSlow(w, false)
 	w.state = stateCancelled
-	s.pushControl(Batch{Kind: BatchCancelled, WatchID: id, Revision: s.hub.Revision()})
+	s.pushControl(answer{batch: Batch{Kind: BatchCancelled, WatchID: id, Revision: s.hub.Revision()}})
 	s.mu.Unlock()
 
 	if live {

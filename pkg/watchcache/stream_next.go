@@ -8,7 +8,8 @@ import (
 
 // Next returns what is to be sent next, and waits until there is something. When it
 // is called again, what it returned before counts as sent. Watches take turns, one
-// batch each; answers to Create and Cancel go first. It fails with ErrClosed,
+// batch each, and answers to Create and Cancel have every other turn: a client that
+// goes on making watches hears of the others. It fails with ErrClosed,
 // ErrStopped or the cause of ctx.
 func (s *Stream) Next(ctx context.Context) (Batch, error) {
 	s.settle(0)
@@ -46,12 +47,12 @@ func (s *Stream) step() (Batch, bool, error) {
 			s.mu.Unlock()
 			return Batch{}, false, err
 		}
-		if s.control.len() > 0 {
-			b := s.control.pop()
-			s.space.Signal()
+		if s.control.len() > 0 && !s.answered {
+			b := s.popControl()
 			s.mu.Unlock()
 			return b, true, nil
 		}
+		s.answered = false
 		if b, ok := s.notification(); ok {
 			s.mu.Unlock()
 			return b, true, nil
@@ -60,8 +61,8 @@ func (s *Stream) step() (Batch, bool, error) {
 		if len(s.progress) > 0 {
 			// A read under way at the request may have gone past its revision; a
 			// promise never falls behind what was sent.
-			s.progress[0] = max(s.progress[0], s.sent)
-			limit = s.progress[0]
+			s.progress[0].rev = max(s.progress[0].rev, s.sent)
+			limit = s.progress[0].rev
 		}
 		if w := s.turn(limit); w != nil {
 			b, ok := s.deliver(w, limit)
@@ -71,22 +72,20 @@ func (s *Stream) step() (Batch, bool, error) {
 			}
 			continue
 		}
-		if limit == noLimit {
-			s.park()
-			s.mu.Unlock()
-			return Batch{}, false, nil
-		}
 		b, ok, await := s.progressReady()
-		if ok {
+		switch {
+		case ok:
 			s.mu.Unlock()
 			return b, true, nil
+		case s.control.len() > 0, limit != noLimit && await == 0:
+			continue // with an answer, or with a request less
 		}
+		s.park()
+		s.mu.Unlock()
 		if await > 0 {
-			s.park()
-			s.mu.Unlock()
 			s.hub.awaitNotified(s, await)
-			return Batch{}, false, nil
 		}
+		return Batch{}, false, nil
 	}
 }
 

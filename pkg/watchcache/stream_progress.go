@@ -7,6 +7,13 @@ import (
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
+// progressRequest asks for a promise up to a revision, behind so many answers: the
+// client has to know by then of the watches that it is about.
+type progressRequest struct {
+	rev     mvcc.Revision
+	answers uint64
+}
+
 // RequestProgress asks for a promise about all watches of the stream. It comes out
 // of Next as BatchProgress with NoWatchID and the revision that was current at the
 // request, once all events up to it did: at once when there are none. etcd answers
@@ -22,10 +29,11 @@ func (s *Stream) RequestProgress() {
 		s.mu.Unlock()
 		return
 	}
+	r := progressRequest{rev, s.answers}
 	if n := len(s.progress); n == progressQueueMax {
-		s.progress[n-1] = rev
+		s.progress[n-1] = r
 	} else {
-		s.progress = append(s.progress, rev)
+		s.progress = append(s.progress, r)
 	}
 	s.mu.Unlock()
 	s.signal()
@@ -33,9 +41,11 @@ func (s *Stream) RequestProgress() {
 
 // trimFuture forgets the watches whose start revision has come. Caller holds mu.
 func (s *Stream) trimFuture(rev mvcc.Revision) {
-	s.future = slices.DeleteFunc(s.future, func(w *watcher) bool {
-		return w.first <= rev || w.state == stateCancelled
-	})
+	if rev == s.futureRev {
+		return
+	}
+	s.futureRev = rev
+	maps.DeleteFunc(s.future, func(w *watcher, _ struct{}) bool { return w.first <= rev })
 }
 
 // Tick is called once per progress interval: each watch that asked for progress
@@ -78,11 +88,15 @@ func (s *Stream) notification() (Batch, bool) {
 }
 
 // progressReady says whether the oldest progress request can be answered: nothing
-// is queued at or below its revision, and the notifier is past it. It is called
-// when ready is empty. Caller holds mu; await is the revision to await with
+// is queued at or below its revision, nor an answer from before it, and the notifier
+// is past it. One that is moot by now is dropped. It is called when ready is empty.
+// Caller holds mu; await is the revision to await with
 // Hub.awaitNotified after releasing it, 0 for none.
 func (s *Stream) progressReady() (b Batch, ok bool, await mvcc.Revision) {
-	target := s.progress[0]
+	if len(s.progress) == 0 || s.answers-uint64(s.control.len()) < s.progress[0].answers {
+		return Batch{}, false, 0
+	}
+	target := s.progress[0].rev
 	if s.hub.notifiedRev() < target {
 		return Batch{}, false, target
 	}

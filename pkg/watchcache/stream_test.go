@@ -327,6 +327,60 @@ func TestWaking(t *testing.T) {
 	w.checkEmpty()
 }
 
+// TestAnswersAndEventsTakeTurns: a client that makes and cancels watches faster than it reads gets the events of its other watches, the answer
+// to its request for progress and its notifications between the answers, and what it has cancelled is not kept.
+func TestAnswersAndEventsTakeTurns(t *testing.T) {
+	w := newWorld(t, Options{})
+	s := w.hub.NewStream()
+	s.Create(CreateRequest{Key: []byte("a")})
+	s.Create(CreateRequest{Key: []byte("b"), ProgressNotify: true})
+	mustNext(t, s)
+	mustNext(t, s)
+	if _, ok, _ := s.step(); ok {
+		t.Fatal("there was something to send")
+	}
+	last := int64(1)
+	more := func() {
+		s.Create(CreateRequest{Key: []byte("a"), StartRevision: 1})
+		last++
+		s.Cancel(last)
+	}
+	for range controlQueueMax/2 - 1 {
+		more()
+	}
+	w.apply(putReq("a", "1"))
+	w.awaitNotifier()
+	s.RequestProgress()
+	s.Tick()
+	var events, promises, notifications int
+	for range 50 * controlQueueMax {
+		more()
+		for range 2 {
+			switch b := mustNext(t, s); {
+			case b.Kind == BatchEvents && b.WatchID == 0:
+				events++
+			case b.Kind == BatchProgress && b.WatchID == NoWatchID:
+				promises++
+			case b.Kind == BatchProgress:
+				notifications++
+			case b.Kind == BatchEvents:
+				t.Fatalf("events of watch %d, which was cancelled", b.WatchID)
+			}
+		}
+		for s.control.len() > controlQueueMax-2 { // as a client that reads a little faster now and then
+			mustNext(t, s)
+		}
+	}
+	if events != 1 || promises != 1 || notifications != 1 {
+		t.Errorf("%d batches of events, %d promises, %d notifications, want one of each", events, promises, notifications)
+	}
+	if n := s.ready.len() + len(s.held); n > controlQueueMax {
+		t.Errorf("%d cursors are kept, of 2 watches", n)
+	}
+	s.Close()
+	w.checkEmpty()
+}
+
 // awaitNotifier returns once the watchers of all that was applied were woken.
 func (w *world) awaitNotifier() {
 	for w.hub.notifiedRev() != w.hub.Revision() {

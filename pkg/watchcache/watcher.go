@@ -40,6 +40,7 @@ type watcherState uint8
 
 const (
 	stateNew       watcherState = iota // being registered
+	stateMade                          // its BatchCreated waits to be sent; it is not read before
 	stateIdle                          // has passed everything it was woken for
 	stateReady                         // queued: there may be events
 	stateReading                       // the send loop is reading for it
