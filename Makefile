@@ -68,7 +68,7 @@ e2e:
 SOAK ?= 10m
 soak:
 	@mkdir -p bin
-	$(GO) run ./test/soak -length $(SOAK) $(if $(LONG),-rounds 14) $(if $(filter-out 10m,$(SOAK)),-flat 2) \
+	$(GO) run ./test/soak -length $(SOAK) $(if $(LONG),-rounds 14) $(if $(filter-out 10m,$(SOAK)),-flat 2 -link 0) \
 		$(if $(LONG)$(filter-out 10m,$(SOAK)),-json bin/soak.json,-json docs/soak.json -readme README.md)
 
 # shim beside etcd, kine and the floor, about 14 minutes; writes what the

@@ -9,19 +9,29 @@
 //
 // # Files
 //
-// flags.go and flags_table.go: every flag of etcd 3.7.3 in one table, with its
-// default by way of the configuration's, or with the reason why it means
-// nothing here. config.go: the settings, what follows from them, and everything
-// that can be wrong with them. env.go, yaml.go, parse.go: where settings come
-// from. features.go: the feature gates.
-// profile.go: what --profile sets. logging*.go: lines in the layout of
-// etcd's logger, at its rate, and where they go. warnings.go: what is told of
-// things that take long, at most ten lines of a kind in a second. tracing.go:
-// the way of spans to a collector. signals.go, mlock*.go: signals, locked memory. serve.go: the life of the process; bind.go: its addresses;
-// wiring.go: functions between packages that do not know each other; memory.go:
-// the policy for the garbage collector; systemd.go, version.go, help.go,
-// check.go, dump.go: what they say. snapshot*.go: the client that saves a
-// snapshot, what is in one, and restoring one.
+// main.go: the subcommands. serve.go: the life of the process.
+//
+// Settings: flags.go and flags_table.go have every flag of etcd 3.7.3 in one
+// table, with its default by way of the configuration's, or with the reason why
+// it means nothing here; values.go the kinds of flags. config.go: the settings,
+// what follows from them, and everything that can be wrong with them; cluster.go
+// the same for who the members are. env.go, yaml.go, parse.go: where settings
+// come from. features.go: the feature gates. profile.go: what --profile sets.
+// memory_limit.go: what the process may use. help.go, version.go: what they say.
+//
+// Wiring: bind.go: addresses; peers.go, join.go: the way to other members, and
+// who they are; latehub.go: events to a hub that comes after the store; wiring.go:
+// functions between packages that do not know each other; memory.go: the policy
+// for the garbage collector; mlock_linux.go: locked memory; signals.go,
+// systemd.go: how a process ends, and says that it serves.
+//
+// What is told: logging.go, logging_output.go and logging_sampler.go write lines
+// in the layout of etcd's logger, at its rate; warnings.go what takes long, at
+// most ten lines of a kind in a second; quota.go what has grown; tracing.go the
+// way of spans to a collector.
+//
+// Subcommands: check.go, dump.go; snapshot_save.go, snapshot_status.go and
+// snapshot_restore.go below snapshot.go.
 //
 // # Where settings come from
 //

@@ -20,7 +20,7 @@ import (
 //   - While collections take more than gcShareMax of the machine, as under a
 //     storm of writes to a large store, the headroom doubles with each, up to what
 //     is alive; it is halved when they take little, and is what it was once there
-//     has been none for gcQuiet.
+//     has been none for gcQuiet: then one is made.
 //   - Memory beyond that headroom, left by a burst, goes back to the system in the
 //     background: the memory limit is kept a little above what the heap will
 //     need, which is what Go's scavenger goes by. Without it, a tenth of the heap
@@ -116,8 +116,8 @@ func (p *policy) set(wide int) {
 
 // await waits for the end of a collection, and answers how often the headroom is
 // to be doubled from now on. A wide headroom becomes the usual one when there is
-// none for long; the heap is then above its goal, and the next allocation starts
-// the collection that wide was waiting for.
+// none for long, behind a collection of its own: a heap that is above its goal has
+// whoever allocates next mark all of it, and all others wait for that.
 func (p *policy) await(ended <-chan struct{}, wide int) int {
 	var quiet <-chan time.Time // never
 	if wide > 0 {
@@ -128,7 +128,7 @@ func (p *policy) await(ended <-chan struct{}, wide int) int {
 		return widened(wide, p.share())
 	case <-quiet:
 	}
-	p.set(0)
+	runtime.GC() // towards the wide goal, which is far
 	<-ended
 	p.share() // begins anew
 	return 0

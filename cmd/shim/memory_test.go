@@ -144,3 +144,35 @@ func TestPolicyFollowsHeap(t *testing.T) {
 	runtime.KeepAlive(more)
 	collectUntil(func(s setting) bool { return s.percent > 16 && s.limit < small.limit+64<<20 })
 }
+
+// A wide headroom must not become narrow while the heap is above the goal that this makes: only behind a collection.
+func TestPolicyNarrowsBehindCollection(t *testing.T) {
+	type setting struct {
+		percent int
+		forced  uint32 // collections that were asked for until then
+	}
+	settings := make(chan setting, 1)
+	p := policy{most: 1 << 30, fit: func(int64, int64) {}, limit: func(int64) {}, share: func() float64 { return 1 }}
+	p.percent = func(percent int) {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		settings <- setting{percent, m.NumForcedGC}
+	}
+	ballast := make([]byte, 400<<20) // never written to: address space only
+	runtime.GC()
+	go p.keep()
+	narrow := <-settings
+	runtime.GC()
+	wide := <-settings
+	again := <-settings
+	for again.percent >= wide.percent && again.percent > narrow.percent { // another collection came first
+		wide, again = again, <-settings
+	}
+	if wide.percent <= narrow.percent || again.percent >= wide.percent {
+		t.Errorf("headroom %d%%, %d%% behind an expensive collection, %d%% behind a quiet second", narrow.percent, wide.percent, again.percent)
+	}
+	if again.forced == wide.forced {
+		t.Error("the headroom became narrow without a collection")
+	}
+	runtime.KeepAlive(ballast)
+}

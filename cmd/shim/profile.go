@@ -23,7 +23,6 @@ var edgeFlags = []struct{ name, value, why string }{
 	{"memory-limit", strconv.Itoa(edgeMemoryBytes), "of 128 MiB the kernel needs the rest for sockets and the cache of the database; values leave memory before that"},
 	{"history-bytes", strconv.Itoa(8 << 20), "an API server reads the past from its own cache; what is older is read from the database"},
 	{"quota-backend-bytes", strconv.Itoa(128 << 20), "keys are always in memory: a controller that runs wild meets the quota, not the end of the memory"},
-	{"snapshot-catchup-entries", "1000", "entries kept for slow members are memory, too"},
 	{"heartbeat-interval", "500", "a card may take seconds for one sync; with etcd's interval that is the end of a leader (k3s has the same two values)"},
 	{"election-timeout", "5000", "as above: ten heartbeats"},
 	{"warning-unary-request-duration", "1s", "each warning is a line that the same card has to take"},

@@ -106,10 +106,11 @@ func serve(c *Config, log *slog.Logger) error {
 		return err
 	}
 	m.peerFailed = make(chan error, len(c.ListenPeerURLs))
-	if err := m.open(stop, listeners); err != nil {
+	if err := unlessStopped(stop, func() error { return m.open(stop, listeners) }); err != nil {
 		listeners.close()
-		if errors.Is(err, context.Canceled) {
-			return context.Cause(stop) // told to while looking for the cluster
+		if stop.Err() != nil {
+			err = context.Cause(stop)
+			log.Info("received signal; the data is not open yet", "signal", err.Error())
 		}
 		return err
 	}
@@ -119,6 +120,19 @@ func serve(c *Config, log *slog.Logger) error {
 		err = context.Cause(stop)
 	}
 	return err
+}
+
+// unlessStopped is open, unless stop ends before: then the process is to end at once, as etcd's does, and not when
+// all data has been read. What is under way is left as a crash leaves it; no client was served.
+func unlessStopped(stop context.Context, open func() error) error {
+	opened := make(chan error, 1)
+	go func() { opened <- open() }()
+	select {
+	case err := <-opened:
+		return err
+	case <-stop.Done():
+		return context.Cause(stop)
+	}
 }
 
 // open opens the store with the watch hub behind it. A member that starts for
@@ -146,7 +160,7 @@ func (m *member) open(ctx context.Context, l *listeners) error {
 		// From here on the database tells that there is a log. Without that, a member that lost its only segment would begin anew.
 		_ = store.Checkpoint(bg) // a failure is an event, and the policy tries again
 	}
-	m.hub = late.open(watchcache.Options{WindowBytes: m.memory.WindowBytes()}, watchcache.Env{View: store.View})
+	m.hub = late.open(watchcache.Options{WindowBytes: m.memory.WindowBytes(), BatchBytes: int(m.memory.WatchBatchBytes())}, watchcache.Env{View: store.View})
 	m.counting.Go(func() { // beside serving: a scrape waits for it, nobody else
 		if err := m.resources.Begin(store.View()); err != nil {
 			m.log.Error("cannot count the resources", "error", err)

@@ -79,7 +79,8 @@ func (m *member) logCompaction(e compact.Event) {
 func logEvent(log *slog.Logger, e raftstore.Event) {
 	level := slog.LevelInfo
 	switch x := e.(type) {
-	case raftstore.CheckpointFailed, raftstore.DefragmentFailed, raftstore.DefragmentPutOff, raftstore.RaftWarning, raftstore.AlarmChanged, raftstore.QuotaNear:
+	case raftstore.CheckpointFailed, raftstore.DefragmentFailed, raftstore.DefragmentPutOff, raftstore.RaftWarning, raftstore.AlarmChanged, raftstore.QuotaNear,
+		raftstore.DiskStalled, raftstore.HashMismatch, raftstore.SelfRemoved, raftstore.ClusterForced:
 		level = slog.LevelWarn
 	case raftstore.SpaceChanged:
 		if x.Low {

@@ -51,19 +51,20 @@
 // half of what would be written is superseded, and compactions come in time, the
 // bound of the log is fourteen times as large, but at most an eighth of the memory
 // limit, and that of entries more than twice as large. The log's bytes count as they
-// were before they were packed: so many a start has in memory.
-// Behind a compaction, when the least is
-// alive, one is due by age, or from half of these bounds on. A failed one is
-// followed by a pause that doubles up to a minute. One is due as
-// well when versions have to leave memory that no checkpoint holds yet.
+// were before they were packed: so many a start replays. Behind a compaction, when
+// the least is alive, one is due by age, or from half of these bounds on. A failed
+// one is followed by a pause that doubles up to a minute. One is due as well when
+// versions have to leave memory that no checkpoint holds yet.
 //
 // A checkpoint is written in parts of 1 MiB of rows, with a pause after each that
 // is nine times as long as the part took, or twice if somebody waits for the
 // end, and of 4 MiB without one while the log grows more than half as fast.
 //
 // Rows that a compaction has made dead are deleted in parts behind a checkpoint,
-// with a pause after each that is twenty times as long as the part took, from 30
-// to 200 ms: writes wait behind the fsync of one, and share the processors.
+// each as large as the disk takes in 2 ms: writes wait behind the fsync of one, and
+// share the processors. The pause after each is twenty times as long as the part
+// took, from 30 to 200 ms; less if the removal would not be over in 150 s otherwise,
+// and twice as long as the part if somebody waits for the end.
 //
 // # Defragmentation
 //

@@ -118,6 +118,10 @@ const (
 	windowShare    = 16
 	windowBytesMax = 64 << 20
 
+	// A batch of a watcher may take as much of the limit.
+	watchBatchShare    = 128
+	watchBatchBytesMax = 1 << 20
+
 	// Answers under way may hold as much of the limit.
 	listShare          = 8
 	listBytesUnlimited = 256 << 20

@@ -47,6 +47,16 @@ func (m Memory) WindowBytes() int64 {
 	return min(windowBytesMax, m.Limit/windowShare)
 }
 
+// WatchBatchBytes is the size from which a watcher's batch of several revisions is
+// not grown further: a hundred and twenty-eighth of the limit, 1 MiB at most. Each
+// slow stream holds one.
+func (m Memory) WatchBatchBytes() int64 {
+	if m.Limit == 0 {
+		return watchBatchBytesMax
+	}
+	return min(watchBatchBytesMax, m.Limit/watchBatchShare)
+}
+
 // ListBytes is how much of large answers may be under way: an eighth of the limit,
 // 256 MiB without one. Values that were replaced, or would have left memory, stay
 // in it for an answer that its client has not taken.

@@ -43,3 +43,12 @@ func TestLoadEvicted(t *testing.T) {
 		t.Errorf("without a limit %d", n)
 	}
 }
+
+func TestWatchBatchBytes(t *testing.T) {
+	const mib = 1 << 20
+	for limit, want := range map[int64]int64{0: mib, MemoryLimitMin: mib / 4, 64 * mib: mib / 2, 128 * mib: mib, 1 << 40: mib} {
+		if got := (Memory{Limit: limit}).WatchBatchBytes(); got != want {
+			t.Errorf("with %d bytes of memory: %d, want %d", limit, got, want)
+		}
+	}
+}

@@ -347,7 +347,7 @@ func (a *applier) confChange(e *raftpb.Entry) error {
 	a.membersChanged()
 	a.s.soleVoter.Store(a.s.alone(next))
 	if a.s.node != nil { // not during replay
-		a.s.node.inbox.put(nodeInput{do: func(rn *raft.RawNode) { rn.ApplyConfChange(cc) }})
+		a.s.node.inbox.put(nodeInput{do: func(rn *raft.RawNode) { a.s.node.configure(rn, e.GetIndex(), cc) }})
 	}
 	return err
 }

@@ -52,7 +52,7 @@ func check(filesystem vfs.FS, d Dirs, db string, report func(Finding)) error {
 	r := newReplay(mark{index: content.Index, term: content.Term})
 	err = wal.Scan(filesystem, d.wal(), r.record)
 	if err == nil {
-		err = r.check(db)
+		err = r.check(d, db)
 	}
 	if err == nil {
 		if commit := r.hard.GetCommit(); commit > r.last() {

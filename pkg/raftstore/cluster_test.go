@@ -18,7 +18,6 @@ import (
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 	"github.com/kubeshim/shim/pkg/raftstore/transport"
-	"github.com/kubeshim/shim/pkg/raftstore/vfs"
 )
 
 // network joins Stores in memory. What one member sends another one comes in order by lane, in copies, unless drop says otherwise.
@@ -263,11 +262,7 @@ func (c *cluster) kill(i int) {
 	s := c.stores[i]
 	c.stores[i] = nil
 	c.net.port(s.id.member).dead.Store(true)
-	mem := c.members[i].fs.(*vfs.Mem).Crash(vfs.LoseAll)
-	if err := s.halt(); err != nil {
-		c.t.Fatalf("halt member %d: %v", i, err)
-	}
-	c.members[i].fs = mem
+	c.members[i].crash(s)
 }
 
 func (c *cluster) stop(i int) {

@@ -41,7 +41,8 @@ type defragmentation struct {
 	before int64 // bytes of the file
 	start  time.Time
 	copied int64 // bytes
-	owed   int64 // bytes, that are to be copied without a pause
+	worked int64 // bytes, as the copy counts them
+	owed   int64 // bytes, that are to be worked off without a pause
 	seen   int64 // bytes that were written meanwhile, when it was last looked
 }
 
@@ -173,6 +174,9 @@ func (c *checkpointer) copyDatabase(ctx context.Context, d *defragmentation) err
 		}
 		var pause time.Duration
 		bytes, pause = compact.CopyStep(bytes, took, d.awaited.Load())
+		if d.owed > 0 {
+			pause = 0
+		}
 		select {
 		case <-time.After(pause):
 		case <-ctx.Done():
@@ -181,8 +185,9 @@ func (c *checkpointer) copyDatabase(ctx context.Context, d *defragmentation) err
 	return err
 }
 
-// stepDefragment copies a part: a step, and as many more as it takes to copy catchUpFactor times what checkpoints have put since the last
-// part, so that it comes to an end whatever is written. It answers how long the last step took. Room on the disk is the log's first.
+// stepDefragment copies a part: a step, and as many more as it takes to work off catchUpFactor times what checkpoints have put, so that it
+// comes to an end whatever is written. Behind catchUpMax others have their turn at the checkpoint goroutine, and the log at the room of the
+// disk. It answers how long the last step took. Room on the disk is the log's first.
 func (c *checkpointer) stepDefragment(d *defragmentation, copied *backend.Defragmentation, bytes int) (done bool, took time.Duration, err error) {
 	if c.s.spaceLow.Load() {
 		copied.Cancel()
@@ -192,13 +197,14 @@ func (c *checkpointer) stepDefragment(d *defragmentation, copied *backend.Defrag
 	d.seen = copied.Written()
 	c.s.room.Lock()
 	defer c.s.room.Unlock()
-	for more := true; more; more = d.owed > 0 && !done && err == nil {
+	begun := time.Now()
+	for more := true; more; more = d.owed > 0 && !done && err == nil && time.Since(begun) < catchUpMax {
 		start := time.Now()
 		done, err = copied.Step(bytes)
 		took = time.Since(start)
-		now := copied.Copied() - d.copied
-		d.copied, d.owed = d.copied+now, max(d.owed-max(now, 1), 0)
-		c.s.metrics.defragmentCopied(now)
+		c.s.metrics.defragmentCopied(copied.Copied() - d.copied)
+		d.owed = max(d.owed-max(copied.Worked()-d.worked, 1), 0)
+		d.copied, d.worked = copied.Copied(), copied.Worked()
 	}
 	return done, took, err
 }

@@ -111,6 +111,12 @@ func (d Dirs) missing(index uint64) error {
 	return &CorruptError{File: d.wal(), Offset: -1, Reason: reason}
 }
 
+// older says that the log is not the one that the database was made from, or an older copy of it.
+func (d Dirs) older(end, index uint64) error {
+	return &CorruptError{File: d.wal(), Offset: -1, Reason: fmt.Sprintf("the log ends at index %d, though the database holds the state at index %d: "+
+		"one of them was put back or exchanged, and the two belong together", end, index)}
+}
+
 // etcdSegment is the name of a file in etcd's own WAL.
 var etcdSegment = regexp.MustCompile(`^[0-9a-f]{16}-[0-9a-f]{16}\.wal$`)
 

@@ -89,6 +89,8 @@
 //  7. snap/db.install*: a snapshot on its way; finished or removed (install.go).
 //  8. member.restoring beside member: a restore that did not end; refused (restore.go).
 //
+// A log that never came to bbolt's index is what no crash leaves either: it is another one, or was put back, and is refused.
+//
 // The log is read before the rows. A committed compaction in it makes dead, when it is applied again, what the file holds as history; such rows
 // are not made versions of (mvcc.Loader.CompactAhead), so a start takes as long as what is alive needs, but for the reading of their bytes.
 // Replaying does not look at them: compares see the newest version only, and what a range in a txn answers is nobody's any more. Should the
@@ -146,7 +148,9 @@
 //
 // Deadlines are the leader's business and not in the log (leaseClock). What expires is proposed as a revocation that carries the term
 // it was decided in, and counts in that term only. Remaining times go to the log for leases that nobody renewed for
-// Config.LeaseCheckpointInterval, and for all at a graceful stop.
+// Config.LeaseCheckpointInterval, and for all at a graceful stop, from when on nothing is renewed there any more; they count in their term
+// only, too. A renewal of a lease whose remaining time is in the log, or on its way there, has it cleared first. The least time of a lease
+// follows from the election timeout, in which members may differ: the one that proposes a lease sees to it.
 //
 // # Members
 //

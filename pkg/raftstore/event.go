@@ -128,9 +128,9 @@ type SpaceChanged struct{ Low bool }
 
 func (e SpaceChanged) String() string {
 	if e.Low {
-		return "no space left on the disk of the data dir: writes that need space are refused"
+		return "no space left on the disk of the log: writes that need space are refused"
 	}
-	return "there is space on the disk of the data dir again"
+	return "there is space on the disk of the log again"
 }
 
 // AlarmChanged: an alarm was raised or disarmed by the cluster.

@@ -34,7 +34,8 @@ import (
 //	checkpoint  8 send raft's answers (I2)
 //
 // A crash before 4 is durable leaves the old state: Open removes the file. From then on it leaves the new one: Open finds the record
-// without a mark behind it, and does 5 if the file is still there. What comes behind the record in the log belongs to the new state.
+// without a mark behind it, makes it durable, and does 5 if the file is still there. What comes behind the record in the log belongs to
+// the new state.
 
 // install is one snapshot on its way from receive to apply.
 type install struct {
@@ -228,6 +229,7 @@ func (a *applier) install(in *install) {
 	if in.state.AuthRevision() != a.state.AuthRevision() { // a password that was changed may be among what was skipped
 		a.s.cfg.Tokens.InvalidateAll()
 	}
+	in.state.Succeed(a.state)
 	a.state, a.cluster, a.compacting, a.alarmed = in.state, in.cluster, false, true
 	a.evicting, a.blocked = false, false
 	view := a.state.Publish()
@@ -258,8 +260,8 @@ func finishInstall(cfg *Config) error {
 	if len(names) == 0 {
 		return nil
 	}
-	r := newReplay(mark{})
-	if err := wal.Scan(cfg.FS, cfg.dirs().wal(), r.record); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	r, err := durableLog(cfg)
+	if err != nil {
 		return err
 	}
 	for _, name := range names {
@@ -275,4 +277,19 @@ func finishInstall(cfg *Config) error {
 		}
 	}
 	return cfg.dbFS.SyncDir(dir)
+}
+
+// durableLog reads the log and makes durable what it has read: a record that only the page cache has must not be acted upon, as the next
+// crash could leave the snapshot without it.
+func durableLog(cfg *Config) (*replay, error) {
+	r := newReplay(mark{})
+	if fresh, err := noSegments(cfg.FS, cfg.dirs().wal()); err != nil || fresh {
+		return r, err
+	}
+	w, err := wal.Open(cfg.FS, cfg.dirs().wal(), wal.Options{SegmentBytes: cfg.WALSegmentBytes, ReserveInline: true,
+		Header: func() []wal.Record { return []wal.Record{r.id.record(), r.mark.record(), hardStateRecord(r.hard)} }}, r.record)
+	if err != nil {
+		return nil, err
+	}
+	return r, w.Close()
 }

@@ -13,6 +13,7 @@ import (
 	"testing/synctest"
 
 	"github.com/kubeshim/shim/pkg/raftstore/vfs"
+	"github.com/kubeshim/shim/pkg/raftstore/wal"
 )
 
 // disks is the log of one member, in memory, and the directory of its database, which is real and has a twin in memory that knows what of
@@ -289,4 +290,54 @@ func failInstall(t *testing.T, n int) (failed string) {
 		t.Errorf("after %s failed: %q are left, %v", failed, left, err)
 	}
 	return failed
+}
+
+// TestInstallOfAnUnsyncedRecord: the process was killed between the record of an install and its fsync. The next start finds the record
+// in the page cache, and makes it durable before it acts upon it.
+func TestInstallOfAnUnsyncedRecord(t *testing.T) {
+	h := newHarness(t)
+	s := h.open()
+	put(t, s, "k", "v")
+	id, hard, at := s.id, s.log.written, s.View().Index()+10
+	if err := s.halt(); err != nil {
+		t.Fatal(err)
+	}
+	mem, dir := h.fs.(*vfs.Mem), Dirs{Data: h.dir}.wal()
+	w, err := wal.Open(mem, dir, wal.Options{SegmentBytes: h.config().WALSegmentBytes, ReserveInline: true,
+		Header: func() []wal.Record { return []wal.Record{id.record()} }}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Append(installRecord(mark{index: at, term: 2}), hardStateRecord(hard)); err != nil {
+		t.Fatal(err)
+	}
+	installed := func(fs vfs.FS) uint64 {
+		r := newReplay(mark{})
+		if err := wal.Scan(fs, dir, r.record); err != nil {
+			t.Fatal(err)
+		}
+		return r.installed
+	}
+	if now, left := installed(mem), installed(mem.Crash(vfs.LoseAll)); now != at || left != 0 {
+		t.Fatalf("the record of %d is %d now, and %d behind a crash", at, now, left)
+	}
+	if err := os.WriteFile(installPath(h.db, at), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	renamed := false
+	h.adjust = func(c *Config) {
+		c.dbFS = vfs.Hooked(vfs.OS, vfs.Hooks{Before: func(op vfs.Op) error {
+			if op.Kind == vfs.OpRename {
+				renamed = true
+				if left := installed(mem.Crash(vfs.LoseAll)); left != at {
+					t.Errorf("the file is renamed, and a crash leaves a log with an install at %d", left)
+				}
+				return syscall.EIO
+			}
+			return nil
+		}})
+	}
+	if _, err := Open(h.config()); !errors.Is(err, syscall.EIO) || !renamed {
+		t.Errorf("renamed: %v, %v", renamed, err)
+	}
 }

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
@@ -211,4 +212,46 @@ func testInstallAnswersWaiters(t *testing.T) {
 		t.Errorf("the compaction: %v", err)
 	}
 	c.converge()
+}
+
+// TestChangeBehindSnapshot: a change of the members that was being applied when a snapshot came is none to the configuration that raft has of the
+// snapshot.
+func TestChangeBehindSnapshot(t *testing.T) { synctest.Test(t, testChangeBehindSnapshot) }
+
+func testChangeBehindSnapshot(t *testing.T) {
+	c := newCluster(t, 3, fewEntries, func(_ int, cfg *Config) { cfg.LaxReconfiguration = true })
+	leader := c.stores[c.leader()]
+	i := c.follower()
+	s := c.stores[i]
+	c.converge()
+
+	applying := make(chan struct{}) // nothing is applied meanwhile
+	s.apply.inbox.put(applyTask{do: func() { <-applying }})
+	learner, _, err := leader.AddMember(t.Context(), []string{"http://10.0.1.1:2380"}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(t, "the change", func() bool { return s.committed.Load() >= leader.applied.Load() })
+	c.net.isolate(s.id.member)
+	if _, err := leader.RemoveMember(t.Context(), uint64(learner.ID)); err != nil {
+		t.Fatal(err)
+	}
+	for j := range 100 {
+		put(t, leader, fmt.Sprint(j), strings.Repeat("v", 1000))
+	}
+	first, _ := s.log.log.FirstIndex()
+	c.net.heal()
+	await(t, "a snapshot", func() bool { now, _ := s.log.log.FirstIndex(); return now > first })
+	close(applying)
+
+	c.converge()
+	for i, s := range c.stores {
+		var status raft.Status
+		if err := s.onNode(t.Context(), func(rn *raft.RawNode) { status = rn.Status() }); err != nil {
+			t.Fatal(err)
+		}
+		if len(status.Config.Learners) > 0 || len(status.Config.Voters.IDs()) != 3 {
+			t.Errorf("raft of member %d has the configuration %v", i, status.Config)
+		}
+	}
 }

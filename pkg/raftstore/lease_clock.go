@@ -19,16 +19,20 @@ import (
 // needs the answer at once, so the table has a mutex of its own instead of a goroutine. No call under it does more than a heap
 // operation, promote and the periodic checkpoint aside.
 type leaseClock struct {
+	ttlMin int64 // seconds; shorter leases have as much
+
 	mu      sync.Mutex
 	leases  map[mvcc.LeaseID]*leaseTimer
 	due     leaseHeap     // by leaseTimer.at; empty unless leading
 	demoted chan struct{} // closed on loss of leadership; nil unless leading
+	settled bool          // what is left went to the log for the next leader: nothing is renewed here any more
 }
 
 type leaseTimer struct {
 	id        mvcc.LeaseID
 	ttl       int64         // seconds, as granted
 	remaining int64         // seconds left at the last checkpoint in the log; 0 none
+	named     bool          // a checkpoint is on its way to the log, or was lost
 	deadline  time.Time     // zero: endless
 	renewed   time.Time     // when the deadline was last set
 	at        time.Time     // when the heap looks again: the deadline, or the next attempt to revoke
@@ -36,7 +40,9 @@ type leaseTimer struct {
 	pos       int           // in the heap, -1 when not there
 }
 
-func newLeaseClock() *leaseClock { return &leaseClock{leases: make(map[mvcc.LeaseID]*leaseTimer)} }
+func newLeaseClock(ttlMin int64) *leaseClock {
+	return &leaseClock{ttlMin: ttlMin, leases: make(map[mvcc.LeaseID]*leaseTimer)}
+}
 
 // timeLeft is what a new deadline is computed from.
 func (t *leaseTimer) timeLeft() time.Duration {
@@ -69,7 +75,7 @@ func (c *leaseClock) granted(id mvcc.LeaseID, ttl, remaining int64, now time.Tim
 	if c.leases[id] != nil {
 		return
 	}
-	t := &leaseTimer{id: id, ttl: ttl, remaining: remaining, revoked: make(chan struct{}), pos: -1}
+	t := &leaseTimer{id: id, ttl: max(ttl, c.ttlMin), remaining: remaining, revoked: make(chan struct{}), pos: -1}
 	c.leases[id] = t
 	if c.leading() {
 		c.setDeadline(t, now, t.timeLeft())
@@ -86,7 +92,7 @@ func (c *leaseClock) replace(leases []mvcc.Lease, now time.Time) (ended []chan s
 	var gone []mvcc.LeaseID
 	c.mu.Lock()
 	for id, t := range c.leases {
-		if ttl, ok := ttls[id]; !ok || ttl != t.ttl {
+		if ttl, ok := ttls[id]; !ok || max(ttl, c.ttlMin) != t.ttl {
 			gone = append(gone, id)
 		}
 	}
@@ -122,7 +128,7 @@ func (c *leaseClock) checkpointed(id mvcc.LeaseID, remaining int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if t := c.leases[id]; t != nil {
-		t.remaining = remaining
+		t.remaining, t.named = remaining, t.named && remaining > 0
 	}
 }
 
@@ -166,9 +172,9 @@ func (c *leaseClock) demote() {
 		return
 	}
 	close(c.demoted)
-	c.demoted = nil
+	c.demoted, c.settled = nil, false
 	for _, t := range c.due {
-		t.pos, t.deadline = -1, time.Time{}
+		t.pos, t.deadline, t.named = -1, time.Time{}, false // a checkpoint counts in its term only
 	}
 	c.due = nil
 }
@@ -194,32 +200,35 @@ type leaseRenewal struct {
 	// expired: the lease is over and its revocation is on its way. Wait for one of the channels, then look again.
 	expired          bool
 	revoked, demoted <-chan struct{}
-	// checkpointed: the log holds a remaining time, which must be cleared first.
+	// checkpointed: the log holds a remaining time, or will, which must be cleared first.
 	checkpointed bool
 }
 
-// lookup says what a renewal would meet.
+// lookup says what a renewal would meet. If the log is told to forget a remaining time, no checkpoint names the lease again meanwhile.
 func (c *leaseClock) lookup(id mvcc.LeaseID, now time.Time) leaseRenewal {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := c.leases[id]
-	if t == nil || !c.leading() {
-		return leaseRenewal{found: t != nil, leading: c.leading()}
+	if t == nil || !c.leading() || c.settled {
+		return leaseRenewal{found: t != nil, leading: c.leading() && !c.settled}
 	}
-	return leaseRenewal{found: true, leading: true, ttl: t.ttl, expired: !t.deadline.After(now), revoked: t.revoked, demoted: c.demoted,
-		checkpointed: t.remaining > 0}
+	l := leaseRenewal{found: true, leading: true, ttl: t.ttl, expired: !t.deadline.After(now), revoked: t.revoked, demoted: c.demoted,
+		checkpointed: t.remaining > 0 || t.named}
+	if l.checkpointed && !l.expired {
+		t.renewed = now
+	}
+	return l
 }
 
-// renew sets the deadline anew. False: the lease is gone, or this member does not lead.
-func (c *leaseClock) renew(id mvcc.LeaseID, now time.Time) bool {
+// renew sets the deadline anew. Not leading: another member has to do it. Not found: the lease is gone.
+func (c *leaseClock) renew(id mvcc.LeaseID, now time.Time) (found, leading bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := c.leases[id]
-	if t == nil || !c.leading() {
-		return false
+	if t != nil && c.leading() && !c.settled {
+		c.setDeadline(t, now, t.timeLeft())
 	}
-	c.setDeadline(t, now, t.timeLeft())
-	return true
+	return t != nil, c.leading() && !c.settled
 }
 
 // timeLeft is how long the lease still has. Below zero once it is over. False: unknown, or the clock does not run here.
@@ -233,11 +242,34 @@ func (c *leaseClock) timeLeft(id mvcc.LeaseID, now time.Time) (time.Duration, bo
 	return t.deadline.Sub(now), true
 }
 
-// checkpoints are the remaining times to write to the log, in batches. idle bounds them to leases that were not renewed for so
-// long (a lease under keep-alive starts over anyway, and clearing its checkpoint would cost each renewal a proposal); 0 takes all.
-func (c *leaseClock) checkpoints(now time.Time, idle time.Duration) [][]*pb.LeaseCheckpoint {
+// checkpoints are the remaining times to write to the log, in batches, of leases that were not renewed for as long as idle says (a lease
+// under keep-alive starts over anyway, and clearing its checkpoint would cost each renewal a proposal). propose must not wait: the mutex is
+// held, so that whoever learns of a checkpoint, and has it cleared before a renewal, comes behind it in the log.
+func (c *leaseClock) checkpoints(now time.Time, idle time.Duration, propose func([]*pb.LeaseCheckpoint)) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	for _, batch := range c.checkpointsLocked(now, idle) {
+		propose(batch)
+	}
+}
+
+// settle is checkpoints of all leases for the next leader, or the next start. Until resume, or until another member leads, nothing is
+// renewed here: the renewal would not be in what the log says.
+func (c *leaseClock) settle(now time.Time) [][]*pb.LeaseCheckpoint {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settled = c.leading()
+	return c.checkpointsLocked(now, 0)
+}
+
+// resume: this member goes on to lead.
+func (c *leaseClock) resume() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.settled = false
+}
+
+func (c *leaseClock) checkpointsLocked(now time.Time, idle time.Duration) [][]*pb.LeaseCheckpoint {
 	var all []*pb.LeaseCheckpoint
 	for id, t := range c.leases {
 		left := t.deadline.Sub(now)
@@ -246,6 +278,7 @@ func (c *leaseClock) checkpoints(now time.Time, idle time.Duration) [][]*pb.Leas
 		}
 		seconds := int64((left + time.Second - 1) / time.Second)
 		if seconds != t.remaining && seconds < t.ttl {
+			t.named = true
 			all = append(all, &pb.LeaseCheckpoint{ID: int64(id), Remaining_TTL: seconds})
 		}
 	}

@@ -1,11 +1,14 @@
 package raftstore
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
@@ -106,9 +109,16 @@ func testDeposedLeaderRevokesNothing(t *testing.T) {
 	for id := range int64(n) { // as if they had been under way
 		deposed.proposeUnwatched(mvcc.FrameLeaseExpiry(nil, deposed.nextID(), mvcc.LeaseID(id+1), term))
 	}
+	stale := leaseCheckpoint([]*pb.LeaseCheckpoint{{ID: 1, Remaining_TTL: 1}}, term)
+	if err := deposed.proposeOwn(t.Context(), stale); !errors.Is(err, mvcc.ErrStaleExpiry) {
+		t.Errorf("a checkpoint of a former term: %v", err)
+	}
 	put(t, deposed, "a", "1")
 	c.converge()
 	c.wantLeases(n)
+	if l, _ := next.View().Lease(1); l.Remaining != 0 {
+		t.Errorf("%d s are left of a lease that was renewed behind the checkpoint", l.Remaining)
+	}
 	ahead.Add(int64(11 * time.Second))
 	c.wantLeases(0)
 }

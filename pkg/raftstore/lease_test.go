@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -128,7 +129,7 @@ func TestLeaseClockAgainstTwin(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
-	c, now := newLeaseClock(), time.Unix(0, 0)
+	c, now := newLeaseClock(1), time.Unix(0, 0)
 	deadline := make(map[mvcc.LeaseID]time.Time)
 	ttl := make(map[mvcc.LeaseID]int64)
 	c.promote(now, 0)
@@ -142,7 +143,7 @@ func TestLeaseClockAgainstTwin(t *testing.T) {
 				c.granted(id, ttl[id], 0, now)
 			}
 		case 1:
-			if c.renew(id, now) != (ttl[id] > 0) {
+			if found, _ := c.renew(id, now); found != (ttl[id] > 0) {
 				t.Fatalf("renew of %d: twin knows %d", id, ttl[id])
 			}
 			if ttl[id] > 0 {
@@ -175,7 +176,7 @@ func TestLeaseClockAgainstTwin(t *testing.T) {
 
 // TestPromoteSpreadsPileUp: leases that would all end at once after a change of leader do not use up the revocation rate.
 func TestPromoteSpreadsPileUp(t *testing.T) {
-	c, now := newLeaseClock(), time.Unix(0, 0)
+	c, now := newLeaseClock(1), time.Unix(0, 0)
 	const n = 5000
 	for i := range n {
 		c.granted(mvcc.LeaseID(i+1), 10, 0, now)
@@ -251,7 +252,7 @@ func TestLeaseAtAnotherLeader(t *testing.T) {
 
 // TestLeaseThatCameAnew: while a member lagged, a lease was revoked and granted again under its ID, with another time. The snapshot says so.
 func TestLeaseThatCameAnew(t *testing.T) {
-	c, now := newLeaseClock(), time.Unix(0, 0)
+	c, now := newLeaseClock(1), time.Unix(0, 0)
 	c.granted(1, 5, 0, now)
 	c.granted(2, 5, 0, now)
 	ended := c.replace([]mvcc.Lease{{ID: 1, TTL: 3600}, {ID: 2, TTL: 5}}, now)
@@ -262,6 +263,108 @@ func TestLeaseThatCameAnew(t *testing.T) {
 	for id, want := range map[mvcc.LeaseID]time.Duration{1: time.Hour, 2: 5 * time.Second} {
 		if left, ok := c.timeLeft(id, now); !ok || left != want {
 			t.Errorf("lease %d has %v left, %t; want %v", id, left, ok, want)
+		}
+	}
+}
+
+// TestRenewalBesideCheckpoint: whoever renews a lease while a checkpoint of it is on its way has it cleared, which comes behind it in the log; and
+// none is made while the clearing is on its way.
+func TestRenewalBesideCheckpoint(t *testing.T) {
+	c, now := newLeaseClock(1), time.Unix(0, 0)
+	c.granted(1, 100, 0, now)
+	c.promote(now, 0)
+	now = now.Add(70 * time.Second)
+	known := make(chan bool, 1)
+	proposed := 0
+	c.checkpoints(now, time.Minute, func([]*pb.LeaseCheckpoint) {
+		proposed++
+		go func() { known <- c.lookup(1, now).checkpointed }()
+		if c.mu.TryLock() {
+			t.Error("a renewal may come between a checkpoint and its place in the log")
+			c.mu.Unlock()
+		}
+	})
+	if proposed != 1 {
+		t.Fatalf("%d checkpoints", proposed)
+	}
+	if !<-known {
+		t.Fatal("a renewal does not know of the checkpoint that is on its way")
+	}
+	now = now.Add(time.Second)
+	c.checkpoints(now, time.Minute, func(got []*pb.LeaseCheckpoint) {
+		t.Errorf("%v is behind the clearing that a renewal has proposed", got)
+	})
+	c.checkpointed(1, 30)
+	c.checkpointed(1, 0)
+	if c.renew(1, now); c.lookup(1, now).checkpointed {
+		t.Error("the checkpoint is not cleared")
+	}
+
+	now = now.Add(70 * time.Second)
+	c.settle(now)
+	if _, leading := c.renew(1, now); leading || c.lookup(1, now).leading {
+		t.Error("renewed behind the checkpoint for the next leader")
+	}
+	c.resume()
+	if !c.lookup(1, now).checkpointed {
+		t.Error("a renewal does not know of the checkpoint for the next leader")
+	}
+	c.demote()
+	c.promote(now, 0)
+	if c.lookup(1, now).checkpointed {
+		t.Error("a checkpoint of a former term is on its way")
+	}
+}
+
+// TestShortLeasesAlike: members with different election timeouts, as while it is changed on one after the other, hold equal leases: the
+// least is that of the one that proposes, and that of the leader's clock.
+func TestShortLeasesAlike(t *testing.T) { synctest.Test(t, testShortLeasesAlike) }
+
+func testShortLeasesAlike(t *testing.T) {
+	c := newCluster(t, 3, func(i int, cfg *Config) {
+		if i == 0 {
+			cfg.ElectionTicks = 200 // 2 s
+		}
+	})
+	c.leader()
+	for i, want := range []int64{3, 1} {
+		grant(t, c.stores[i], int64(i)+1, 1)
+		await(t, "the lease", func() bool { _, ok := c.stores[i].View().Lease(mvcc.LeaseID(i) + 1); return ok })
+		if l, _ := c.stores[i].View().Lease(mvcc.LeaseID(i) + 1); l.TTL != want {
+			t.Errorf("a lease of 1 s by way of member %d is one of %d s; want %d", i, l.TTL, want)
+		}
+	}
+	c.converge()
+	for i := range c.stores { // what was loaded is what the others have
+		if err := c.stores[i].Checkpoint(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		c.kill(i)
+		c.start(i)
+		c.leader()
+	}
+	checkpoint := leaseCheckpoint([]*pb.LeaseCheckpoint{{ID: 1, Remaining_TTL: 1}, {ID: 2, Remaining_TTL: 1}}, 0)
+	if err := c.stores[0].proposeOwn(t.Context(), checkpoint); err != nil { // it is folded into the hash
+		t.Fatal(err)
+	}
+	c.converge()
+}
+
+// TestRequestIDs: two starts have no request ID in common, also where the clock was set back between them.
+func TestRequestIDs(t *testing.T) {
+	h := newHarness(t)
+	seen := make(map[uint64]bool)
+	for start := range 2 {
+		s := h.open()
+		for range 1000 {
+			id := s.nextID()
+			if seen[id] || id == 0 {
+				t.Fatalf("start %d has ID %x, which was there", start, id)
+			}
+			seen[id] = true
+		}
+		if err := s.halt(); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

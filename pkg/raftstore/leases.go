@@ -37,13 +37,14 @@ func (k *ticker) lookAtLeases(now time.Time) {
 		return
 	}
 	k.checkpointed = now
-	for _, batch := range s.leases.checkpoints(now, s.cfg.LeaseCheckpointInterval) {
-		body, err := marshalBody(leaseCheckpoint(batch))
+	s.leases.checkpoints(now, s.cfg.LeaseCheckpointInterval, func(batch []*pb.LeaseCheckpoint) {
+		cmd := leaseCheckpoint(batch, lead.term)
+		body, err := marshalBody(cmd)
 		if err != nil {
 			panic(fmt.Sprintf("marshal lease checkpoint: %v", err))
 		}
-		s.proposeUnwatched(mvcc.Frame(nil, s.nextID(), mvcc.KindLeaseCheckpoint, body))
-	}
+		s.proposeUnwatched(mvcc.AppendTermOf(mvcc.Frame(nil, s.nextID(), cmd.Kind, body), cmd.Request))
+	})
 }
 
 // proposeUnwatched puts an entry into the log that nobody waits for. It may be lost.
@@ -51,9 +52,14 @@ func (s *Store) proposeUnwatched(data []byte) {
 	s.node.proposals.put(proposal{data: data})
 }
 
-func leaseCheckpoint(batch []*pb.LeaseCheckpoint) Command {
-	return Command{Kind: mvcc.KindLeaseCheckpoint,
-		Request: &pb.InternalRaftRequest{LeaseCheckpoint: &pb.LeaseCheckpointRequest{Checkpoints: batch}}}
+// leaseCheckpoint counts in a term only: the next leader may have renewed what the one before has proposed to shorten.
+func leaseCheckpoint(batch []*pb.LeaseCheckpoint, term uint64) Command {
+	return Command{Kind: mvcc.KindLeaseCheckpoint, Request: mvcc.LeaseCheckpointRequest(batch, term)}
+}
+
+// leaseClear has the log forget the remaining time of a lease that is renewed. That is right in any term.
+func leaseClear(id mvcc.LeaseID) Command {
+	return leaseCheckpoint([]*pb.LeaseCheckpoint{{ID: int64(id)}}, 0)
 }
 
 // LeaseRenew gives a lease its whole time again and answers that time in seconds. The clock runs at the leader: other members ask it, and
@@ -131,14 +137,14 @@ func (s *Store) renewLease(ctx context.Context, id mvcc.LeaseID) (ttl int64, err
 		}
 	}
 	if l.checkpointed {
-		if err := s.proposeOwn(ctx, leaseCheckpoint([]*pb.LeaseCheckpoint{{ID: int64(id)}})); err != nil {
+		if err := s.proposeOwn(ctx, leaseClear(id)); err != nil {
 			return 0, err
 		}
 	}
-	if !s.leases.renew(id, s.cfg.Now()) {
-		if s.lead.Load().leader != s.id.member {
-			return 0, ErrNotLeader
-		}
+	switch found, leading := s.leases.renew(id, s.cfg.Now()); {
+	case !leading:
+		return 0, ErrNotLeader
+	case !found:
 		return 0, mvcc.ErrLeaseNotFound
 	}
 	s.metrics.leaseRenewed()
@@ -190,7 +196,7 @@ func (s *Store) leaseLeft(ctx context.Context, id mvcc.LeaseID, keys bool) (Leas
 	default: // revoked since
 		return LeaseLeft{}, mvcc.ErrLeaseNotFound
 	}
-	l := LeaseLeft{Left: left, Granted: lease.TTL}
+	l := LeaseLeft{Left: left, Granted: max(lease.TTL, s.leases.ttlMin)}
 	if keys {
 		l.Keys = v.LeaseKeys(id)
 	}
@@ -215,10 +221,12 @@ func (s *Store) LeaseRemaining(id mvcc.LeaseID) (time.Duration, bool) {
 	return s.leases.timeLeft(id, s.cfg.Now())
 }
 
-// checkpointLeases writes the remaining time of all leases to the log, for the next start.
+// checkpointLeases writes the remaining time of all leases to the log, for the next leader or the next start. Nothing is renewed here from
+// then on.
 func (s *Store) checkpointLeases(ctx context.Context) {
-	for _, batch := range s.leases.checkpoints(s.cfg.Now(), 0) {
-		if err := s.proposeOwn(ctx, leaseCheckpoint(batch)); err != nil {
+	term := s.lead.Load().term
+	for _, batch := range s.leases.settle(s.cfg.Now()) {
+		if err := s.proposeOwn(ctx, leaseCheckpoint(batch, term)); err != nil {
 			return // the leases then start over, which is what a crash does too
 		}
 	}

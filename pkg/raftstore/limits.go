@@ -73,9 +73,13 @@ const (
 	removalAwaitMax = 30 * time.Second
 	// catchUpFactor is how much faster the copy of a defragmentation is than checkpoints at least.
 	catchUpFactor = 2
+	// catchUpMax is how long it does so before checkpoints and all others have a turn.
+	catchUpMax = 50 * time.Millisecond
 	// evictStepBudget is the number of versions that one slice of an eviction looks at.
 	evictStepBudget = 512
 
+	// leaseTTLFloor is the shortest lease that the state machine knows, in seconds; the same on all members. See leaseTTLMin.
+	leaseTTLFloor                  = 1
 	leaseCheckInterval             = 500 * time.Millisecond
 	leaseRevokeRate                = 1000 // per second
 	leaseRevokeBatchMax            = int(leaseRevokeRate * leaseCheckInterval / time.Second)

@@ -53,7 +53,7 @@ func TestMarkInTheMiddleOfABatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := newReplay(*mark.mark)
-	if err := errors.Join(wal.Scan(files.Crash(vfs.LoseAll), "/wal", r.record), r.check("db")); err != nil {
+	if err := errors.Join(wal.Scan(files.Crash(vfs.LoseAll), "/wal", r.record), r.check(Dirs{}, "db")); err != nil {
 		t.Fatal(err)
 	}
 	if r.last() != last {

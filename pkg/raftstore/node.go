@@ -49,6 +49,7 @@ type node struct {
 	ticks           uint64 // since the start
 	appendedAt      uint64 // ticks when the log goroutine last got on, or had nothing to do
 	installing      *install
+	configured      uint64 // index of the last snapshot; raft has its configuration, and that of the changes behind it
 	lastLeader      uint64 // the last one that there was
 	out             []*raftpb.Message
 	chatter         chatter
@@ -468,6 +469,7 @@ func (n *node) append(m *raftpb.Message) {
 	t := logTask{msg: m}
 	if m.GetSnapshot() != nil {
 		t.install, n.installing = n.installing, nil
+		n.configured = m.GetSnapshot().GetMetadata().GetIndex()
 	}
 	n.s.log.inbox.put(t)
 }
@@ -484,6 +486,14 @@ func (n *node) appended(m *raftpb.Message) bool {
 	n.inbox.leave(inputs...)
 	n.sendOut()
 	return true
+}
+
+// configure tells raft of a change that was applied. One that a snapshot has overtaken, which came while it was being applied, is in the
+// snapshot's configuration, or was undone in it.
+func (n *node) configure(rn *raft.RawNode, index uint64, cc *raftpb.ConfChange) {
+	if index > n.configured {
+		rn.ApplyConfChange(cc)
+	}
 }
 
 // observeLeader publishes leader and term when one of them is new.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"math/rand/v2"
 	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/types"
@@ -96,7 +97,7 @@ func (o *opening) open(cfg Config) (*Store, error) {
 }
 
 func newStore(cfg Config) *Store {
-	s := &Store{cfg: cfg, bounds: boundsOf(cfg.Memory.Limit), leases: newLeaseClock(), waiters: newWaiters(),
+	s := &Store{cfg: cfg, bounds: boundsOf(cfg.Memory.Limit), leases: newLeaseClock(leaseTTLMin(&cfg)), waiters: newWaiters(),
 		ready: make(chan struct{}), lost: make(chan struct{}), leadNext: make(chan struct{}), drained: make(chan struct{}, 1),
 		stop: make(chan struct{}), stopped: make(chan struct{}), published: make(chan struct{}), removed: make(chan struct{}), failed: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
@@ -198,7 +199,7 @@ func loadState(cfg *Config, db *backend.DB, rows mvcc.Rows, ahead mvcc.Revision)
 			}
 			l.Downgrade = mvcc.Downgrade{Enabled: d.Enabled, Target: d.TargetVersion}
 		}
-		if state, err = mvcc.Load(l, mvcc.Options{LeaseTTLMin: leaseTTLMin(cfg), Rows: rows}); err != nil {
+		if state, err = mvcc.Load(l, mvcc.Options{LeaseTTLMin: leaseTTLFloor, Rows: rows}); err != nil {
 			return err
 		}
 		cluster, err = clusterOf(c)
@@ -213,7 +214,8 @@ func loadState(cfg *Config, db *backend.DB, rows mvcc.Rows, ahead mvcc.Revision)
 // errUntrusted: nobody but this package writes to the database of a data dir, and it writes sums with every index.
 var errUntrusted = errors.New("the applied index is not the one that the checksums belong to")
 
-// leaseTTLMin is etcd's: one and a half election timeouts, in whole seconds.
+// leaseTTLMin is etcd's: one and a half election timeouts, in whole seconds. Members may differ in it, as while the timeout is changed on one
+// after the other; so it is for who proposes a lease, and for the clock, and the state machine has leaseTTLFloor.
 func leaseTTLMin(cfg *Config) int64 {
 	ttl := time.Duration(3*cfg.ElectionTicks/2) * cfg.TickInterval
 	return int64(math.Ceil(ttl.Seconds()))
@@ -287,7 +289,7 @@ func (o *opening) openLog() error {
 	if fresh {
 		return nil
 	}
-	if err := o.replay.check(cfg.DBPath); err != nil {
+	if err := o.replay.check(cfg.dirs(), cfg.DBPath); err != nil {
 		return err
 	}
 	s.id = o.replay.id
@@ -412,9 +414,8 @@ func (o *opening) makeNode(log *raftLog, applied uint64) error {
 		}
 	}
 	s.node = node
-	s.idPrefix = s.id.member << 48
-	s.idSuffix.Store(uint64(s.cfg.Now().UnixMilli()) << 8)
-	s.reads.request = uint64(s.cfg.Now().UnixNano())
+	s.lastID.Store(rand.Uint64N(1 << 63)) // 0 is no ID
+	s.reads.request = rand.Uint64N(1 << 63)
 	s.quota = newQuotaWatch(s, s.View())
 	s.checkpoint = newCheckpointer(s, o.db)
 	s.checkpoint.last = mark{index: o.content.Index, term: o.content.Term, conf: o.conf}

@@ -1,8 +1,10 @@
 package raftstore
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"strings"
@@ -97,6 +99,46 @@ func TestOpenWithoutLog(t *testing.T) {
 	if !errors.As(err, &c) {
 		t.Errorf("open: %v", err)
 	}
+}
+
+// TestOpenWithAnOlderLog: a log that ends before the database's index is refused, be it a copy of earlier, one of which the end is missing,
+// or one that was begun and never used.
+func TestOpenWithAnOlderLog(t *testing.T) {
+	h := newHarness(t)
+	h.adjust = func(c *Config) { c.WALSegmentBytes = 16 << 10 }
+	s := h.open()
+	begun := h.fs.(*vfs.Mem).Crash(vfs.KeepAll)
+	first := s.View().Index()
+	for i := range 30 {
+		put(t, s, "k", fmt.Sprint(i))
+	}
+	earlier, old := h.fs.(*vfs.Mem).Crash(vfs.KeepAll), s.View().Index()
+	put(t, s, "k", "new")
+	if err := s.Checkpoint(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	index := s.View().Index()
+	if err := s.halt(); err != nil {
+		t.Fatal(err)
+	}
+	now := h.fs
+	for end, log := range map[uint64]vfs.FS{first: begun, old: earlier} {
+		h.fs = log
+		var c *CorruptError
+		s, err := Open(h.config())
+		if err == nil {
+			s.Close()
+		}
+		if !errors.As(err, &c) || !strings.Contains(err.Error(), fmt.Sprintf("ends at index %d, though the database holds the state at index %d", end, index)) {
+			t.Errorf("a log that ends at %d: %v", end, err)
+		}
+		found := 0
+		if err := check(h.fs, Dirs{Data: h.dir}, h.db, func(f Finding) { found++; t.Logf("%v", f) }); err != nil || found != 1 {
+			t.Errorf("check: %d findings, %v", found, err)
+		}
+	}
+	h.fs = now
+	closeStore(t, h.open())
 }
 
 // TestOpenInitialClusterErrors: the texts are those of etcd.

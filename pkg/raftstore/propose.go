@@ -108,6 +108,9 @@ func (s *Store) frame(cmd *Command, w *waiter) error {
 		return ErrTooManyRequests
 	}
 	body := cmd.Body
+	if g := cmd.Request.LeaseGrant; g != nil && g.TTL < s.leases.ttlMin {
+		g.TTL, body = s.leases.ttlMin, nil
+	}
 	if body == nil {
 		var err error
 		if body, err = marshalBody(*cmd); err != nil {
@@ -117,6 +120,9 @@ func (s *Store) frame(cmd *Command, w *waiter) error {
 	w.id, w.request, w.trace, w.deadline = s.nextID(), cmd.Request, cmd.Trace, s.clock.Load()+int64(s.cfg.requestTimeout())
 	buf := payload(len(body)+frameOverheadMax, &w.proposal)
 	w.data = mvcc.Frame(buf, w.id, cmd.Kind, body)
+	if cmd.Kind == mvcc.KindLeaseCheckpoint {
+		w.data = mvcc.AppendTermOf(w.data, cmd.Request)
+	}
 	size := len(w.data) + requestHeaderBytes // the limit is on what etcd's entry would be
 	if cmd.Auth != (auth.Info{}) {
 		var err error
@@ -177,6 +183,7 @@ func marshalBody(cmd Command) ([]byte, error) {
 	return body, nil
 }
 
-// nextID is a request ID that no member and no earlier start of this one uses: two bytes of the member's ID, five of the time of
-// the start, and a counter.
-func (s *Store) nextID() uint64 { return s.idPrefix | s.idSuffix.Add(1)&(1<<48-1) }
+// nextID is a request ID that no member and no earlier start of this one uses: each start counts from a random number on. An entry with the ID
+// of a call that waits here is applied as that call's request, so two that are under way must never have the same. (A time would not do: a
+// machine without a battery begins at the same one again.)
+func (s *Store) nextID() uint64 { return s.lastID.Add(1) }

@@ -12,7 +12,6 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
-	"github.com/kubeshim/shim/pkg/raftstore/vfs"
 )
 
 // filled creates objects of 1,000 bytes until one is refused, and answers how many there are.
@@ -163,9 +162,7 @@ func TestQuotaAfterACrash(t *testing.T) {
 	s := h.open()
 	filled(t, s)
 	crash := func() {
-		mem := h.fs.(*vfs.Mem).Crash(vfs.LoseAll)
-		_ = s.halt()
-		h.fs = mem
+		h.crash(s)
 		s = h.open()
 	}
 	crash()

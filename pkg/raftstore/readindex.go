@@ -100,7 +100,8 @@ func (r *readIndexes) answered() {
 	r.mu.Unlock()
 }
 
-// context names the request. Two members never have equal ones, nor two starts of one: the leader would answer one of them only.
+// context names the request. Two members never have equal ones, nor two starts of one, which count from a random number on: the leader would
+// answer one of them only, and that by how far it was when it was asked first.
 func (r *readIndexes) context() []byte {
 	b := binary.BigEndian.AppendUint64(nil, r.s.id.member)
 	return binary.BigEndian.AppendUint64(b, r.request)

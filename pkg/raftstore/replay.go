@@ -22,6 +22,7 @@ type replay struct {
 	any      bool
 	// installed is the index of the last snapshot that replaced the log; 0: none.
 	installed uint64
+	newest    uint64       // index of all entries, those that were replaced included
 	gap       *recordError // an entry that does not follow
 }
 
@@ -80,6 +81,7 @@ func (e *recordError) Unwrap() error { return e.err }
 func (r *replay) entry(pos wal.Position, e *raftpb.Entry, bytes int) error {
 	r.any = true
 	index := e.GetIndex()
+	r.newest = max(r.newest, index)
 	r.segments.add(pos.Segment, index)
 	if index <= r.base.index {
 		r.entries, r.bytes = nil, 0 // what came behind was replaced
@@ -112,8 +114,9 @@ func (r *replay) compacted() (rev mvcc.Revision) {
 }
 
 // check compares the WAL with the database. If entries between the two are missing, the database is at fault if the WAL says that it
-// held more: a file that was lost or put back, or whose newest meta page is damaged so that an older one counts.
-func (r *replay) check(dbPath string) error {
+// held more: a file that was lost or put back, or whose newest meta page is damaged so that an older one counts. The log is at fault if
+// it never came to where the database is (A2).
+func (r *replay) check(d Dirs, dbPath string) error {
 	if r.id == (identity{}) {
 		return errors.New("the log does not say which member it belongs to")
 	}
@@ -127,6 +130,9 @@ func (r *replay) check(dbPath string) error {
 	}
 	if r.gap != nil {
 		return r.gap
+	}
+	if end := max(r.mark.index, r.installed, r.newest); end < r.base.index {
+		return d.older(end, r.base.index)
 	}
 	return nil
 }

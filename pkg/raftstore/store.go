@@ -50,8 +50,7 @@ type Store struct {
 
 	room sync.Mutex // held by who takes room on a disk that may be full: a checkpoint, or the log for its spare segment
 
-	idPrefix      uint64
-	idSuffix      atomic.Uint64
+	lastID        atomic.Uint64
 	entryBytesMax int
 
 	ready     chan struct{} // closed once the leader's first entry is applied here: the View then holds all that was acknowledged

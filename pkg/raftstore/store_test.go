@@ -57,6 +57,22 @@ func (h *harness) open() *Store {
 	return s
 }
 
+// crash ends a store whose answers nobody hears any more. What of its log was not synced is lost. The file of its database is that of
+// its end: if that has had a checkpoint since the log was copied, the crash was a moment later.
+func (h *harness) crash(s *Store) {
+	h.t.Helper()
+	mem := h.fs.(*vfs.Mem)
+	log := mem.Crash(vfs.LoseAll)
+	if err := s.halt(); err != nil {
+		h.t.Errorf("halt: %v", err)
+	}
+	ahead := false
+	if err := check(log, Dirs{Data: h.dir}, h.db, func(Finding) { ahead = true }); err != nil || ahead {
+		log = mem.Crash(vfs.LoseAll)
+	}
+	h.fs = log
+}
+
 // pass moves the clock and ticks until the node has seen it.
 func (h *harness) pass(d time.Duration) {
 	h.mu.Lock()

@@ -52,6 +52,11 @@ func (s *Store) HandOver(ctx context.Context) error {
 	}
 	if !s.spaceLow.Load() {
 		s.checkpointLeases(ctx)
+		defer func() {
+			if !s.closing.Load() && s.lead.Load().leader == s.id.member { // else it is for demote, which may come behind this
+				s.leases.resume()
+			}
+		}()
 	}
 	var err error
 	for _, id := range s.connected() {

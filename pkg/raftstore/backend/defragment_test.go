@@ -84,6 +84,40 @@ func TestDefragmentBesideWrites(t *testing.T) {
 	}
 }
 
+// TestDefragmentCatchesUp: rows that are deleted while the pages are written are deleted from the copy behind that, in steps that count what
+// they do, and each once.
+func TestDefragmentCatchesUp(t *testing.T) {
+	m := newMachine(t)
+	for i := range 2000 {
+		if m.put(i % 100); i%100 == 99 {
+			m.checkpoint()
+		}
+	}
+	d, err := m.db.StartDefragment()
+	for err == nil && d.next == nil {
+		_, err = d.Step(16 << 10)
+	}
+	m.compact()
+	m.checkpoint()
+	deleted := len(d.changed)
+	if err != nil || deleted < 1800 {
+		t.Fatalf("%d rows are deleted behind the copy: %v", deleted, err)
+	}
+	for done, last := false, deleted; !done; last = len(d.again) {
+		worked := d.Worked()
+		if done, err = d.Step(1 << 10); err != nil {
+			t.Fatal(err)
+		}
+		if len(d.changed) > 0 || len(d.again) > 0 && len(d.again) >= last {
+			t.Fatalf("%d rows changed, %d in order, %d before", len(d.changed), len(d.again), last)
+		}
+		if got := d.Worked() - worked; !done && got < 1<<9 {
+			t.Errorf("a step has worked off %d bytes", got)
+		}
+	}
+	m.verify(t)
+}
+
 // TestDefragmentShrinks: what a compaction has freed is given back; rows larger than a page and than a step are copied.
 func TestDefragmentShrinks(t *testing.T) {
 	m := newMachine(t)
@@ -310,9 +344,8 @@ func TestDefragmentWithoutRoom(t *testing.T) {
 		copied = f
 		return f, err
 	}
-	steps := 0
 	err := m.defragmentBetween(16<<10, func() {
-		if steps++; steps == 3 {
+		if copied != nil { // its pages are there
 			copied.Close() // what is written from now on fails
 		}
 	})

@@ -45,7 +45,7 @@
 // read, the leaves are known from the branches alone, and the kernel is told of all of them first (ReadAhead; leaves that lie one behind
 // the other in one piece): the disk then has its queue full instead of one place at a time.
 //
-// Open walks the pages but for the leaves of bucket key, nearly all there are, which Load checks as it reads them: that the file is read once.
+// Open walks the pages but for the leaves of bucket key, nearly all there are, which Load checks as it reads them. So the file is read once.
 //
 // # Goroutines
 //
@@ -56,8 +56,9 @@
 //
 // # Defragmentation
 //
-// The rows are copied into a new file in steps, from pages read past the mapping; between two steps the file may be written to. A Write
-// notes the rows that it changes and that were copied already, and the next step copies them again. The last step, after which nothing is
+// The rows are copied into a new file in steps, from pages read past the mapping; between two steps the file may be written to. Those of
+// bucket key, nearly all there are, become pages of the new file one behind the other, without bbolt (pageWriter); the others are put by it. A Write
+// notes the rows that it changes and that were copied already, and a step of bbolt's copies them again. The last step, after which nothing is
 // to be copied, renames the new file and goes on with it as it is open: nothing is read again. The old one is freed in parts, as the file
 // system would have all else wait for the whole.
 //

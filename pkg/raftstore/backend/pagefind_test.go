@@ -262,7 +262,7 @@ func TestDamagedLengths(t *testing.T) {
 		t.Errorf("%d bytes, %v, %d bytes held", len(got), err, cap(r.finder.leaf.b))
 	}
 	reader := pageReader{file: m.db.current.raw, path: m.db.Path(), pageBytes: int64(m.db.pageSize())}
-	if b, err := reader.page(place.id); err != nil || len(b) > m.db.pageSize() {
+	if b, err := reader.page(place.id, 0); err != nil || len(b) > m.db.pageSize() {
 		t.Errorf("a copy reads %d bytes, %v", len(b), err)
 	}
 	var corrupt *CorruptError

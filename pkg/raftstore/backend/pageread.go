@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"slices"
 	"sort"
 )
 
@@ -15,20 +16,15 @@ type pageReader struct {
 	file      *os.File
 	path      string // what the file is called by now
 	pageBytes int64
-	buffers   [][]byte
-	used      int // of buffers, since the last reset
+	buffers   [][]byte // by depth
 }
 
-// reset lets the buffers be used again: what walk gave before is not valid any more.
-func (r *pageReader) reset() { r.used = 0 }
-
-// page reads a page with its overflow.
-func (r *pageReader) page(id uint64) ([]byte, error) {
-	if r.used == len(r.buffers) {
+// page reads a page with its overflow. The one that was read at the same depth before is not valid any more.
+func (r *pageReader) page(id uint64, depth int) ([]byte, error) {
+	if depth == len(r.buffers) {
 		r.buffers = append(r.buffers, make([]byte, r.pageBytes))
 	}
-	b := r.buffers[r.used]
-	r.used++
+	b := r.buffers[depth][:r.pageBytes]
 	at := int64(id) * r.pageBytes
 	if _, err := r.file.ReadAt(b, at); err != nil {
 		return nil, fmt.Errorf("read page %d: %w", id, err)
@@ -36,7 +32,11 @@ func (r *pageReader) page(id uint64) ([]byte, error) {
 	if binary.LittleEndian.Uint64(b) != id {
 		return nil, &CorruptError{File: r.path, Offset: at, Reason: fmt.Sprintf("page %d says it is page %d", id, binary.LittleEndian.Uint64(b))}
 	}
-	return r.longer(b, id)
+	b, err := r.longer(b, id)
+	if err == nil {
+		r.buffers[depth] = b
+	}
+	return b, err
 }
 
 // longer reads what a page has beyond its first part: as much as its elements need. How long it says that it is may be damaged.
@@ -54,12 +54,10 @@ func (r *pageReader) longer(b []byte, id uint64) ([]byte, error) {
 		if n <= have {
 			continue
 		}
-		long := make([]byte, n)
-		copy(long, b)
-		if _, err := r.file.ReadAt(long[have:], at+have); err != nil {
+		b = slices.Grow(b, int(n-have))[:n]
+		if _, err := r.file.ReadAt(b[have:], at+have); err != nil {
 			return nil, fmt.Errorf("read page %d: %w", id, err)
 		}
-		b = long
 	}
 	return b, nil
 }
@@ -81,9 +79,13 @@ func elementsEnd(b []byte) int64 {
 }
 
 // walk gives the rows below a page whose keys are above a given one, in order, until visit answers false. What it gives is valid until
-// the next reset.
-func (r *pageReader) walk(id uint64, above []byte, visit func(k, v []byte) (more bool, err error)) (more bool, err error) {
-	b, err := r.page(id)
+// visit returns.
+func (r *pageReader) walk(root uint64, above []byte, visit func(k, v []byte) (more bool, err error)) (more bool, err error) {
+	return r.below(root, 0, above, visit)
+}
+
+func (r *pageReader) below(id uint64, depth int, above []byte, visit func(k, v []byte) (more bool, err error)) (more bool, err error) {
+	b, err := r.page(id, depth)
 	if err != nil {
 		return false, err
 	}
@@ -96,7 +98,7 @@ func (r *pageReader) walk(id uint64, above []byte, visit func(k, v []byte) (more
 		}
 		first := sort.Search(count, func(i int) bool { return bytes.Compare(key(i), above) > 0 })
 		for i := max(first-1, 0); i < count; i++ {
-			if more, err = r.walk(binary.LittleEndian.Uint64(element(i)[8:]), above, visit); err != nil || !more {
+			if more, err = r.below(binary.LittleEndian.Uint64(element(i)[8:]), depth+1, above, visit); err != nil || !more {
 				return more, err
 			}
 		}

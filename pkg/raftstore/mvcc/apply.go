@@ -135,7 +135,7 @@ func (s *State) dispatch(e Entry) (any, error) {
 	case r.LeaseRevoke != nil:
 		return s.applyLeaseRevoke(e)
 	case r.LeaseCheckpoint != nil:
-		return s.applyLeaseCheckpoint(r.LeaseCheckpoint)
+		return s.applyLeaseCheckpoint(e)
 	case r.Alarm != nil:
 		return s.applyAlarm(r.Alarm)
 	}

@@ -50,7 +50,7 @@ func (s *State) permit(r *pb.InternalRaftRequest) error {
 	case r.Txn != nil:
 		return g.txn(i, r.Txn)
 	case r.LeaseRevoke != nil:
-		if _, expired := expiryTerm(r); expired {
+		if _, expired := decisionTerm(r); expired {
 			return nil
 		}
 		return g.lease(i, LeaseID(r.LeaseRevoke.ID))

@@ -81,7 +81,7 @@ func (s *State) applyLeaseGrant(r *pb.LeaseGrantRequest) (*LeaseGrantResult, err
 // it. An expiry counts only in the term it was decided in: a leader that was
 // deposed must not take leases away that its successor has extended.
 func (s *State) applyLeaseRevoke(e Entry) (*LeaseRevokeResult, error) {
-	if term, ok := expiryTerm(e.Request); ok && term != e.Term {
+	if term, ok := decisionTerm(e.Request); ok && term != e.Term {
 		return nil, ErrStaleExpiry
 	}
 	id := LeaseID(e.Request.LeaseRevoke.ID)
@@ -102,10 +102,14 @@ func (s *State) applyLeaseRevoke(e Entry) (*LeaseRevokeResult, error) {
 }
 
 // applyLeaseCheckpoint notes the remaining time of leases; unknown ones are
-// passed over.
-func (s *State) applyLeaseCheckpoint(r *pb.LeaseCheckpointRequest) (*LeaseCheckpointResult, error) {
+// passed over. What names a term counts in that one only: the next leader may
+// have renewed a lease that the one before has found idle.
+func (s *State) applyLeaseCheckpoint(e Entry) (*LeaseCheckpointResult, error) {
+	if term, ok := decisionTerm(e.Request); ok && term != e.Term {
+		return nil, ErrStaleExpiry
+	}
 	res := &LeaseCheckpointResult{}
-	for _, c := range r.Checkpoints {
+	for _, c := range e.Request.LeaseCheckpoint.Checkpoints {
 		id := LeaseID(c.ID)
 		old, ok := s.leases.Get(id)
 		if !ok {
@@ -119,29 +123,36 @@ func (s *State) applyLeaseCheckpoint(r *pb.LeaseCheckpointRequest) (*LeaseCheckp
 	return res, nil
 }
 
-// LeaseExpiryRequest is a revoke that the lease clock decided on in a term. It
-// is an ordinary LeaseRevoke to etcd; the term rides in a field that etcd does
-// not know.
-func LeaseExpiryRequest(reqID uint64, id LeaseID, term uint64) *pb.InternalRaftRequest {
-	r := &pb.InternalRaftRequest{ID: reqID, LeaseRevoke: &pb.LeaseRevokeRequest{ID: int64(id)}}
-	r.ProtoReflect().SetUnknown(appendExpiryTerm(nil, term))
+// LeaseCheckpointRequest says what is left of leases, as the lease clock knew it
+// in a term; 0: in any.
+func LeaseCheckpointRequest(left []*pb.LeaseCheckpoint, term uint64) *pb.InternalRaftRequest {
+	r := &pb.InternalRaftRequest{LeaseCheckpoint: &pb.LeaseCheckpointRequest{Checkpoints: left}}
+	if term > 0 {
+		r.ProtoReflect().SetUnknown(appendTerm(nil, term))
+	}
 	return r
 }
 
-func appendExpiryTerm(dst []byte, term uint64) []byte {
-	dst = protowire.AppendTag(dst, fieldLeaseExpiryTerm, protowire.VarintType)
+// AppendTermOf appends to the payload of an entry the term that the request
+// names, if it does.
+func AppendTermOf(dst []byte, r *pb.InternalRaftRequest) []byte {
+	return append(dst, r.ProtoReflect().GetUnknown()...)
+}
+
+func appendTerm(dst []byte, term uint64) []byte {
+	dst = protowire.AppendTag(dst, fieldDecisionTerm, protowire.VarintType)
 	return binary.AppendUvarint(dst, term)
 }
 
-// expiryTerm answers the term an expiry was decided in.
-func expiryTerm(r *pb.InternalRaftRequest) (term uint64, ok bool) {
+// decisionTerm answers the term that an expiry or a checkpoint was decided in.
+func decisionTerm(r *pb.InternalRaftRequest) (term uint64, ok bool) {
 	for b := []byte(r.ProtoReflect().GetUnknown()); len(b) > 0; {
 		num, typ, n := protowire.ConsumeTag(b)
 		if n < 0 {
 			return 0, false
 		}
 		b = b[n:]
-		if num == fieldLeaseExpiryTerm && typ == protowire.VarintType {
+		if num == fieldDecisionTerm && typ == protowire.VarintType {
 			if term, n = protowire.ConsumeVarint(b); n < 0 {
 				return 0, false
 			}

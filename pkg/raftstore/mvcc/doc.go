@@ -164,8 +164,8 @@
 //     gives the hash that it kept from the compaction.
 //   - A txn that deletes "from a key on" and puts behind it, which etcd lets
 //     pass its checks, works; in etcd it can end in a panic.
-//   - An expiry of a lease that was decided in another term is refused
-//     (ErrStaleExpiry).
+//   - An expiry of a lease, or a checkpoint of its remaining time, that was
+//     decided in another term is refused (ErrStaleExpiry).
 //   - Under a NOSPACE alarm etcd refuses every put, every txn with a put in
 //     either branch, and every lease. Here updates that do not grow, txns whose
 //     branch does not, and leases go through.

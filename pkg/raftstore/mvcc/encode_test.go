@@ -154,7 +154,9 @@ func TestFrame(t *testing.T) {
 // after it went over the wire.
 func TestLeaseExpiryTerm(t *testing.T) {
 	framed := FrameLeaseExpiry(nil, 9, 5, 3)
-	marshalled, err := proto.Marshal(LeaseExpiryRequest(9, 5, 3))
+	request := &pb.InternalRaftRequest{ID: 9, LeaseRevoke: &pb.LeaseRevokeRequest{ID: 5}}
+	request.ProtoReflect().SetUnknown(appendTerm(nil, 3))
+	marshalled, err := proto.Marshal(request)
 	if err != nil || !bytes.Equal(framed, marshalled) {
 		t.Fatalf("framed %x, marshalled %x, %v", framed, marshalled, err)
 	}

@@ -21,8 +21,8 @@ var (
 	ErrCorrupt           = errors.New("corrupt cluster")
 	ErrUnsupported       = errors.New("request is not supported")
 
-	// ErrStaleExpiry is the answer to a lease expiry that was decided in a
+	// ErrStaleExpiry is the answer to a lease expiry or checkpoint that was decided in a
 	// term other than the one it was appended in: the decider had lost its
 	// leadership, so nothing was revoked.
-	ErrStaleExpiry = errors.New("lease expiry was decided in another term")
+	ErrStaleExpiry = errors.New("what befalls a lease was decided in another term")
 )

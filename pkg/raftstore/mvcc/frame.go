@@ -115,10 +115,12 @@ func infoOf(r *pb.InternalRaftRequest) auth.Info {
 	return auth.Info{Username: r.GetHeader().GetUsername(), Revision: r.GetHeader().GetAuthRevision()}
 }
 
-// FrameLeaseExpiry appends the payload of an entry with LeaseExpiryRequest.
+// FrameLeaseExpiry appends the payload of an entry with a revoke that the lease
+// clock decided on in a term. It is an ordinary LeaseRevoke to etcd; the term
+// rides in a field that etcd does not know.
 func FrameLeaseExpiry(dst []byte, reqID uint64, id LeaseID, term uint64) []byte {
 	body := appendInt(nil, 1<<3|0, int64(id)) // LeaseRevokeRequest.ID
-	return appendExpiryTerm(Frame(dst, reqID, KindLeaseRevoke, body), term)
+	return appendTerm(Frame(dst, reqID, KindLeaseRevoke, body), term)
 }
 
 // Decode decodes the payload of a log entry. The result shares nothing with

@@ -47,10 +47,10 @@ const (
 	// (etcd's RangeStream starts with as many).
 	pageKeysFirst = 10
 
-	// fieldLeaseExpiryTerm is the field of InternalRaftRequest that carries
-	// the term a lease expiry was decided in. etcd does not know it and skips
-	// it.
-	fieldLeaseExpiryTerm = 20000
+	// fieldDecisionTerm is the field of InternalRaftRequest that carries the
+	// term that the expiry or the checkpoint of a lease was decided in. etcd
+	// does not know it and skips it.
+	fieldDecisionTerm = 20000
 )
 
 // NeverCompacted is the compacted revision of a store that never was, as etcd

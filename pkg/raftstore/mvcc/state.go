@@ -23,7 +23,8 @@ type (
 type Options struct {
 	// LeaseTTLMin is the shortest time to live of a lease, in seconds; shorter
 	// grants are raised to it. Default 2, which is etcd's with its default
-	// election timeout. All members must agree on it.
+	// election timeout. All members must agree on it, so it cannot follow from
+	// settings.
 	LeaseTTLMin int64
 	// Rows is the file that checkpoints are written to, or nil: no version
 	// leaves memory then.
@@ -145,6 +146,14 @@ func (s *State) Overtaken(by *State) {
 	if by.compacted > s.compacted {
 		s.latest.compacted.Store(int64(by.compacted))
 	}
+}
+
+// Succeed takes the place of the state before, of an earlier index and with the
+// same rows: the views of that one learn of compactions from this one now. It
+// comes before the first Publish.
+func (s *State) Succeed(before *State) {
+	before.Overtaken(s)
+	s.latest = before.latest
 }
 
 // Publish freezes what was applied so far. O(1): later applies copy what they

@@ -9,9 +9,10 @@ import (
 )
 
 // Call asks a member a question and waits for the answer, on the connection that messages use: for what must be done by the leader, such
-// as renewing a lease, or asked of every member, such as a hash. It fails with ErrUnreachable if there is no connection, with an error of
-// the table in errors.go if it is refused, and with what the other side's Handler.Call returned as a gRPC status. A call that failed
-// for another reason than these may have been carried out.
+// as renewing a lease, or asked of every member, such as a hash. To a member that was just learned of it waits for the first attempt to
+// connect. It fails with ErrUnreachable if there is no connection, with an error of the table in errors.go if it is refused, and with
+// what the other side's Handler.Call returned as a gRPC status. A call that failed for another reason than these may have been carried
+// out.
 func (t *Transport) Call(ctx context.Context, id uint64, name string, request []byte) ([]byte, error) {
 	if name == "" || len(name) > callNameBytesMax {
 		panic(fmt.Sprintf("transport: name of call %q", name))
@@ -20,7 +21,7 @@ func (t *Transport) Call(ctx context.Context, id uint64, name string, request []
 	if l == nil {
 		return nil, ErrUnreachable
 	}
-	e := l.epoch.Load()
+	e := l.awaitEpoch(ctx)
 	if e == nil {
 		return nil, ErrUnreachable
 	}

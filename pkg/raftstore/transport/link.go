@@ -49,16 +49,18 @@ type link struct {
 	urls    atomic.Pointer[[]string]
 	epoch   atomic.Pointer[epoch] // the connection; nil: none
 	kick    chan struct{}         // capacity 1: connecting is worth another try
+	tried   chan struct{}         // closed when the first attempt to connect is over
 	sending atomic.Bool           // a snapshot
 
 	// Of the goroutine of run.
+	once   bool   // tried is closed
 	at     int    // index of the URL that worked last
 	failed string // the text of the failure told last
 }
 
 // newLink starts the link. The caller holds Transport.mu, and Close has not begun.
 func (t *Transport) newLink(id uint64, urls []string) *link {
-	l := &link{t: t, id: id, metrics: t.metrics.link(id), kick: make(chan struct{}, 1)}
+	l := &link{t: t, id: id, metrics: t.metrics.link(id), kick: make(chan struct{}, 1), tried: make(chan struct{})}
 	l.ctx, l.cancel = context.WithCancel(t.ctx)
 	l.urls.Store(&urls)
 	for i := range l.queues {
@@ -118,6 +120,7 @@ func (l *link) run() {
 			l.failed = err.Error()
 			l.t.o.OnEvent(DialFailed{Peer: types.ID(l.id), Err: err})
 		}
+		l.attempted()
 		dropped := 0
 		for _, q := range l.queues {
 			dropped += q.shut()
@@ -140,6 +143,24 @@ func (l *link) run() {
 			q.unshut()
 		}
 	}
+}
+
+// attempted lets calls go on that waited for the first attempt.
+func (l *link) attempted() {
+	if !l.once {
+		l.once = true
+		close(l.tried)
+	}
+}
+
+// awaitEpoch is the connection to the peer, or nil. A link that was just made has its first attempt to connect.
+func (l *link) awaitEpoch(ctx context.Context) *epoch {
+	select {
+	case <-l.tried:
+	case <-l.ctx.Done():
+	case <-ctx.Done():
+	}
+	return l.epoch.Load()
 }
 
 // wait is false when the link is over.
@@ -183,6 +204,7 @@ func (l *link) serve(e *epoch) error {
 	default:
 	}
 	l.epoch.Store(e)
+	l.attempted()
 	if !slices.Contains(*l.urls.Load(), e.url) {
 		e.cancel(errURLGone) // setURLs came between
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -309,5 +310,25 @@ func TestAcknowledged(t *testing.T) {
 		if _, err := a.tr.acknowledged(c.s, 2); !errors.Is(err, c.want) {
 			t.Errorf("%v: %v, want %v", c.s, err, c.want)
 		}
+	}
+}
+
+// TestCallAtOnce: a call right behind SetPeers reaches a member that is there, and does not wait for one that is not.
+func TestCallAtOnce(t *testing.T) {
+	checkLeaks(t)
+	a, b := newMember(t, 1), newMember(t, 2)
+	b.onCall = func(context.Context, uint64, string, []byte) ([]byte, error) { return []byte("answer"), nil }
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	url := "http://" + gone.Addr().String()
+	gone.Close()
+	a.tr.SetPeers([]Peer{{ID: 2, URLs: []string{b.url}}, {ID: 3, URLs: []string{url}}})
+	if answer, err := a.tr.Call(t.Context(), 2, "x", nil); err != nil || string(answer) != "answer" {
+		t.Errorf("a call to a member that is there: %q, %v", answer, err)
+	}
+	if _, err := a.tr.Call(t.Context(), 3, "x", nil); !errors.Is(err, ErrUnreachable) {
+		t.Errorf("a call to a member that is not there: %v", err)
 	}
 }

@@ -156,3 +156,31 @@ func testNames(t *testing.T, check checker, fsys FS, dir string) {
 		t.Error("a directory was made where a file is")
 	}
 }
+
+// TestMkdirAllSyncs: names are durable from the top down, that of a directory which was found included.
+func TestMkdirAllSyncs(t *testing.T) {
+	root := t.TempDir()
+	var failure error
+	synced := func(dir string) (names []string) {
+		t.Helper()
+		if err := mkdirAll(dir, func(parent string) error { names = append(names, parent); return failure }); err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
+	a, b := path.Join(root, "a"), path.Join(root, "a", "b")
+	if got, want := synced(b), []string{path.Dir(root), root, a}; !reflect.DeepEqual(got, want) {
+		t.Errorf("two new directories: %v, want %v", got, want)
+	}
+	if got, want := synced(b), []string{a}; !reflect.DeepEqual(got, want) {
+		t.Errorf("a directory that is there: %v, want %v", got, want)
+	}
+	failure = fs.ErrPermission // the parent is somebody else's
+	synced(b)
+	if err := mkdirAll(b, func(string) error { return syscall.EIO }); !errors.Is(err, syscall.EIO) {
+		t.Errorf("where the sync fails: %v", err)
+	}
+	if err := mkdirAll(path.Join(b, "c"), func(string) error { return fs.ErrPermission }); !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("a new directory that cannot be synced: %v", err)
+	}
+}

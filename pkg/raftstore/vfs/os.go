@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 )
 
 // OS is the real file system.
@@ -38,28 +39,44 @@ func openOS(name string, flag int) (File, error) {
 	return osFile{f}, nil
 }
 
-// MkdirAll walks up to the first directory that is there and comes back down, syncing each parent of a new one.
-func (o osFS) MkdirAll(dir string) error {
+func (o osFS) MkdirAll(dir string) error { return mkdirAll(dir, o.SyncDir) }
+
+// mkdirAll walks up to the first directory that is there and comes back down, syncing each parent of a new one, and that of the one it has
+// found: who made it may have ended before its name was durable.
+func mkdirAll(dir string, syncDir func(string) error) error {
+	parent := filepath.Dir(dir)
 	st, err := os.Stat(dir)
 	if err == nil {
 		if !st.IsDir() {
 			return &os.PathError{Op: "mkdir", Path: dir, Err: errors.New("not a directory")}
+		}
+		if err := syncDir(parent); !cannotSync(err) {
+			return err
 		}
 		return nil
 	}
 	if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	parent := filepath.Dir(dir)
 	if parent != dir {
-		if err := o.MkdirAll(parent); err != nil {
+		if err := mkdirAll(parent, syncDir); err != nil {
 			return err
 		}
 	}
 	if err := os.Mkdir(dir, dirMode); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	return o.SyncDir(parent)
+	return syncDir(parent)
+}
+
+// cannotSync: the directory is not one that this program could have made a name in, or its file system does not sync directories.
+func cannotSync(err error) bool {
+	for _, known := range []error{os.ErrPermission, errors.ErrUnsupported, syscall.EINVAL, syscall.EROFS} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return false
 }
 
 func (osFS) Remove(name string) error { return os.Remove(name) }

@@ -20,7 +20,8 @@ type FS interface {
 	OpenDirect(name string) (File, error)
 	// OpenReadOnly opens an existing file; writing to it fails.
 	OpenReadOnly(name string) (File, error)
-	// MkdirAll makes a directory and those above it, mode 0700. Each name that is new is durable when it returns.
+	// MkdirAll makes a directory and those above it, mode 0700. Each name that is new is durable when it returns, also
+	// if an earlier call made it and was cut off by the end of its process.
 	MkdirAll(dir string) error
 	// Remove removes a file or an empty directory. Durable after SyncDir.
 	Remove(name string) error

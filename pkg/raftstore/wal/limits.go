@@ -14,7 +14,8 @@ const (
 	alignBytes = 8
 	// sectorBytes is the unit a crash keeps or loses.
 	sectorBytes = 512
-	// pageBytes is the block in which the log is written: each write is of whole pages.
+	// pageBytes is what the first write into it fills up, with zeros behind the records. Later ones write the sectors they touch, where the
+	// disk takes those.
 	pageBytes = vfs.DirectBytes
 	// bufferBytesMin is the write buffer's first size.
 	bufferBytesMin = 16 << 10
