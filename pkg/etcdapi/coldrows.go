@@ -64,6 +64,7 @@ type coldAhead struct {
 // newColdRows goes on with a reader that has been begun. Who holds it last
 // closes it: the caller is the first.
 func newColdRows(ctx context.Context, rows mvcc.Rows, r mvcc.RowReader) *coldRows {
+	sendPlain(ctx)
 	c := &coldRows{rows: rows, reader: r, drop: dropper(ctx)}
 	c.refs.Store(1)
 	c.timer = time.AfterFunc(coldRowsAgeMax, c.closeReader)

@@ -44,9 +44,10 @@
 // # Files
 //
 // One file per verb or service: kv_*.go, lease.go, maintenance.go, snapshot.go,
-// downgrade.go, cluster.go, auth.go, lock*.go, election.go, watch*.go. codec.go, encode*.go and
-// header.go are the wire format; errors.go is the one place where gRPC codes and
-// texts are born; grpcserver.go is the one place where the transport is tuned.
+// downgrade.go, cluster.go, auth.go, lock*.go, election.go, watch*.go. codec.go,
+// encode*.go and header.go are the wire format; errors.go is the one place where
+// gRPC codes and texts are born; grpcserver.go is the one place where the transport
+// is tuned.
 // slow.go tells of calls that take long, trace.go makes spans: both cost a look at
 // a number or a pointer where nothing is slow, or traced.
 // listen.go, tls.go and http*.go put gRPC and HTTP on one port.
@@ -101,7 +102,12 @@
 //   - the timer of viewPins, which drops Views that are no longer used;
 //   - the timer of listBudget, which runs while lists wait and closes the
 //     connections of those who hold what others wait for and do not read;
-//   - one for the gateway's gRPC server, and one per WebSocket that reads it.
+//   - one for the gateway's gRPC server, and one per WebSocket that reads it;
+//   - one that counts the objects of all resources, at the start and behind a
+//     snapshot that was installed, and one at a time that takes a census of what
+//     has grown (resources.go, resources_growth.go);
+//   - those of Front: one per listener that accepts, one per connection until it is
+//     known whether it is gRPC or HTTP, and what their servers start.
 //
 // # Invariants
 //

@@ -157,7 +157,7 @@ func (s electionServer) Observe(r *v3electionpb.LeaderRequest, stream v3election
 			break
 		}
 	}
-	return ctx.Err()
+	return context.Cause(ctx) // "no leader", if that is why it ended
 }
 
 // awaitLeader is the leader, or the first to come.

@@ -44,6 +44,7 @@ func (s *Server) rangeStream(stream grpc.ServerStream, r *pb.RangeRequest) error
 	if mvcc.RevisionFilters(r) {
 		return errStreamFiltered
 	}
+	sendPlain(stream.Context())
 	if err := s.permitList(stream.Context(), r.GetSerializable(), mayRange(r)); err != nil {
 		return err
 	}

@@ -190,7 +190,7 @@ func TestPages(t *testing.T) {
 				t.Fatalf("view kept: %v, want %v", kept, pinned)
 			}
 			if !pinned {
-				ts.pins.close()
+				ts.pins.drop()
 			}
 			key = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
 			mustOf[*clientv3.DeleteResponse](t)(ts.cli.Delete(ctx, "/p/0200"))

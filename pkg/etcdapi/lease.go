@@ -66,7 +66,7 @@ func (s leaseServer) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error 
 	case err := <-ended:
 		return err
 	case <-stream.Context().Done():
-		return stream.Context().Err()
+		return context.Cause(stream.Context()) // "no leader", if that is why it ended
 	}
 }
 

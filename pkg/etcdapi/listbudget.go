@@ -7,6 +7,9 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/encoding"
 )
 
 // listBudget bounds what lists hold that their clients have not taken yet. A
@@ -22,6 +25,7 @@ import (
 //   - Who waits holds no View. A call that ends leaves the queue.
 //   - A list of the JSON gateway borrows several times its size, and gives it back
 //     as the client takes the JSON (gateway_request.go).
+//   - What is lent is not compressed, whoever asks for it.
 //   - While others wait, a loan has to shrink by listRateMin after listGrace, or
 //     the client loses its connection: so nobody holds a share for ever.
 //   - The end of a connection gives back all that was lent to it, since the
@@ -71,6 +75,7 @@ func (b *listBudget) acquire(ctx context.Context, bytes int64) (*grant, error) {
 	if bytes = holder.takes(bytes); bytes < listFreeBytes {
 		return nil, nil
 	}
+	sendPlain(ctx)
 	b.mu.Lock()
 	if b.waiting.Len() == 0 && b.fits(bytes) {
 		g := b.lend(bytes, holder)
@@ -112,11 +117,22 @@ func (b *listBudget) force(ctx context.Context, bytes int64) *grant {
 	if bytes = holder.takes(bytes); bytes < listFreeBytes {
 		return nil
 	}
+	sendPlain(ctx)
 	b.mu.Lock()
 	g := b.lend(bytes, holder)
 	b.mu.Unlock()
 	holder.add(g.loan)
 	return g
+}
+
+// sendPlain has the answers to a call not be compressed. gRPC would do that on the
+// handler's goroutine, with all of an answer at once: a list would be encoded, and
+// its loan given back, long before it is sent.
+func sendPlain(ctx context.Context) {
+	call, ok := grpc.ServerTransportStreamFromContext(ctx).(interface{ RecvCompress() string })
+	if ok && call.RecvCompress() != "" {
+		_ = grpc.SetSendCompressor(ctx, encoding.Identity) // fails if a stream has begun to answer
+	}
 }
 
 // fits tells whether there are so many bytes. The caller holds mu, here and below.

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +20,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -301,6 +303,57 @@ func TestListsQueue(t *testing.T) {
 	ts.lists.await(func(s ListStats) bool { return s.Lent == 0 })
 	if s := ts.lists.Stats(); s.Waited < lists-3 || s.Dropped != 0 {
 		t.Errorf("figures: %+v", s)
+	}
+}
+
+// TestListsAreNotCompressed: a list of a client that asks for compression is lent what it takes until it is sent, too, as one answer and as a stream.
+func TestListsAreNotCompressed(t *testing.T) {
+	const keys = 500
+	ts, _, addr := listServer(t, keys, 1<<20)
+	ctx := within(t)
+	zipped := grpc.UseCompressor(gzip.Name)
+	whole := func(kv pb.KVClient) (int, error) {
+		r, err := kv.Range(ctx, everyKey, zipped)
+		return len(r.GetKvs()), err
+	}
+	stream := func(kv pb.KVClient) (n int, err error) {
+		s, err := kv.RangeStream(ctx, everyKey, zipped)
+		for err == nil {
+			var r *pb.RangeStreamResponse
+			if r, err = s.Recv(); errors.Is(err, io.EOF) {
+				return n, nil
+			}
+			n += len(r.GetRangeResponse().GetKvs())
+		}
+		return n, err
+	}
+	for name, list := range map[string]func(pb.KVClient) (int, error){"answer": whole, "stream": stream} {
+		awake, had := make(chan struct{}), make(chan error, 2)
+		ask := func() {
+			kv := sleepy(t, addr, awake)
+			go func() {
+				n, err := list(kv)
+				if err == nil && n != keys {
+					err = fmt.Errorf("%d keys", n)
+				}
+				had <- err
+			}()
+		}
+		before := ts.lists.Stats().Loans
+		ask()
+		ts.lists.await(func(s ListStats) bool { return s.Loans == before+1 })
+		ask()
+		ts.lists.await(func(s ListStats) bool { return s.Waiting == 1 || s.Loans > before+1 })
+		if s := ts.lists.Stats(); s.Waiting != 1 {
+			t.Errorf("%s: the second list does not wait for who does not read the first: %+v", name, s)
+		}
+		close(awake)
+		for range 2 {
+			if err := <-had; err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		ts.lists.await(func(s ListStats) bool { return s.Lent == 0 })
 	}
 }
 

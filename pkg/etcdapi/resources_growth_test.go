@@ -125,9 +125,7 @@ func TestWalkResources(t *testing.T) {
 	byName, places, sum := map[string]resourceCounts{}, map[Place]int64{}, int64(0)
 	for _, v := range all.Versions {
 		p := Place{Resource: registry.ResourceOf(v.Key())}
-		if k, ok := registry.Parse(v.Key()); ok && k.Name != "" && registry.KindOf(v.Key()) == registry.KindObject {
-			p.Namespace = strings.ToValidUTF8(k.Namespace, "?")
-		}
+		p.Namespace = strings.ToValidUTF8(string(registry.NamespaceOf(v.Key())), "?")
 		n := byName[p.Resource]
 		byName[p.Resource] = resourceCounts{Objects: n.Objects + 1, Bytes: n.Bytes + v.RowSize()}
 		places[p] += v.RowSize()

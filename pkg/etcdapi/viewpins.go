@@ -89,14 +89,3 @@ func (p *viewPins) expireBefore(t time.Time) {
 	clear(p.pins[n:])
 	p.pins = p.pins[:n]
 }
-
-// close drops everything.
-func (p *viewPins) close() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.pins = nil
-	if p.timer != nil {
-		p.timer.Stop()
-		p.timer = nil
-	}
-}

@@ -20,9 +20,15 @@ func views(t *testing.T, n int) []*mvcc.View {
 	return vs
 }
 
+// drop is what time does to all pins.
+func (p *viewPins) drop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.expireBefore(time.Now())
+}
+
 func TestViewPinsBoundedByNumber(t *testing.T) {
 	p := newViewPins()
-	defer p.close()
 	vs := views(t, pinnedViewsMax+2)
 	for _, v := range vs[:pinnedViewsMax] {
 		p.put(v)
@@ -45,7 +51,6 @@ func TestViewPinsBoundedByNumber(t *testing.T) {
 
 func TestViewPinsSameRevision(t *testing.T) {
 	p := newViewPins()
-	defer p.close()
 	v := views(t, 1)[0]
 	p.put(v)
 	p.put(v)
@@ -56,7 +61,6 @@ func TestViewPinsSameRevision(t *testing.T) {
 
 func TestViewPinsBoundedByAge(t *testing.T) {
 	p := newViewPins()
-	defer p.close()
 	vs := views(t, 3)
 	for _, v := range vs {
 		p.put(v)

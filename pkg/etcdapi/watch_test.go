@@ -16,6 +16,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/etcdserver/api/v3election/v3electionpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -291,6 +292,39 @@ func TestWatchCause(t *testing.T) {
 		t.Fatal("a stream is left")
 	}
 }
+
+// TestStreamsWithoutLeader: what asks for a leader ends with the loss of it, also in a server that can be drained.
+func TestStreamsWithoutLeader(t *testing.T) {
+	ts := startServer(t, Options{})
+	for _, method := range []string{pb.Watch_Watch_FullMethodName, pb.Lease_LeaseKeepAlive_FullMethodName, v3electionpb.Election_Observe_FullMethodName} {
+		handler := map[string]func(grpc.ServerStream) error{
+			pb.Watch_Watch_FullMethodName: func(ss grpc.ServerStream) error { return ts.watch(nil, ss) },
+			pb.Lease_LeaseKeepAlive_FullMethodName: func(ss grpc.ServerStream) error {
+				return leaseServer{Server: ts.Server}.LeaseKeepAlive(&grpc.GenericServerStream[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse]{ServerStream: ss})
+			},
+			v3electionpb.Election_Observe_FullMethodName: func(ss grpc.ServerStream) error {
+				return electionServer{Server: ts.Server}.Observe(&v3electionpb.LeaderRequest{Name: []byte("nobody")}, observed{ss})
+			},
+		}[method]
+		lost := make(chan struct{})
+		lctx := newLeaderContext(context.Background(), lost)
+		ended := make(chan error, 1)
+		go func() {
+			ended <- NewDrain().Intercept(nil, deadStream{ctx: lctx}, &grpc.StreamServerInfo{FullMethod: method},
+				func(_ any, ss grpc.ServerStream) error { return handler(ss) })
+		}()
+		close(lost)
+		if err := <-ended; !errors.Is(err, rpctypes.ErrGRPCNoLeader) {
+			t.Errorf("%s: %v", method, err)
+		}
+		lctx.stop()
+	}
+}
+
+// observed is a stream of Observe that sends nothing.
+type observed struct{ grpc.ServerStream }
+
+func (observed) Send(*v3electionpb.LeaderResponse) error { return nil }
 
 // captured is the server's side of a stream that keeps what is sent.
 type captured struct {

@@ -2,8 +2,8 @@
 //
 // # Purpose
 //
-// Routing of events, metrics by resource and a few choices of pace want to
-// know that a key belongs to a pod or a node lease. What is learned here
+// Routing of events and metrics by resource want to know that a key belongs to
+// a pod or a node lease, and to which namespace. What is learned here
 // changes speed and metrics and never a result (I8): a key that does not fit
 // the grammar is as good as any other, it just has no resource.
 //
@@ -37,7 +37,7 @@
 //
 // # Names
 //
-// ResourceOf and RangeResource answer names such as "pods" and
+// ResourceOf answers names such as "pods" and
 // "widgets.example.com". A name is made once per Grammar and handed out from
 // then on, so that a lookup does not allocate and names may be compared and
 // used as map keys and as metric labels.
@@ -51,8 +51,7 @@
 //
 //  1. The resource of a key never changes while the process lives: once a key
 //     was answered with a name or with Other, it always is.
-//  2. RangeResource(a, b) = r means ResourceOf(k) = r for every k in [a, b).
-//  3. A name consists of lower-case letters, digits, '-' and '.'.
+//  2. A name consists of lower-case letters, digits, '-' and '.'.
 //
 // # Limits
 //

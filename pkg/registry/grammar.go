@@ -76,23 +76,14 @@ func New(o Options) *Grammar {
 
 var std = New(Options{})
 
-// Parse is Grammar.Parse below DefaultPrefix.
-func Parse(key []byte) (Key, bool) { return std.Parse(key) }
-
 // ResourceOf is Grammar.ResourceOf below DefaultPrefix.
 func ResourceOf(key []byte) string { return std.ResourceOf(key) }
-
-// RangeResource is Grammar.RangeResource below DefaultPrefix.
-func RangeResource(from, end []byte) string { return std.RangeResource(from, end) }
 
 // KindOf is Grammar.KindOf below DefaultPrefix.
 func KindOf(key []byte) Kind { return std.KindOf(key) }
 
 // NamespaceOf is Grammar.NamespaceOf below DefaultPrefix.
 func NamespaceOf(key []byte) []byte { return std.NamespaceOf(key) }
-
-// Prefix answers the prefix with a slash at both ends. Not to be changed.
-func (g *Grammar) Prefix() []byte { return g.prefix }
 
 // cut takes the prefix off, then the path of the resource. ok is false outside
 // the prefix; the path is nil when the key belongs to no resource.
@@ -153,32 +144,6 @@ func (g *Grammar) ResourceOf(key []byte) string {
 		return Other
 	}
 	return g.name(resource)
-}
-
-// RangeResource answers the one resource that every key in [from, end) belongs
-// to, or "" if there is no such resource. An empty end means the key from
-// alone, as in the API.
-func (g *Grammar) RangeResource(from, end []byte) string {
-	resource, rest, ok := g.cut(from)
-	if !ok || resource == nil {
-		return ""
-	}
-	if len(end) == 0 {
-		return g.name(resource)
-	}
-	// All keys that begin as from does up to the slash behind the resource's
-	// path belong to it; the range must not leave them.
-	if len(rest) == 0 {
-		return ""
-	}
-	n := len(from) - len(rest)
-	if len(end) <= n || !bytes.Equal(end[:n], from[:n]) {
-		return ""
-	}
-	if end[n] == '/' || (end[n] == '/'+1 && len(end) == n+1) {
-		return g.name(resource)
-	}
-	return ""
 }
 
 // name answers the name of a path, making it if there is room.

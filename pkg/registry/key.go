@@ -1,45 +1,6 @@
 package registry
 
-import (
-	"bytes"
-	"strings"
-)
-
-// Key is what a key below the prefix says.
-type Key struct {
-	Group     string // of a custom resource; built-in ones have none in the key
-	Resource  string // as the API names it: "nodes" where the key says "minions"
-	Namespace string // empty for cluster-wide objects
-	Name      string // empty for a collection
-}
-
-// Parse takes a key apart. ok is false for keys outside the grammar. A single
-// segment behind the resource is a name; the key does not say whether
-// "/registry/pods/default" was meant as the namespace of a list.
-func (g *Grammar) Parse(key []byte) (k Key, ok bool) {
-	resource, rest, ok := g.cut(key)
-	if !ok || resource == nil {
-		return Key{}, false
-	}
-	// One copy of the key; all fields share it.
-	s := string(key)
-	start := len(g.prefix)
-	end := start + len(resource)
-	k.Group, k.Resource = splitPath(s[start:end])
-	if len(rest) <= 1 {
-		return k, true
-	}
-	first, second, two := strings.Cut(s[end+1:], "/")
-	if first == "" || strings.Contains(second, "/") {
-		return Key{}, false
-	}
-	if two {
-		k.Namespace, k.Name = first, second
-	} else {
-		k.Name = first
-	}
-	return k, true
-}
+import "bytes"
 
 // NamespaceOf answers the namespace of an object's key, aliasing it; nil for
 // cluster-wide objects, and for all that is no object. No allocation.
@@ -103,8 +64,4 @@ func (g *Grammar) KindOf(key []byte) Kind {
 		return KindCollection
 	}
 	return KindObject
-}
-
-func (k Kind) String() string {
-	return [...]string{"foreign", "object", "collection", "probe", "compact-rev", "other"}[k]
 }
