@@ -33,12 +33,12 @@ type saidList struct {
 }
 
 // role is what a child does until its standard input ends.
-type role func(ctx context.Context, addr string, every time.Duration, say func(said)) error
+type role func(ctx context.Context, addr string, every time.Duration, via *link, say func(said)) error
 
 var roles = map[string]role{"lists": listStorms, "watchers": slowWatchers, "snapshots": snapshots}
 
 // beChild is a child's main.
-func beChild(name, addr string, every time.Duration) error {
+func beChild(name, addr string, every time.Duration, via *link) error {
 	if err := standBack(); err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func beChild(name, addr string, every time.Duration) error {
 	if !ok {
 		return fmt.Errorf("no such role: %q", name)
 	}
-	err := run(ctx, addr, every, func(s said) { lines <- s })
+	err := run(ctx, addr, every, via, func(s said) { lines <- s })
 	if err != nil {
 		lines <- said{Problem: err.Error()}
 	}
@@ -95,12 +95,12 @@ func standBack() error {
 
 // runChild has a process of its own disturb until ctx ends, and hands on what
 // it says; it returns when the process has ended.
-func runChild(ctx context.Context, name, addr string, every time.Duration, hear func(said)) error {
+func runChild(ctx context.Context, name, addr string, every time.Duration, link int, hear func(said)) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(self, "-role", name, "-at", addr, "-every", every.String())
+	cmd := exec.Command(self, "-role", name, "-at", addr, "-every", every.String(), "-link", strconv.Itoa(link))
 	cmd.Stderr = os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	stdin, err := cmd.StdinPipe()

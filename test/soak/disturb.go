@@ -63,25 +63,33 @@ func (s *soak) defragment(ctx context.Context) error {
 	return err
 }
 
-// asChild is a disturbance by a process of its own.
-func asChild(name string) disturbance {
-	return func(ctx context.Context, s *soak) error {
-		s.mark(name)
-		return runChild(ctx, name, s.server.Client, s.every/2, func(line said) {
-			switch {
-			case line.Problem != "":
-				s.api.book.Problem("%s: %s", name, line.Problem)
-			case line.List != nil:
-				s.api.book.List(line.List.Prefix, line.List.Revision, line.List.Digest)
-				s.note("lists", 0)
-			case line.Watch != nil:
-				s.api.book.Follow(line.Watch)
-				s.note("slow watches", 0)
-			case line.Snapshot > 0:
-				s.note("snapshots", 0)
-			}
-		})
-	}
+// overLink is a disturbance by a process of its own, whose readers share a link.
+func overLink(name string) disturbance {
+	return func(ctx context.Context, s *soak) error { return s.child(ctx, name, s.link) }
+}
+
+// atLoopback is the same without the link.
+func atLoopback(name string) disturbance {
+	return func(ctx context.Context, s *soak) error { return s.child(ctx, name, 0) }
+}
+
+// child runs one whose link carries so many Mbit/s; 0 for none.
+func (s *soak) child(ctx context.Context, name string, link int) error {
+	s.mark(name)
+	return runChild(ctx, name, s.server.Client, s.every/2, link, func(line said) {
+		switch {
+		case line.Problem != "":
+			s.api.book.Problem("%s: %s", name, line.Problem)
+		case line.List != nil:
+			s.api.book.List(line.List.Prefix, line.List.Revision, line.List.Digest)
+			s.note("lists", 0)
+		case line.Watch != nil:
+			s.api.book.Follow(line.Watch)
+			s.note("slow watches", 0)
+		case line.Snapshot > 0:
+			s.note("snapshots", 0)
+		}
+	})
 }
 
 const (

@@ -20,6 +20,7 @@
 //	disturb.go         compaction, defragmentation, leases that expire, the quota
 //	role_lists.go      two dozen whole lists at once, and slow readers of lists
 //	list_wire.go       takes lists in as they are on the wire
+//	link.go            the network between such readers and the server
 //	role_snapshots.go  snapshots at full speed, and slow readers of them
 //	role_watchers.go   watches that nobody reads
 //	probe.go           a write and a sync of this program's own, beside the server's data
@@ -49,6 +50,27 @@
 // its work take the processors and the disk from the first server in the same
 // way, and nothing of it is that server's doing: what is felt then, two programs on a
 // machine do to each other.
+//
+// # What readers are
+//
+// Readers of lists and of snapshots stand for other machines. Two dozen whole lists
+// are 720 MB; over loopback they would come in a second, at the speed of copies in
+// memory, and what writes felt would be two processors that do nothing else. So they
+// come over a link of -link Mbit/s (1000): its readers wait, after each 32 kB, until
+// so many bytes can have come that were asked for before by any of them, and take in
+// little ahead (SO_RCVBUF of 64 kB), so that what has not come waits at the server as
+// it would in front of a network, and a storm takes six seconds and not one. All of
+// a storm share one link: it is that of the server's machine. Snapshots have another
+// one, and each slow reader has its own of 2 MiB a second: all together is more than
+// the one link of such a machine would carry. What the link does not model: packets,
+// their loss and the time they travel, and interrupts; both ends of a connection
+// are still paid for by the same two processors. All lists are asked for at once,
+// so all that the server bounds is the same: lists that wait for its budget of bytes
+// do so six times as long.
+//
+// The harder case has a row of its own, "LIST storms at loopback speed": the same
+// without a link. -link 0 has none anywhere; much shorter runs need that, or no list
+// comes to its end in its window.
 //
 // The quota is filled at 2 MB/s. That is a load like another, three times that of
 // the rest, but it belongs to the window.

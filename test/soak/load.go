@@ -95,12 +95,6 @@ func (p *pool) put(o *object) {
 	p.idle = append(p.idle, o)
 }
 
-func (p *pool) len() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return len(p.idle)
-}
-
 func (l *load) podKey() string {
 	i := l.created.Add(1)
 	return fmt.Sprintf("/registry/pods/ns-%02d/pod-%07d", i%namespaces, i)

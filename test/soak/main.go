@@ -23,6 +23,7 @@ type options struct {
 	flatMax    float64
 	flags      []string
 	only       string
+	link       int
 	binary     string
 	dir, trace string
 }
@@ -46,6 +47,7 @@ func main() {
 	flag.IntVar(&o.nodes, "nodes", 2_000, "node leases of 400 bytes")
 	flag.Int64Var(&o.quota, "quota", 56<<20, "the server's --quota-backend-bytes; etcd's, whose quota is on its file, has twice as many")
 	flag.StringVar(&o.only, "phases", "", "only the phases whose name has one of these, separated by commas, and quiet ones before and behind each")
+	flag.IntVar(&o.link, "link", linkDefault, "Mbit/s of the link that the readers of lists share, and of that of snapshots; 0: none, as fast as the machine can")
 	flag.Float64Var(&o.flatMax, "flat", 1.25, "how much memory and disk of the last rounds may be, to the first ones'")
 	flag.StringVar(&o.binary, "program", "", "the program to soak instead of the one of this tree")
 	flag.StringVar(&o.dir, "dir", "", "where the data dir is made; default the system's folder for temporary files")
@@ -53,7 +55,7 @@ func main() {
 	flag.Parse()
 	o.flags = strings.Fields(*more)
 	if *be != "" {
-		exitOn(beChild(*be, *at, *every))
+		exitOn(beChild(*be, *at, *every, newLink(o.link*mbit)))
 		return
 	}
 	debug.SetGCPercent(400) // the client's pauses are in the figures

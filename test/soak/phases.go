@@ -23,10 +23,10 @@ type phase struct {
 }
 
 // Shares of a window. In ten minutes a compaction comes in each of them, and each
-// 24 seconds with the quiet window before it.
+// 22 seconds with the quiet window before it.
 const (
 	quietShare    = 0.011
-	upkeepShare   = 0.027
+	upkeepShare   = 0.024
 	quotaShare    = 0.048 // the quota takes longer until it is cleared
 	togetherShare = 0.062
 	settleShare   = 0.0025 // for what goes on behind a window
@@ -73,13 +73,14 @@ func upkeep() []phase {
 	twice := func(p phase) phase { p.elsewhere = true; return p }
 	quota := alone("quota reached and cleared", quotaReached)
 	quota.share = quotaShare
-	everything := []disturbance{compactions, defragmentations, asChild("snapshots"), asChild("watchers"), asChild("lists"), expiries, quotaReached}
+	everything := []disturbance{compactions, defragmentations, overLink("snapshots"), overLink("watchers"), overLink("lists"), expiries, quotaReached}
 	return []phase{
 		{name: "compaction", share: upkeepShare, with: []disturbance{compactions}},
 		alone("defragmentation", defragmentations),
-		twice(alone("snapshots", asChild("snapshots"))),
-		alone("watchers that do not read", asChild("watchers")),
-		twice(alone("LIST storms", asChild("lists"))),
+		twice(alone("snapshots", overLink("snapshots"))),
+		alone("watchers that do not read", overLink("watchers")),
+		twice(alone("LIST storms", overLink("lists"))),
+		alone("LIST storms at loopback speed", atLoopback("lists")),
 		alone("leases that expire", expiries),
 		quota,
 		twice(phase{name: together, share: togetherShare, with: everything}),

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -17,19 +16,19 @@ import (
 
 const (
 	stormLists    = 24      // of all pods at once, half of them streamed
-	slowLists     = 8       // all the time
-	slowBytes     = 2 << 20 // a second, of each slow reader
+	slowLists     = 8       // all the time, each over a link of its own
+	slowBytes     = 2 << 20 // a second, of such a link
 	listMemoryMax = 2 << 30 // of the child
 )
 
 // listStorms is what happens when all apiservers start anew, and some of them
 // are far away.
-func listStorms(ctx context.Context, addr string, every time.Duration, say func(said)) error {
+func listStorms(ctx context.Context, addr string, every time.Duration, via *link, say func(said)) error {
 	debug.SetMemoryLimit(listMemoryMax)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for range slowLists {
-		conn, err := dial(addr, slowly())
+		conn, err := dial(addr, newLink(slowBytes).dialed())
 		if err != nil {
 			return err
 		}
@@ -42,7 +41,7 @@ func listStorms(ctx context.Context, addr string, every time.Duration, say func(
 	}
 	var conns []*grpc.ClientConn
 	for range stormLists {
-		conn, err := dial(addr)
+		conn, err := dial(addr, via.dialed())
 		if err != nil {
 			return err
 		}
@@ -101,24 +100,4 @@ func (l *saidList) streamed(ctx context.Context, conn *grpc.ClientConn, req *pb.
 		err = nil
 	}
 	return err
-}
-
-// slowly has a connection read no more than slowBytes a second.
-func slowly() grpc.DialOption {
-	return grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) {
-		conn, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
-		if err != nil {
-			return nil, err
-		}
-		return slowConn{conn}, conn.(*net.TCPConn).SetReadBuffer(64 << 10)
-	})
-}
-
-type slowConn struct{ net.Conn }
-
-func (c slowConn) Read(b []byte) (int, error) {
-	const once = 32 << 10
-	n, err := c.Conn.Read(b[:min(len(b), once)])
-	time.Sleep(time.Duration(n) * time.Second / slowBytes)
-	return n, err
 }

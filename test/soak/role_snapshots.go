@@ -14,15 +14,15 @@ import (
 	"google.golang.org/grpc"
 )
 
-// snapshots takes one after the other at full speed, with a pause, and one
+// snapshots takes one after the other as fast as the link is, with a pause, and one
 // after the other that is read slowly.
-func snapshots(ctx context.Context, addr string, every time.Duration, say func(said)) error {
+func snapshots(ctx context.Context, addr string, every time.Duration, via *link, say func(said)) error {
 	var wg sync.WaitGroup
 	for _, by := range []struct {
-		opts  []grpc.DialOption
+		link  *link
 		every time.Duration
-	}{{nil, every}, {[]grpc.DialOption{slowly()}, 0}} {
-		conn, err := dial(addr, by.opts...)
+	}{{via, every}, {newLink(slowBytes), 0}} {
+		conn, err := dial(addr, by.link.dialed())
 		if err != nil {
 			return err
 		}

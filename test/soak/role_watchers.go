@@ -20,7 +20,7 @@ const (
 )
 
 // slowWatchers opens watches and does not read them before the end.
-func slowWatchers(ctx context.Context, addr string, _ time.Duration, say func(said)) error {
+func slowWatchers(ctx context.Context, addr string, _ time.Duration, _ *link, say func(said)) error {
 	streams, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	rev, err := current(ctx, addr)

@@ -160,10 +160,10 @@ func TestPhases(t *testing.T) {
 		t.Errorf("the phases are %.2f of the length", sum)
 	}
 	var names []string
-	for _, p := range phases(2, "LIST,quota") {
+	for _, p := range phases(2, "LIST storms at,snapshots,quota") {
 		names = append(names, p.title())
 	}
-	round := "quiet; LIST storms; LIST storms, elsewhere; quiet; quota reached and cleared; "
+	round := "quiet; snapshots; snapshots, elsewhere; quiet; LIST storms at loopback speed; quiet; quota reached and cleared; "
 	if got := strings.Join(names, "; "); got != round+round+"quiet" {
 		t.Error(got)
 	}
