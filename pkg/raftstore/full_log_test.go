@@ -90,6 +90,55 @@ func TestFullLogIsFreedByACheckpoint(t *testing.T) {
 	}
 }
 
+// TestFullLogOfOneSegment: there is room for two segments. The mark of the checkpoint still fits into the full one, and so keeps it; what waits
+// takes the other, which was given back. Then the mark stands in that one too, and the full one is the room for all the rest.
+func TestFullLogOfOneSegment(t *testing.T) {
+	h := newHarness(t)
+	h.adjust = func(c *Config) { c.WALSegmentBytes = 64 << 10 }
+	s := h.open()
+	defer func() { closeStore(t, s) }()
+	mem := h.fs.(*vfs.Mem)
+	put(t, s, "a", "1")
+	mem.SetCapacity(mem.Used())
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	stuck := make(chan error, 1)
+	go func() {
+		for {
+			_, err := s.Propose(ctx, deleteCommand(noise(25<<10))) // two of them to a segment
+			if err != nil || s.log.wal.Size() > 4<<20 {
+				stuck <- err
+				return
+			}
+		}
+	}()
+	await(t, "a full log", s.logFull.Load)
+	cancel()
+	if err := <-stuck; !errors.Is(err, context.Canceled) && !errors.Is(err, mvcc.ErrNoSpace) {
+		t.Fatalf("the delete that waits: %v", err)
+	}
+	if err := s.Checkpoint(context.Background()); err != nil {
+		t.Fatalf("checkpoint with a full log: %v", err)
+	}
+	await(t, "room", func() bool {
+		select {
+		case h.ticks <- time.Time{}:
+		default:
+		}
+		_, err := tryPut(s, "a", "2", 0)
+		if err != nil && !errors.Is(err, mvcc.ErrNoSpace) {
+			t.Fatal(err)
+		}
+		return err == nil && s.log.wal.Size() < 64<<10
+	})
+	put(t, s, "after", "1")
+	closeStore(t, s)
+	s = h.open()
+	if a, after := get(t, s, "a"), get(t, s, "after"); a != "2" || after != "1" {
+		t.Errorf("a = %q, after = %q after a restart", a, after)
+	}
+}
+
 // TestStopsWithAFullLog: a stop does not wait for room that nobody makes.
 func TestStopsWithAFullLog(t *testing.T) {
 	h := newHarness(t)

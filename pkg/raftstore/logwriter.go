@@ -314,7 +314,7 @@ func (l *logWriter) awaitSpace() bool {
 		}
 		l.inbox.recycle(tasks)
 		// The note may have taken a released segment into use, so there can be room in it even if there is no spare.
-		if l.tryReserve() == nil || released {
+		if l.makeRoom() == nil || released {
 			poke(l.wake)
 			return true
 		}
@@ -325,9 +325,18 @@ func (l *logWriter) awaitSpace() bool {
 func (l *logWriter) watchSpace() {
 	low := l.wal.SpaceLow()
 	if low && l.s.spaceLow.Load() {
-		low = l.tryReserve() != nil
+		low = l.makeRoom() != nil
 	}
 	l.setSpaceLow(low)
+}
+
+// makeRoom makes the spare segment if there is none. The mark may have become able to give back more than when it was noted: the segment
+// that was the current one then, as soon as what waited for room stands in the next one.
+func (l *logWriter) makeRoom() error {
+	if err := l.giveBack(l.mark, wal.Position{}); err != nil {
+		return err
+	}
+	return l.tryReserve()
 }
 
 // tryReserve makes the spare segment if there is none. An attempt takes for a moment whatever room there is, even if it is too little;
