@@ -135,12 +135,16 @@ func (r *readIndexes) fail(err error) {
 // askAgain lets the next turn ask again at once. The node calls it when there is another leader.
 func (r *readIndexes) askAgain() { r.askedAt = 0 }
 
-// confirm takes an answer: it is good for all that was asked for with that request or before it. The node calls it.
+// confirm takes an answer: it is good for all that was asked for with that request or before it. One to a former start, which was late and names
+// a request that this one has not made, is as old as that. The node calls it.
 func (r *readIndexes) confirm(rs raft.ReadState) {
 	if len(rs.RequestCtx) != 16 || binary.BigEndian.Uint64(rs.RequestCtx) != r.s.id.member {
 		return
 	}
 	request := binary.BigEndian.Uint64(rs.RequestCtx[8:])
+	if request > r.request {
+		return
+	}
 	for len(r.asked) > 0 && r.asked[0].request <= request {
 		b := r.asked[0]
 		r.asked = r.asked[1:]
