@@ -206,6 +206,7 @@ func (c *checkpointer) failed(reason string, err error) error {
 		c.s.fail(fmt.Errorf("checkpoint: %w", err))
 	}
 	c.failures, c.failedAt = c.failures+1, c.s.cfg.Now()
+	c.s.metrics.checkpointFailures.Inc()
 	c.s.cfg.OnEvent(CheckpointFailed{Reason: reason, Err: err})
 	return fmt.Errorf("checkpoint: %w", err)
 }

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
@@ -39,8 +41,11 @@ func TestFullDisk(t *testing.T) {
 	if !full {
 		t.Fatal("the disk did not become full")
 	}
-	if !s.Status().SpaceLow {
-		t.Error("status does not say that the disk is full")
+	if errs := s.Status().Errors; !slices.Equal(errs, []string{"no space left on the disk of the log"}) {
+		t.Errorf("errors in the status of a full disk: %q", errs)
+	}
+	if full := testutil.ToFloat64(s.metrics.spaceLow); full != 1 {
+		t.Errorf("shim_disk_full is %v", full)
 	}
 	if _, err := s.Propose(context.Background(), Command{Kind: mvcc.KindDeleteRange, Request: &pb.InternalRaftRequest{
 		DeleteRange: &pb.DeleteRangeRequest{Key: []byte("before")}}}); err != nil {
@@ -64,7 +69,7 @@ func TestFullDisk(t *testing.T) {
 		case h.ticks <- time.Time{}:
 		default:
 		}
-		return !s.Status().SpaceLow
+		return !s.spaceLow.Load()
 	})
 	put(t, s, "after", "1")
 	closeStore(t, s)

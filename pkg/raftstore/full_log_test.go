@@ -67,7 +67,7 @@ func TestFullLogIsFreedByACheckpoint(t *testing.T) {
 		case h.ticks <- time.Time{}:
 		default:
 		}
-		return !s.logFull.Load() && !s.Status().SpaceLow
+		return !s.logFull.Load() && !s.spaceLow.Load()
 	})
 	if after := s.log.wal.Size(); after >= before {
 		t.Errorf("the log takes %d bytes after the checkpoint, and %d before", after, before)

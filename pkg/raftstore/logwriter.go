@@ -351,6 +351,7 @@ func (l *logWriter) tryReserve() error {
 
 func (l *logWriter) setSpaceLow(low bool) {
 	if l.s.spaceLow.Swap(low) != low {
+		l.s.metrics.setSpaceLow(low)
 		l.s.cfg.OnEvent(SpaceChanged{Low: low})
 	}
 }

@@ -29,7 +29,8 @@ type metrics struct {
 	fsync, commit, snapshot, defrag, backupDuration                prometheus.Histogram
 	dbSize, dbInUse, quota, revision, compacted, keys              prometheus.Gauge
 	walBytes, quotaUsed                                            prometheus.Gauge
-	checkpoints                                                    prometheus.Counter
+	checkpoints, checkpointFailures                                prometheus.Counter
+	spaceLow                                                       prometheus.Gauge
 	isLearner, authRevision                                        prometheus.Gauge
 	promoteSuccesses                                               prometheus.Counter
 	promoteFailures                                                *prometheus.CounterVec
@@ -97,6 +98,7 @@ func newMetrics(quotaBytes int64) *metrics {
 		defragFreed:       counter("shim_defrag_freed_bytes_total", "Bytes that defragmentations of the database gave back to the disk."),
 		defragCopied:      counter("shim_defrag_copied_bytes_total", "Bytes of rows that defragmentations of the database have copied."),
 		checkpoints:       counter("shim_checkpoints_total", "Checkpoints written to bbolt."),
+		spaceLow:          gauge("shim_disk_full", "Whether the disk of the log has no room for another segment, so that what grows is refused. 1 means full, 0 means not."),
 	}
 	m.state(gauge, counter)
 	m.quota.Set(float64(quotaBytes))
@@ -115,6 +117,7 @@ func newApplyTimes() *applyTimes {
 // state makes the metrics of users and roles, and of what is in memory.
 func (m *metrics) state(gauge func(name, help string) prometheus.Gauge, counter func(name, help string) prometheus.Counter) {
 	m.authRevision = gauge("etcd_debugging_auth_revision", "The current revision of auth store.")
+	m.checkpointFailures = counter("shim_checkpoint_failures_total", "Checkpoints that failed, as on a full disk; each is tried again.")
 	m.historyResident = gauge("shim_history_resident_bytes", "Bytes of superseded versions in memory.")
 	m.historySpilled = gauge("shim_history_spilled_bytes", "Bytes of superseded versions in the database only, as there were more than --history-bytes or --memory-limit leave room for.")
 	m.valuesResident = gauge("shim_values_resident_bytes", "Bytes of the newest versions of the live keys in memory.")
@@ -133,7 +136,7 @@ func (m *metrics) register(r prometheus.Registerer, id identity) error {
 	for _, c := range []prometheus.Collector{serverID, m.clusterVersion, m.authRevision, m.isLearner, m.promoteSuccesses, m.promoteFailures, m.hasLeader, m.isLeader, m.leaderChanges, m.committedIndex, m.appliedIndex,
 		m.proposalsPending, m.failed, m.leaseExpired, m.leaseGrants, m.leaseRevokes, m.leaseRenews, m.leaseTTL, m.ranges, m.puts, m.deletes, m.txns,
 		m.fsync, m.commit, m.snapshot, m.defrag, m.backupDuration, m.dbSize, m.dbInUse, m.quota, m.revision, m.compacted, m.keys,
-		m.walBytes, m.quotaUsed, m.checkpoints, m.slowApplies, m.readsFailed, m.readsSlow, m.heartbeatFailures, m.defragActive, m.walWritten, m.walWrite,
+		m.walBytes, m.quotaUsed, m.checkpoints, m.checkpointFailures, m.spaceLow, m.slowApplies, m.readsFailed, m.readsSlow, m.heartbeatFailures, m.defragActive, m.walWritten, m.walWrite,
 		m.defragFreed, m.defragCopied, m.hash, m.compactPause, m.compactTotal, m.compactLast, m.compactedRows,
 		m.historyResident, m.historySpilled, m.valuesResident, m.valuesEvicted, m.evictions, m.applies} {
 		if err := r.Register(c); err != nil {
@@ -329,6 +332,9 @@ func (m *metrics) database(size, inUse int64) {
 	m.dbSize.Set(float64(size))
 	m.dbInUse.Set(float64(inUse))
 }
+
+// setSpaceLow notes whether the disk is full.
+func (m *metrics) setSpaceLow(low bool) { m.spaceLow.Set(boolGauge(low)) }
 
 func (m *metrics) checkpointed(took time.Duration) {
 	m.checkpoints.Inc()

@@ -13,10 +13,9 @@ type Status struct {
 	DBSizeInUse         int64 // bytes of its pages in use
 	QuotaBytes          int64
 	IsLearner           bool
-	ClusterVersion      string // "3.7.0"
-	StorageVersion      string // "3.7.0"
-	Errors              []string
-	SpaceLow            bool // the disk is full: growing commands are refused
+	ClusterVersion      string   // "3.7.0"
+	StorageVersion      string   // "3.7.0"
+	Errors              []string // no leader, alarms, a full disk
 	Downgrade           DowngradeInfo
 }
 

@@ -171,7 +171,6 @@ func (s *Store) Status() Status {
 		DBSize: s.checkpoint.db.Size(), DBSizeInUse: s.checkpoint.db.SizeInUse(), QuotaBytes: s.cfg.Quota.Ceiling(),
 		ClusterVersion: view.ClusterVersion(), StorageVersion: backend.StorageVersionOf(view.ClusterVersion()),
 		IsLearner: s.IsLearner(),
-		SpaceLow:  s.spaceLow.Load(),
 		Downgrade: DowngradeInfo{TargetVersion: view.Downgrade().Target, Enabled: view.Downgrade().Enabled},
 	}
 	if lead.leader == 0 {
@@ -179,6 +178,9 @@ func (s *Store) Status() Status {
 	}
 	for _, a := range view.Alarms() {
 		st.Errors = append(st.Errors, a.String())
+	}
+	if s.spaceLow.Load() {
+		st.Errors = append(st.Errors, "no space left on the disk of the log")
 	}
 	return st
 }
