@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -30,6 +31,9 @@ var programFlag = flag.String("program", "", "the program under test, an etcd fo
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	if signal.Ignored(os.Interrupt) { // by who runs the tests: members would inherit that
+		signal.Notify(make(chan os.Signal, 1), os.Interrupt)
+	}
 	os.Exit(func() int {
 		if *programFlag != "" {
 			binary = *programFlag
