@@ -176,11 +176,11 @@ func gcHeadroom(live uint64, wide int) uint64 {
 	return max(usual, min(live, usual<<wide))
 }
 
-// gcPercent is a headroom as GOGC has it, bounded for a heap with next to
-// nothing in it.
+// gcPercent is a headroom as GOGC has it, to the nearest percent, and bounded
+// for a heap with next to nothing in it.
 func gcPercent(live, headroom uint64) int {
 	const most = 400
-	return int(min(most, max(1, headroom*100/max(1, live))))
+	return int(min(most, max(1, (headroom*100+live/2)/max(1, live))))
 }
 
 // softLimit is the limit at which the scavenger leaves the heap its headroom

@@ -58,7 +58,7 @@ func TestHeadroom(t *testing.T) {
 	for _, tc := range []struct {
 		live    uint64
 		percent int
-	}{{0, 400}, {500_000, 400}, {30e6, 67}, {650e6, 10}} {
+	}{{0, 400}, {500_000, 400}, {30e6, 67}, {650e6, 10}, {1<<30 + 1, 10}} {
 		if got := gcPercent(tc.live, gcHeadroom(tc.live, 0)); got != tc.percent {
 			t.Errorf("GOGC for %d live bytes: %d, want %d", tc.live, got, tc.percent)
 		}
