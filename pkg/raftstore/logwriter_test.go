@@ -10,23 +10,28 @@ import (
 	"github.com/kubeshim/shim/pkg/raftstore/wal"
 )
 
+// bareLog is the log of a store that does nothing else.
+func bareLog(t *testing.T, files vfs.FS) *logWriter {
+	cfg := Config{DataDir: "/data", FS: files}
+	cfg.EnsureDefaults()
+	s := newStore(cfg)
+	s.id, s.metrics = identity{member: 1, cluster: 2}, newMetrics(0)
+	l := newLogWriter(s, &raftLog{})
+	w, err := wal.Open(files, "/wal", wal.Options{SegmentBytes: 64 << 10, Header: l.header, ReserveInline: true}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.log, l.wal = l, w
+	return l
+}
+
 // TestMarkInTheMiddleOfABatch: the disk is full when a part of a batch is in the log. The checkpoint that makes room holds all that was in
 // the log before, and its note comes into a segment behind that part, which must not be given back.
 func TestMarkInTheMiddleOfABatch(t *testing.T) {
 	const segmentBytes, entryBytes = 64 << 10, 20 << 10
 	files := vfs.NewMem()
-	cfg := Config{DataDir: "/data", FS: files}
-	cfg.EnsureDefaults()
-	s := newStore(cfg)
-	s.id = identity{member: 1, cluster: 2}
-	log := &raftLog{}
-	s.log = newLogWriter(s, log)
-	l := s.log
-	w, err := wal.Open(files, "/wal", wal.Options{SegmentBytes: segmentBytes, Header: l.header, ReserveInline: true}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.wal = w
+	l := bareLog(t, files)
+	w := l.wal
 	last := uint64(0)
 	write := func(sizes ...int) {
 		t.Helper()
@@ -61,5 +66,45 @@ func TestMarkInTheMiddleOfABatch(t *testing.T) {
 	}
 	if r.segments[0].segment != 2 {
 		t.Errorf("the log begins with segment %d: the test has lost its sense", r.segments[0].segment)
+	}
+}
+
+// TestLogBeginsWithWhatWasReplaced: the end of a follower's log goes on into a second segment, and another leader replaces it there, from an
+// entry on that stands in the first one. A checkpoint gives that one back: the log begins with entries far above the checkpoint then, and those
+// that follow replace them.
+func TestLogBeginsWithWhatWasReplaced(t *testing.T) {
+	files := vfs.NewMem()
+	l := bareLog(t, files)
+	write := func(term, first, last uint64) {
+		t.Helper()
+		for i := first; i <= last; i++ {
+			m := &raftpb.Message{Term: new(term), Entries: []*raftpb.Entry{{Index: new(i), Term: new(term), Type: raftpb.EntryNormal.Enum(), Data: []byte(noise(10 << 10))}}}
+			if _, err := l.process([]logTask{{msg: m}}, l.awaitSpace); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	write(1, 1, 8)
+	write(2, 4, 5)
+	done := mark{index: 4, term: 2, conf: &raftpb.ConfState{Voters: []uint64{1, 2, 3}}}
+	if err := l.release(done); err != nil {
+		t.Fatal(err)
+	}
+	r := newReplay(done)
+	var begins uint64
+	err := wal.Scan(files, "/wal", func(pos wal.Position, rec wal.Record) error {
+		if begins == 0 {
+			begins = pos.Segment
+		}
+		return r.record(pos, rec)
+	})
+	if err := errors.Join(err, r.check(Dirs{}, "db")); err != nil {
+		t.Errorf("the next start: %v", err)
+	}
+	if r.last() != 5 || len(r.entries) == 0 || r.entries[0].GetTerm() != 2 {
+		t.Errorf("behind the checkpoint at 4 the log ends at %d, with %d entries", r.last(), len(r.entries))
+	}
+	if begins != 2 {
+		t.Errorf("the log begins with segment %d: the test has lost its sense", begins)
 	}
 }

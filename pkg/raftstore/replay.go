@@ -83,6 +83,9 @@ func (r *replay) entry(pos wal.Position, e *raftpb.Entry, bytes int) error {
 	index := e.GetIndex()
 	r.newest = max(r.newest, index)
 	r.segments.add(pos.Segment, index)
+	if index <= r.base.index+1 {
+		r.gap = nil // so was what did not follow: the log may begin with the end of what was replaced
+	}
 	if index <= r.base.index {
 		r.entries, r.bytes = nil, 0 // what came behind was replaced
 		return nil
