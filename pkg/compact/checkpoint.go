@@ -123,6 +123,7 @@ type CheckpointStats struct {
 	Failures     int           // in a row
 	SinceFailure time.Duration // since the last of them
 	Crowded      bool          // versions that no checkpoint holds are too many for the memory
+	Full         bool          // the disk is full, and a part of the log is left that a checkpoint gives back
 }
 
 // CheckpointReason says why a checkpoint is due, or why it is not.
@@ -136,6 +137,7 @@ const (
 	CheckpointBehind  CheckpointReason = "behind a compaction"
 	CheckpointAge     CheckpointReason = "age"
 	CheckpointMemory  CheckpointReason = "memory"
+	CheckpointSpace   CheckpointReason = "full disk"
 	CheckpointClean   CheckpointReason = "nothing was applied since the last one"
 	CheckpointPause   CheckpointReason = "pause after a failure"
 	CheckpointNotDue  CheckpointReason = "no bound is reached"
@@ -181,6 +183,8 @@ func (p CheckpointPolicy) Decide(s CheckpointStats) CheckpointDecision {
 		return CheckpointDecision{true, CheckpointAge}
 	case s.Crowded:
 		return CheckpointDecision{true, CheckpointMemory}
+	case s.Full:
+		return CheckpointDecision{true, CheckpointSpace}
 	}
 	return CheckpointDecision{false, CheckpointNotDue}
 }

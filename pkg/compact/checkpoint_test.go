@@ -35,6 +35,9 @@ func TestCheckpointPolicy(t *testing.T) {
 		{"failed just now", CheckpointStats{Entries: 1, WALBytes: 1000, Failures: 1}, CheckpointDecision{false, CheckpointPause}},
 		{"failed a second ago", CheckpointStats{Entries: 1, WALBytes: 1000, Failures: 1, SinceFailure: time.Second}, CheckpointDecision{true, CheckpointWAL}},
 		{"failed twice", CheckpointStats{Entries: 1, WALBytes: 1000, Failures: 2, SinceFailure: time.Second}, CheckpointDecision{false, CheckpointPause}},
+		{"a full disk", CheckpointStats{Entries: 1, Full: true}, CheckpointDecision{true, CheckpointSpace}},
+		{"a full disk, and nothing to write", CheckpointStats{Full: true}, CheckpointDecision{false, CheckpointClean}},
+		{"a full disk that had no room just now", CheckpointStats{Entries: 1, Full: true, Failures: 1}, CheckpointDecision{false, CheckpointPause}},
 		{"failed for ever", CheckpointStats{Entries: 1, WALBytes: 1000, Failures: 1 << 30, SinceFailure: time.Minute}, CheckpointDecision{true, CheckpointWAL}},
 	} {
 		if got := p.Decide(c.stats); got != c.want {

@@ -118,7 +118,7 @@ func (c *checkpointer) due() compact.CheckpointDecision {
 		Age:      now.Sub(c.lastAt),
 		Behind:   c.behind.look(view.Compacted(), now),
 		Failures: c.failures, SinceFailure: now.Sub(c.failedAt),
-		Crowded: c.crowded.Load(),
+		Crowded: c.crowded.Load(), Full: c.s.spaceLow.Load() && c.s.log.wal.Sealed(),
 	})
 }
 

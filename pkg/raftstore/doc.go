@@ -107,8 +107,9 @@
 //
 // The WAL keeps one spare segment. While it cannot get one, commands that need space are refused with mvcc.ErrNoSpace, without an alarm: all
 // puts but those that shrink, and new leases. The others use what is left. When that is used up too, the log goroutine waits for room,
-// serving nothing but the marks of checkpoints, and everything is refused. Each tick tries again. The segments that a mark gives back go
-// before its note, as they may be the only room for it.
+// serving nothing but the marks of checkpoints, and everything is refused. Each tick tries again, and while segments lie behind the current
+// one a checkpoint is due, whatever else the policy says. The segments that a mark gives back go before its note, as they may be the only
+// room for it.
 // A checkpoint that finds no room in bbolt changes nothing; the log keeps what it lacks. Rows that a compaction has made dead leave
 // bbolt in parts behind a checkpoint (deadrows.go), each as large as the disk takes in two milliseconds, with pauses; one that finds no
 // room is tried again.

@@ -139,6 +139,34 @@ func TestFullLogOfOneSegment(t *testing.T) {
 	}
 }
 
+// TestFullDiskAsksForACheckpoint: the disk is full, and segments of the log lie behind that only a checkpoint can give back. One comes at once,
+// though the log is far from the bounds of the policy, and nobody asks for it.
+func TestFullDiskAsksForACheckpoint(t *testing.T) {
+	h := newHarness(t)
+	h.adjust = func(c *Config) { c.WALSegmentBytes = 64 << 10 }
+	s := h.open()
+	defer func() { closeStore(t, s) }()
+	mem := h.fs.(*vfs.Mem)
+	put(t, s, "a", "1")
+	mem.SetCapacity(mem.Used())
+	var err error
+	for i := 0; i < 1000 && err == nil; i++ {
+		_, err = tryPut(s, fmt.Sprintf("k%d", i), noise(1000), 0)
+	}
+	if !errors.Is(err, mvcc.ErrNoSpace) {
+		t.Fatalf("the disk did not become full: %v", err)
+	}
+	h.pass(2 * time.Second)
+	await(t, "room", func() bool {
+		select {
+		case h.ticks <- time.Time{}:
+		default:
+		}
+		return !s.spaceLow.Load()
+	})
+	put(t, s, "b", noise(1000))
+}
+
 // TestStopsWithAFullLog: a stop does not wait for room that nobody makes.
 func TestStopsWithAFullLog(t *testing.T) {
 	h := newHarness(t)

@@ -29,7 +29,7 @@
 //     the spare it is kicked (a channel of one; a second kick is the same kick), takes dirMu and makes the next spare. An
 //     append to the second half of a segment waits until it is known whether there is a spare: so SpaceLow turns true while
 //     half a segment is left, however fast the appender is. With Options.ReserveInline it does not exist.
-//   - Any goroutine: Release, TryReserve (both take dirMu and do I/O), Size, GivenBytes and SpaceLow (atomics).
+//   - Any goroutine: Release, TryReserve (both take dirMu and do I/O), Size, Sealed, GivenBytes and SpaceLow (atomics).
 //
 // # Invariants
 //

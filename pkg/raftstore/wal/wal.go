@@ -115,6 +115,9 @@ func (w *WAL) Close() error {
 // Release gives segments back.
 func (w *WAL) Size() int64 { return w.fullBytes.Load() + w.tailBytes.Load() }
 
+// Sealed tells whether there is a segment beside the current one, which Release may give back.
+func (w *WAL) Sealed() bool { return w.fullBytes.Load() > 0 }
+
 // GivenBytes is how many bytes the records of all segments would take if none was packed: what they were given to Append with, and what
 // replay gives. It falls as Size does.
 func (w *WAL) GivenBytes() int64 { return w.allGiven.Load() }
