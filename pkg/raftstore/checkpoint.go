@@ -28,12 +28,12 @@ type checkpointer struct {
 	installs *mailbox[installTask] // wakes with poke; one at a time
 	crowded  atomic.Bool           // a checkpoint lets versions leave memory
 	waiting  atomic.Int32          // callers of call
-	burst    atomic.Int64          // the size of the WAL from which on it is poked with each tick
+	burst    atomic.Int64          // what the WAL was given when it is poked with each tick from then on
 
 	// All below belongs to the goroutine.
 	last       mark
 	lastAt     time.Time
-	walSize    int64 // what it would be without what came behind the last checkpoint
+	walSize    int64 // what the log was given before the last checkpoint
 	removal    removal
 	commitTook time.Duration // the last transaction of a checkpoint, or a part of a removal
 	defrag     defragmenter
@@ -138,7 +138,7 @@ func (c *compacted) look(revision mvcc.Revision, now time.Time) time.Duration {
 
 // growth is how fast the WAL grows.
 type growth struct {
-	size int64 // of the WAL
+	size int64 // what the WAL was given
 	at   time.Time
 	rate int64 // bytes a second, between the last two looks that were growthInterval apart
 }
@@ -183,14 +183,12 @@ func (c *checkpointer) write(reason string) error {
 	c.lastAt, c.failures = c.s.cfg.Now(), 0
 	took := c.lastAt.Sub(start)
 	c.goOn(batch, dead, took)
-	walSize := c.s.log.wal.GivenBytes()
 	if err := c.markLog(); err != nil {
 		c.s.cfg.OnEvent(CheckpointFailed{Reason: reason, Err: err})
 		return fmt.Errorf("checkpoint: %w", err)
 	}
-	freed := walSize - c.s.log.wal.GivenBytes() // but for what came meanwhile
-	c.walSize, c.growth.size = logged-freed, c.growth.size-freed
-	c.burst.Store(c.walSize + c.s.cfg.Checkpoints.BurstBytes)
+	c.walSize = logged
+	c.burst.Store(logged + c.s.cfg.Checkpoints.BurstBytes)
 	c.s.metrics.checkpointed(took)
 	c.s.metrics.database(c.db.Size(), c.db.SizeInUse())
 	c.s.cfg.OnEvent(CheckpointDone{Reason: reason, Index: at, Puts: got.state.PutCount(), Deletes: dead, Took: took})

@@ -175,7 +175,7 @@ func TestPackedLog(t *testing.T) {
 	mem, o := vfs.NewMem(), testOptions()
 	o.SegmentBytes, o.PackBytes = 256<<10, 0
 	var want [][]byte
-	var used, plain, given int64
+	var used, plain, given int64 // given: what the next Open gives
 	for round := range 8 {
 		w, got := mustOpen(t, mem, o)
 		if len(got) != len(want) {
@@ -199,6 +199,7 @@ func TestPackedLog(t *testing.T) {
 				plain += int64(len(data))
 			}
 			mustAppend(t, w, Record{Type: 4, Data: data})
+			given += recordBytes(int64(len(data)))
 			want = append(want, data)
 		}
 		mustSync(t, w)
@@ -214,12 +215,12 @@ func TestPackedLog(t *testing.T) {
 				t.Fatalf("%d of %d records are left, %v", len(want), all, err)
 			}
 		}
+		if w.GivenBytes() != given {
+			t.Fatalf("round %d: records of %d bytes, they were given with %d", round, w.GivenBytes(), given)
+		}
 		given = 0
 		for _, data := range want {
 			given += recordBytes(int64(len(data)))
-		}
-		if w.GivenBytes() != given {
-			t.Fatalf("round %d: records of %d bytes, they were given with %d", round, w.GivenBytes(), given)
 		}
 		mem = mem.Crash(vfs.LoseAll)
 	}

@@ -60,7 +60,7 @@ func (w *WAL) recover(numbers []uint64, replay func(Position, Record) error) err
 		if err != nil {
 			return fmt.Errorf("size of segment: %w", err)
 		}
-		w.segments = append(w.segments, segment{n, info.Size, given[n]})
+		w.segments = append(w.segments, segment{n, info.Size})
 		w.fullBytes.Add(info.Size)
 		w.allGiven.Add(given[n])
 	}

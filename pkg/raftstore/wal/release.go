@@ -42,6 +42,5 @@ func (w *WAL) releaseOldest(before Position) (done bool, err error) {
 	}
 	w.segments = w.segments[1:]
 	w.fullBytes.Add(-oldest.bytes)
-	w.allGiven.Add(-oldest.given)
 	return false, w.syncDir()
 }

@@ -86,7 +86,6 @@ func (w *WAL) install(header segmentHeader, e encoder) error {
 		}
 		w.file.Close() // synced before; a close has nothing left to lose
 		w.fullBytes.Add(w.header.bytes)
-		w.segments[len(w.segments)-1].given = w.given
 	}
 	w.given = 0
 	w.give(end - headerBytes)

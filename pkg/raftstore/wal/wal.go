@@ -22,7 +22,7 @@ type WAL struct {
 	tail    int64   // where the next record goes
 	enc     encoder // the chain behind the last record; its buffer holds what the tail's page begins with, up to the tail
 	packer  packer  // the window of the current segment
-	given   int64   // of the current segment's records, see GivenBytes
+	given   int64   // bytes of the current segment's records if none was packed
 	durable uint64  // number of the last record known to be durable
 	marked  bool    // the last record is the mark of Close
 	failed  error   // sticky: a write or fsync failed, nothing is known about what is on disk
@@ -38,7 +38,7 @@ type WAL struct {
 	reserving atomic.Bool  // the reserve goroutine was asked for a spare, and it is not known what came of it
 	fullBytes atomic.Int64 // sum of the sizes of all segments but the current one
 	tailBytes atomic.Int64 // tail
-	allGiven  atomic.Int64 // of all segments
+	allGiven  atomic.Int64 // see GivenBytes
 
 	kick    chan struct{} // asks the reserve goroutine for a spare; nil with ReserveInline
 	stop    chan struct{}
@@ -48,7 +48,6 @@ type WAL struct {
 type segment struct {
 	number uint64
 	bytes  int64
-	given  int64 // of its records; of the current one the appender knows it
 }
 
 // spareState says whether the spare segment is there.
@@ -118,8 +117,8 @@ func (w *WAL) Size() int64 { return w.fullBytes.Load() + w.tailBytes.Load() }
 // Sealed tells whether there is a segment beside the current one, which Release may give back.
 func (w *WAL) Sealed() bool { return w.fullBytes.Load() > 0 }
 
-// GivenBytes is how many bytes the records of all segments would take if none was packed: what they were given to Append with, and what
-// replay gives. It falls as Size does.
+// GivenBytes is how many bytes the records that Open gave to replay, and those that were given to Append since, would take if none was packed.
+// It never falls: the difference of two looks is what came in between.
 func (w *WAL) GivenBytes() int64 { return w.allGiven.Load() }
 
 // give counts records of so many bytes, in the current segment.
