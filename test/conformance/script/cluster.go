@@ -171,7 +171,7 @@ func (s *Session) turnTo(d *datadriven.TestData) error {
 	return fmt.Errorf("no member is %s", name)
 }
 
-// turnToRole asks all members until they agree on a leader.
+// turnToRole asks all members until they agree on a leader that is up.
 func (s *Session) turnToRole(d *datadriven.TestData, role string) error {
 	ctx, cancel := s.context(d)
 	defer cancel()
@@ -193,7 +193,7 @@ func (s *Session) turnToRole(d *datadriven.TestData, role string) error {
 				roles["follower"] = m
 			}
 		}
-		if len(leaders) == 1 && roles[role] != nil {
+		if len(leaders) == 1 && roles["leader"] != nil && roles[role] != nil {
 			s.member = roles[role]
 			return nil
 		}
