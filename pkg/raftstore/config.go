@@ -3,6 +3,7 @@ package raftstore
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -110,6 +111,8 @@ type Config struct {
 	freelistBytes int64
 	// diskFree is backend's DiskFree; tests set it.
 	diskFree func(path string) int64
+	// firstID is what the IDs of commands count from; tests set it. Default a random number: they do not repeat after a clock was set back.
+	firstID uint64
 	// Now is the clock. Default time.Now.
 	Now func() time.Time
 	// Ticks replaces the ticker of TickInterval. Default a real ticker.
@@ -164,6 +167,7 @@ func (c *Config) EnsureDefaults() {
 	if c.DBPath == "" {
 		c.DBPath = c.dirs().db()
 	}
+	setDefault(&c.firstID, rand.Uint64N(1<<63))
 	if c.Now == nil {
 		c.Now = time.Now
 	}

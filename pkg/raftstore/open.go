@@ -414,7 +414,7 @@ func (o *opening) makeNode(log *raftLog, applied uint64) error {
 		}
 	}
 	s.node = node
-	s.lastID.Store(rand.Uint64N(1 << 63)) // 0 is no ID
+	s.lastID.Store(s.cfg.firstID) // the next one is the first: 0 is no ID
 	s.reads.request = rand.Uint64N(1 << 63)
 	s.quota = newQuotaWatch(s, s.View())
 	s.checkpoint = newCheckpointer(s, o.db)
