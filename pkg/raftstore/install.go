@@ -32,6 +32,7 @@ import (
 //	apply       6 take over the state; View, then OnApply without events, which lets watchers read history
 //	log         7 note the mark, give back all older segments
 //	checkpoint  8 send raft's answers (I2)
+//	log         9 go on with the entries behind
 //
 // A crash before 4 is durable leaves the old state: Open removes the file. From then on it leaves the new one: Open finds the record
 // without a mark behind it, makes it durable, and does 5 if the file is still there. What comes behind the record in the log belongs to
@@ -183,14 +184,33 @@ func (l *logWriter) install(t logTask, await func() bool) error {
 	l.hardState, l.written = hs, hs
 	l.segments, l.last = nil, t.install.at.index
 	l.log.restore(t.install.at.index, t.install.at.term)
-	c := l.s.checkpoint
-	c.installs.put(installTask{install: t.install, msg: t.msg})
-	return nil
+	installed := make(chan struct{})
+	l.s.checkpoint.installs.put(installTask{install: t.install, msg: t.msg, answered: installed})
+	return l.awaitInstall(installed)
+}
+
+// awaitInstall waits for the rest of the steps. What comes behind the snapshot, as from a leader that was elected meanwhile, has to be answered behind
+// it: raft, when it hears that entries are durable, takes all that it was not told of for gone.
+func (l *logWriter) awaitInstall(installed <-chan struct{}) error {
+	defer poke(l.wake) // for what is put off
+	for {
+		select {
+		case <-installed:
+			return nil
+		case <-l.s.failed:
+			return ErrStopped
+		case <-l.s.stop:
+			return ErrStopped
+		case <-l.wake:
+			l.releaseMarks()
+		}
+	}
 }
 
 type installTask struct {
 	*install
-	msg *raftpb.Message
+	msg      *raftpb.Message
+	answered chan struct{} // closed behind raft's answers
 }
 
 // install is the rest of the steps.
@@ -220,6 +240,7 @@ func (c *checkpointer) install(t installTask) {
 	inputs, out := s.responses(nil, nil, t.msg)
 	s.node.inbox.put(inputs...)
 	s.peers.Send(out)
+	close(t.answered)
 	s.cfg.OnEvent(SnapshotInstalled{Index: t.at.index, Revision: s.View().Revision()})
 	t.done <- nil
 }

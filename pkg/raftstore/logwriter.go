@@ -33,7 +33,7 @@ type logWriter struct {
 	headers   []byte
 	inputs    []nodeInput
 	out       []*raftpb.Message // to other members
-	later     []logTask         // came in while the disk was full
+	later     []logTask         // came in while the disk was full, or a snapshot was installed
 }
 
 // logTask is a message of raft's or a mark to write.
@@ -69,7 +69,7 @@ func (l *logWriter) run() {
 		}
 		left, err := l.work()
 		if err != nil {
-			if !errors.Is(err, wal.ErrNoSpace) { // that is: stopping
+			if !errors.Is(err, wal.ErrNoSpace) { // that, like ErrStopped, is: stopping
 				l.s.fail(fmt.Errorf("write the log: %w", err))
 			}
 			return
@@ -301,24 +301,29 @@ func (l *logWriter) awaitSpace() bool {
 			return false
 		case <-l.wake:
 		}
-		// The node's tick keeps waking us.
-		tasks, released := l.inbox.take(), false
-		for _, t := range tasks {
-			if t.mark != nil {
-				err := l.release(*t.mark)
-				released = released || err == nil
-				t.done <- err
-			} else {
-				l.later = append(l.later, t)
-			}
-		}
-		l.inbox.recycle(tasks)
+		released := l.releaseMarks() // the node's tick keeps waking us
 		// The note may have taken a released segment into use, so there can be room in it even if there is no spare.
 		if l.makeRoom() == nil || released {
 			poke(l.wake)
 			return true
 		}
 	}
+}
+
+// releaseMarks does what the inbox has for checkpoints, and puts off all else. It says whether one of them gave back what it could.
+func (l *logWriter) releaseMarks() (released bool) {
+	tasks := l.inbox.take()
+	for _, t := range tasks {
+		if t.mark != nil {
+			err := l.release(*t.mark)
+			released = released || err == nil
+			t.done <- err
+		} else {
+			l.later = append(l.later, t)
+		}
+	}
+	l.inbox.recycle(tasks)
+	return released
 }
 
 // watchSpace follows the WAL's spare segment.
