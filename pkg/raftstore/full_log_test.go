@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -174,6 +175,36 @@ func TestFullDiskAsksForACheckpoint(t *testing.T) {
 		return !s.spaceLow.Load()
 	})
 	put(t, s, "b", noise(1000))
+}
+
+// TestFullDisksOfACluster: no member's disk has room for more than two segments of the log. What is refused is taken a moment later, as each
+// member makes its own room by checkpoints.
+func TestFullDisksOfACluster(t *testing.T) { synctest.Test(t, testFullDisksOfACluster) }
+
+func testFullDisksOfACluster(t *testing.T) {
+	c := newCluster(t, 3, func(_ int, cfg *Config) { cfg.WALSegmentBytes = 64 << 10 })
+	c.converge()
+	for _, h := range c.members {
+		mem := h.fs.(*vfs.Mem)
+		mem.SetCapacity(mem.Used())
+	}
+	for i := range 60 {
+		for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+			_, err := tryPut(c.stores[i%3], fmt.Sprintf("k%d", i%10), noise(10<<10), 0)
+			if err == nil {
+				break
+			}
+			if time.Now().After(end) {
+				t.Fatalf("put %d is not taken: %v", i, err)
+			}
+		}
+	}
+	c.converge()
+	for i, s := range c.stores {
+		if size := s.log.wal.Size(); size > 128<<10 {
+			t.Errorf("the log of member %d takes %d bytes", i, size)
+		}
+	}
 }
 
 // TestStopsWithAFullLog: a stop does not wait for room that nobody makes.

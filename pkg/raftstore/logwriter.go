@@ -3,7 +3,6 @@ package raftstore
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	"go.etcd.io/raft/v3"
@@ -144,7 +143,7 @@ func (l *logWriter) process(tasks []logTask, await func() bool) ([]nodeInput, er
 	}
 	l.inputs = l.inputs[:0]
 	for len(tasks) > 0 {
-		n := slices.IndexFunc(tasks, func(t logTask) bool { return t.install != nil })
+		n := l.together(tasks)
 		if n == 0 {
 			if err := l.install(tasks[0], await); err != nil {
 				return nil, err
@@ -152,21 +151,36 @@ func (l *logWriter) process(tasks []logTask, await func() bool) ([]nodeInput, er
 			tasks = tasks[1:]
 			continue
 		}
-		if n < 0 {
-			n = len(tasks)
-		}
 		if err := l.batch(tasks[:n], await); err != nil {
 			return nil, err
 		}
 		tasks = tasks[n:]
 	}
+	l.sendOut()
+	l.watchSpace()
+	return l.inputs, nil
+}
+
+// together answers how many of the tasks go into one append: what the WAL takes at once, but one at least. 0: the first one is an install.
+func (l *logWriter) together(tasks []logTask) (n int) {
+	size, limit := 0, int(l.wal.BatchBytesMax())-walBatchReserve
+	for ; n < len(tasks) && tasks[n].install == nil; n++ {
+		for _, e := range tasks[n].msg.GetEntries() {
+			size += len(e.GetData()) + walEntryOverhead
+		}
+		if n > 0 && size > limit {
+			break
+		}
+	}
+	return n
+}
+
+func (l *logWriter) sendOut() {
 	if len(l.out) > 0 {
 		l.s.peers.Send(l.out)
 		clear(l.out)
 		l.out = l.out[:0]
 	}
-	l.watchSpace()
-	return l.inputs, nil
 }
 
 // batch makes one append of the tasks.
@@ -290,8 +304,13 @@ func (l *logWriter) withHardState(hard wal.Record) {
 
 // awaitSpace waits until there may be room for a segment. What was proposed stays proposed meanwhile: it must not be forgotten,
 // since raft has promised an order. A checkpoint that ends meanwhile gives segments back here, which may be all the room there will
-// be. False: the store is stopping.
+// be: so raft hears before of what is written already, or no checkpoint would ever hold it. False: the store is stopping.
 func (l *logWriter) awaitSpace() bool {
+	l.sendOut()
+	if len(l.inputs) > 0 {
+		l.s.node.inbox.put(l.inputs...)
+		l.inputs = l.inputs[:0]
+	}
 	l.setSpaceLow(true)
 	l.s.logFull.Store(true)
 	defer l.s.logFull.Store(false)

@@ -3,6 +3,7 @@ package raftstore
 import (
 	"errors"
 	"testing"
+	"testing/synctest"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -16,6 +17,8 @@ func bareLog(t *testing.T, files vfs.FS) *logWriter {
 	cfg.EnsureDefaults()
 	s := newStore(cfg)
 	s.id, s.metrics = identity{member: 1, cluster: 2}, newMetrics(0)
+	wake := make(chan struct{}, 1)
+	s.node = &node{wake: wake, inbox: newMailbox[nodeInput](0, wake)}
 	l := newLogWriter(s, &raftLog{})
 	w, err := wal.Open(files, "/wal", wal.Options{SegmentBytes: 64 << 10, Header: l.header, ReserveInline: true}, nil)
 	if err != nil {
@@ -107,4 +110,52 @@ func TestLogBeginsWithWhatWasReplaced(t *testing.T) {
 	if begins != 2 {
 		t.Errorf("the log begins with segment %d: the test has lost its sense", begins)
 	}
+}
+
+// TestFullLogTellsWhatIsWritten: what has come in while the log waited for room is more than there will ever be room for at once. Raft hears of
+// each part that is written, so that checkpoints can hold it and make room for the next.
+func TestFullLogTellsWhatIsWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		files := vfs.NewMem()
+		l := bareLog(t, files)
+		files.SetCapacity(files.Used())
+		var tasks []logTask
+		const messages = 20
+		for i := range uint64(messages) {
+			tasks = append(tasks, logTask{msg: &raftpb.Message{Term: new(uint64(1)),
+				Entries: []*raftpb.Entry{{Index: new(i + 1), Term: new(uint64(1)), Type: raftpb.EntryNormal.Enum(), Data: []byte(noise(20 << 10))}},
+				Responses: []*raftpb.Message{{Type: raftpb.MsgStorageAppendResp.Enum(), To: new(l.s.id.member), Index: new(i + 1)},
+					{Type: raftpb.MsgAppResp.Enum(), To: new(uint64(7)), Index: new(i + 1)}}}})
+		}
+		done := make(chan []nodeInput, 1)
+		go func() {
+			inputs, err := l.process(tasks, l.awaitSpace)
+			if err != nil {
+				t.Error(err)
+			}
+			done <- inputs
+		}()
+		var told uint64
+		for {
+			var inputs []nodeInput
+			select {
+			case <-l.s.node.wake:
+				inputs = l.s.node.inbox.take()
+			case inputs = <-done:
+				done = nil
+			}
+			for _, in := range inputs {
+				if told++; in.msg.GetIndex() != told {
+					t.Fatalf("raft hears of entry %d behind entry %d", in.msg.GetIndex(), told-1)
+				}
+			}
+			if done == nil {
+				break
+			}
+			l.inbox.put(logTask{mark: &mark{index: told, term: 1, conf: &raftpb.ConfState{Voters: []uint64{1, 7}}}, done: make(chan error, 1)})
+		}
+		if told != messages {
+			t.Errorf("raft has heard of %d entries of %d", told, messages)
+		}
+	})
 }
