@@ -21,10 +21,16 @@ import (
 //     storm of writes to a large store, the headroom doubles with each, up to what
 //     is alive; it is halved when they take little, and is what it was once there
 //     has been none for gcQuiet: then one is made.
+//   - A collection begins when gcAheadPercent of the headroom is allocated. Go's
+//     own begins that early under much garbage only; where there was little of
+//     late, it leaves 4 MiB for all of the marking, and when a burst begins then,
+//     whoever allocates marks nearly all of it, and others wait for that.
 //   - Memory beyond that headroom, left by a burst, goes back to the system in the
 //     background: the memory limit is kept a little above what the heap will
 //     need, which is what Go's scavenger goes by. Without it, a tenth of the heap
-//     and what a burst has left would stay.
+//     and what a burst has left would stay. It follows what is returned, and is
+//     never below what is not: over its limit, the heap is collected at once, by
+//     whoever allocates.
 //   - Under a limit, --memory-limit or that of the cgroup, the collector works
 //     harder from memoryLimitPercent of it on, rather than being killed at it. The
 //     store is told what each collection has found, and lets values leave memory
@@ -49,6 +55,12 @@ const (
 	gcShareMin = 0.01
 	gcQuiet    = time.Second
 
+	// The heap is looked at each gcLook. gcAheadPercent is how much of its headroom
+	// is allocated when a collection is begun. What is left has to do for what a
+	// burst allocates until then and while the collection marks.
+	gcLook         = 200 * time.Millisecond
+	gcAheadPercent = 65
+
 	// slackPercent is how much more than its goal the heap may keep. The scavenger
 	// aims at scavengerPercent of the memory limit (runtime, reduceExtraPercent).
 	slackPercent     = 2
@@ -57,7 +69,7 @@ const (
 
 // newPolicy sets the soft limit; start does the rest.
 func newPolicy(log *slog.Logger, limit memoryLimit) *policy {
-	p := &policy{most: math.MaxInt64, share: (&gcClock{at: time.Now()}).share}
+	p := &policy{most: math.MaxInt64, use: readHeapUse, share: (&gcClock{at: time.Now()}).share, look: gcLook}
 	if os.Getenv("GOMEMLIMIT") == "" {
 		p.limit = func(bytes int64) { debug.SetMemoryLimit(bytes) }
 		if limit.hard {
@@ -83,9 +95,13 @@ func (p *policy) start(fit func(heap, other int64)) {
 type policy struct {
 	percent func(int) // sets GOGC; nil if that is the user's
 	fit     func(heap, other int64)
-	limit   func(int64)    // sets the memory limit; nil if that is the user's
-	most    int64          // the limit is never above it
+	limit   func(int64) // sets the memory limit; nil if that is the user's
+	most    int64       // the limit is never above it
+	limited int64       // the limit that was set last
+	room    uint64      // of the heap, when it has grown by its headroom
+	use     func() heapUse
 	share   func() float64 // what collections took of the machine since the last call
+	look    time.Duration  // how often to look whether to begin a collection; 0: never
 }
 
 // keep sets GOGC and the limit at the beginning and after each collection. It
@@ -102,36 +118,97 @@ func (p *policy) keep() {
 
 // set sets GOGC and the limit for what is alive now.
 func (p *policy) set(wide int) {
-	live, other := heapUse()
-	p.fit(int64(live), int64(other))
+	u := p.use()
+	p.fit(int64(u.live), int64(u.other))
 	if p.percent == nil {
 		return
 	}
-	headroom := gcHeadroom(live, wide)
-	p.percent(gcPercent(live, headroom))
-	if p.limit != nil {
-		p.limit(min(p.most, softLimit(live, other, headroom)))
+	headroom := gcHeadroom(u.live, wide)
+	p.percent(gcPercent(u.live, headroom))
+	p.room = u.live + headroom
+	p.bound(u)
+}
+
+// bound sets the limit, if it is to change by more than a little: that stops the
+// program for a moment.
+func (p *policy) bound(u heapUse) {
+	if p.limit == nil {
+		return
+	}
+	limit := min(p.most, softLimit(p.room, u.other, u.mapped))
+	if change := limit - p.limited; max(change, -change) > p.limited/100 {
+		p.limit(limit)
+		p.limited = limit
 	}
 }
 
 // await waits for the end of a collection, and answers how often the headroom is
-// to be doubled from now on. A wide headroom becomes the usual one when there is
-// none for long, behind a collection of its own: a heap that is above its goal has
-// whoever allocates next mark all of it, and all others wait for that.
+// to be doubled from now on. It begins one ahead of Go's own. A wide headroom
+// becomes the usual one when there is none for long, behind a collection of its
+// own: a heap that is above its goal has whoever allocates next mark all of it,
+// and all others wait for that.
 func (p *policy) await(ended <-chan struct{}, wide int) int {
-	var quiet <-chan time.Time // never
+	var quiet, look <-chan time.Time // never
 	if wide > 0 {
 		quiet = time.After(gcQuiet)
 	}
-	select {
-	case <-ended:
-		return widened(wide, p.share())
-	case <-quiet:
+	if p.percent != nil && p.look > 0 {
+		tick := time.NewTicker(p.look)
+		defer tick.Stop()
+		look = tick.C
 	}
-	runtime.GC() // towards the wide goal, which is far
-	<-ended
-	p.share() // begins anew
-	return 0
+	since := newHeapGrowth()
+	for {
+		select {
+		case <-ended:
+			return widened(wide, p.share())
+		case <-quiet:
+			runtime.GC() // towards the wide goal, which is far
+			<-ended
+			p.share() // begins anew
+			return 0
+		case <-look:
+			if since.due() {
+				runtime.GC()
+			} else {
+				p.bound(p.use())
+			}
+		}
+	}
+}
+
+// heapGrowth is what was allocated since a collection.
+type heapGrowth struct {
+	use    []metrics.Sample
+	allocs uint64 // when the collection had ended
+	pauses uint64 // of collections, until then
+}
+
+func newHeapGrowth() *heapGrowth {
+	g := &heapGrowth{use: []metrics.Sample{
+		{Name: "/gc/heap/allocs:bytes"},
+		{Name: "/gc/heap/live:bytes"},
+		{Name: "/gc/heap/goal:bytes"},
+		{Name: "/sched/pauses/total/gc:seconds"},
+	}}
+	g.allocs, g.pauses, _ = g.read()
+	return g
+}
+
+func (g *heapGrowth) read() (allocs, pauses, headroom uint64) {
+	metrics.Read(g.use)
+	for _, n := range g.use[3].Value.Float64Histogram().Counts {
+		pauses += n
+	}
+	live, goal := g.use[1].Value.Uint64(), g.use[2].Value.Uint64()
+	return g.use[0].Value.Uint64(), pauses, goal - min(goal, live)
+}
+
+// due tells whether a collection is to be begun. One that is under way has paused
+// the program to begin; another would follow it at once.
+func (g *heapGrowth) due() bool {
+	allocs, pauses, headroom := g.read()
+	return pauses == g.pauses && headroom >= headroomBytesMin && allocs-g.allocs >= headroom/100*gcAheadPercent
 }
 
 // widened is how often the headroom is doubled after a collection.
@@ -183,27 +260,30 @@ func gcPercent(live, headroom uint64) int {
 	return int(min(most, max(1, (headroom*100+live/2)/max(1, live))))
 }
 
-// softLimit is the limit at which the scavenger leaves the heap its headroom
-// and a slack, beside other bytes of the runtime.
-func softLimit(live, other, headroom uint64) int64 {
-	goal := live + headroom
-	return int64((goal + goal/100*slackPercent + other) / scavengerPercent * 100)
+// softLimit is the limit at which the scavenger leaves a heap its room and a
+// slack, beside other bytes of the runtime. It is above what is mapped, all of
+// which may be in use.
+func softLimit(room, other, mapped uint64) int64 {
+	need := (room + room/100*slackPercent + other) / scavengerPercent * 100
+	return int64(max(need, mapped+mapped/100*slackPercent))
 }
 
-// heapUse is how many bytes the last collection has found alive, and how many
-// the runtime uses that are not heap objects: what cannot be returned.
-func heapUse() (live, other uint64) {
+// heapUse is how many bytes the last collection has found alive, how many the
+// runtime uses that are not heap objects: what cannot be returned; and how many
+// it has from the system.
+type heapUse struct{ live, other, mapped uint64 }
+
+func readHeapUse() heapUse {
 	use := []metrics.Sample{
 		{Name: "/gc/heap/live:bytes"},
 		{Name: "/memory/classes/total:bytes"},
+		{Name: "/memory/classes/heap/released:bytes"},
 		{Name: "/memory/classes/heap/objects:bytes"},
 		{Name: "/memory/classes/heap/free:bytes"},
-		{Name: "/memory/classes/heap/released:bytes"},
 	}
 	metrics.Read(use)
-	other = use[1].Value.Uint64()
-	for _, u := range use[2:] {
-		other -= min(other, u.Value.Uint64())
-	}
-	return use[0].Value.Uint64(), other
+	u := heapUse{live: use[0].Value.Uint64()}
+	u.mapped = use[1].Value.Uint64() - min(use[1].Value.Uint64(), use[2].Value.Uint64())
+	u.other = u.mapped - min(u.mapped, use[3].Value.Uint64()+use[4].Value.Uint64())
+	return u
 }

@@ -2,8 +2,10 @@ package main
 
 import (
 	"runtime"
+	"runtime/debug"
 	"testing"
 	"testing/fstest"
+	"time"
 )
 
 func TestCgroupLimit(t *testing.T) {
@@ -100,7 +102,7 @@ func TestMemoryLimit(t *testing.T) {
 	for _, live := range []uint64{3e6, 30e6, 640e6, 20e9} {
 		const other = 20e6
 		need := int64(live+gcHeadroom(live, 0)) + other
-		kept := softLimit(live, other, gcHeadroom(live, 0)) / 100 * scavengerPercent
+		kept := softLimit(live+gcHeadroom(live, 0), other, live) / 100 * scavengerPercent
 		if kept < need || kept > need+need/25 {
 			t.Errorf("%d live bytes, headroom included: need %d, %d are kept", live, need, kept)
 		}
@@ -116,14 +118,17 @@ func TestPolicyFollowsHeap(t *testing.T) {
 	}
 	var now setting
 	settings := make(chan setting, 1)
-	p := policy{most: 1 << 30, fit: func(int64, int64) {}, share: func() float64 { return 0 }}
-	p.percent = func(percent int) { now.percent = percent }
-	p.limit = func(bytes int64) {
-		now.limit = bytes
+	returned := func() heapUse { // as if all that is free went back to the system at once
 		settings <- now
+		u := readHeapUse()
+		u.mapped = 0
+		return u
 	}
+	p := policy{most: 1 << 30, fit: func(int64, int64) {}, use: returned, share: func() float64 { return 0 }}
+	p.percent = func(percent int) { now.percent = percent }
+	p.limit = func(bytes int64) { now.limit = bytes }
 	go p.keep()
-	small := <-settings
+	var small setting
 	collectUntil := func(ok func(setting) bool) {
 		for {
 			runtime.GC()
@@ -136,6 +141,7 @@ func TestPolicyFollowsHeap(t *testing.T) {
 			}
 		}
 	}
+	collectUntil(func(s setting) bool { small = s; return s.limit > 0 })
 	ballast := make([]byte, 400<<20) // never written to: address space only
 	collectUntil(func(s setting) bool { return s.percent <= 16 && s.limit > 464<<20 && s.limit < 600<<20 })
 	more := make([]byte, 800<<20)
@@ -145,6 +151,63 @@ func TestPolicyFollowsHeap(t *testing.T) {
 	collectUntil(func(s setting) bool { return s.percent > 16 && s.limit < small.limit+64<<20 })
 }
 
+// Over the memory limit Go collects at once, and whoever allocates marks: where much of the heap has died, the limit must not be below what
+// is still mapped. It comes down as that is returned, and is never above what it may be.
+func TestLimitFollowsReturnedMemory(t *testing.T) {
+	const most = 800 << 20
+	var limit int64
+	now := heapUse{live: 300 << 20, other: 20 << 20, mapped: 390 << 20}
+	p := policy{most: most, fit: func(int64, int64) {}, use: func() heapUse { return now }, percent: func(int) {},
+		limit: func(bytes int64) { limit = bytes }}
+	p.set(0)
+	for now.live = 90 << 20; now.mapped > 160<<20; now.mapped -= 10 << 20 {
+		p.set(0)
+		if limit < int64(now.mapped) {
+			t.Errorf("limit %d, %d bytes are mapped", limit, now.mapped)
+		}
+	}
+	p.bound(now)
+	if need := softLimit(p.room, now.other, 0); limit > need+need/50 {
+		t.Errorf("limit %d, needed %d, when %d bytes are mapped", limit, need, now.mapped)
+	}
+	now.mapped = 2 * most
+	if p.set(0); limit != most {
+		t.Errorf("limit %d, may be %d", limit, int64(most))
+	}
+}
+
+// A collection must begin before the heap has used up its headroom, and not while another is under way or behind it.
+func TestCollectionAhead(t *testing.T) {
+	settings, looks := make(chan uint32), make(chan struct{}, 2)
+	p := policy{most: 1 << 30, fit: func(int64, int64) {}, share: func() float64 { return 0 }, look: time.Millisecond}
+	p.use = func() heapUse {
+		select {
+		case looks <- struct{}{}:
+		default:
+		}
+		return readHeapUse()
+	}
+	p.percent = func(int) {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		settings <- m.NumForcedGC
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(100))
+	ballast := make([]byte, 400<<20) // never written to: address space only
+	runtime.GC()
+	go p.keep()
+	before := <-settings
+	<-looks // to set GOGC
+	<-looks // whether a collection is due
+	_, _, headroom := newHeapGrowth().read()
+	more := make([]byte, headroom/100*67) // Go's own begins at 70 % or later
+	if after := <-settings; after != before+1 {
+		t.Errorf("%d collections were asked for, want 1", after-before)
+	}
+	runtime.KeepAlive(ballast)
+	runtime.KeepAlive(more)
+}
+
 // A wide headroom must not become narrow while the heap is above the goal that this makes: only behind a collection.
 func TestPolicyNarrowsBehindCollection(t *testing.T) {
 	type setting struct {
@@ -152,7 +215,7 @@ func TestPolicyNarrowsBehindCollection(t *testing.T) {
 		forced  uint32 // collections that were asked for until then
 	}
 	settings := make(chan setting, 1)
-	p := policy{most: 1 << 30, fit: func(int64, int64) {}, limit: func(int64) {}, share: func() float64 { return 1 }}
+	p := policy{most: 1 << 30, fit: func(int64, int64) {}, limit: func(int64) {}, use: readHeapUse, share: func() float64 { return 1 }}
 	p.percent = func(percent int) {
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
@@ -161,9 +224,14 @@ func TestPolicyNarrowsBehindCollection(t *testing.T) {
 	ballast := make([]byte, 400<<20) // never written to: address space only
 	runtime.GC()
 	go p.keep()
-	narrow := <-settings
-	runtime.GC()
-	wide := <-settings
+	narrow, wide := <-settings, setting{}
+	for wide.percent == 0 {
+		runtime.GC()
+		select {
+		case wide = <-settings:
+		default:
+		}
+	}
 	again := <-settings
 	for again.percent >= wide.percent && again.percent > narrow.percent { // another collection came first
 		wide, again = again, <-settings
