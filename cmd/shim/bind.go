@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -37,6 +38,7 @@ type bound struct {
 type listeners struct {
 	bound              []bound
 	clientTLS, peerTLS *etcdapi.TLS // nil without certificates
+	unusedTLS          bool         // clients' certificates are given, and no address is for them: as with etcd nobody reads the files
 }
 
 // bind prepares TLS and binds every address, or none.
@@ -50,8 +52,12 @@ func bind(ctx context.Context, c *Config, log *slog.Logger) (*listeners, error) 
 }
 
 func (l *listeners) open(ctx context.Context, c *Config, log *slog.Logger) (err error) {
-	if l.clientTLS, err = openTLS(c, c.ClientTLS, "client", c.ClientAutoTLS, append(c.ListenClientURLs[:len(c.ListenClientURLs):len(c.ListenClientURLs)], c.ListenClientHTTPURLs...), log); err != nil {
-		return err
+	clientURLs := slices.Concat(c.ListenClientURLs, c.ListenClientHTTPURLs)
+	l.unusedTLS = !c.ClientTLS.Empty() && !slices.ContainsFunc(slices.Concat(clientURLs, c.ListenMetricsURLs), etcdapi.Secure)
+	if !l.unusedTLS {
+		if l.clientTLS, err = openTLS(c, c.ClientTLS, "client", c.ClientAutoTLS, clientURLs, log); err != nil {
+			return err
+		}
 	}
 	if l.peerTLS, err = openTLS(c, c.PeerTLS, "peer", c.PeerAutoTLS, c.ListenPeerURLs, log); err != nil {
 		return err
@@ -86,7 +92,7 @@ func (l *listeners) add(ctx context.Context, c *Config, u url.URL, p purpose, lo
 	switch {
 	case etcdapi.Secure(u) && material == nil:
 		return fmt.Errorf("TLS key/cert must be provided for url %s with HTTPS scheme", u.String())
-	case !etcdapi.Secure(u) && material != nil && p != forMetrics:
+	case !etcdapi.Secure(u) && p != forMetrics && (material != nil || l.unusedTLS && p != forPeers):
 		log.Warn("scheme is http or unix while key and cert files are present; ignoring key and cert files", "url", u.String())
 	}
 	ln, err := etcdapi.Listen(ctx, u, etcdapi.ListenOptions(c.SocketOpts))
