@@ -49,9 +49,7 @@ func (s *Server) begin(method string) call {
 //go:noinline
 func (s *Server) end(c call, err error) time.Duration {
 	took := time.Since(epoch) - c.start
-	if err == nil {
-		c.m.Sent()
-	}
+	c.m.Sent() // an error, too: see countedStream
 	c.m.Handled(codeOf(err), took)
 	return took
 }
@@ -167,7 +165,8 @@ func since(m *grpcmetrics.Method, start time.Time) time.Duration {
 	return time.Since(start)
 }
 
-// countedStream counts the messages of a stream.
+// countedStream counts the messages of a stream. As in etcd, whose interceptor
+// counts whatever the outcome is, an end of the stream is one more.
 type countedStream struct {
 	grpc.ServerStream
 	m *grpcmetrics.Method
@@ -175,17 +174,13 @@ type countedStream struct {
 
 func (s *countedStream) RecvMsg(v any) error {
 	err := s.ServerStream.RecvMsg(v)
-	if err == nil {
-		s.m.Received()
-	}
+	s.m.Received()
 	return err
 }
 
 func (s *countedStream) SendMsg(v any) error {
 	err := s.ServerStream.SendMsg(v)
-	if err == nil {
-		s.m.Sent()
-	}
+	s.m.Sent()
 	return err
 }
 

@@ -15,8 +15,13 @@ import (
 	"github.com/kubeshim/shim/test/internal/peers"
 )
 
-// loads are etcdctl commands, with their input.
+// loads are etcdctl commands, with their input. Those behind a ! fail.
 var loads = []struct{ args, input string }{
+	{"! lease keep-alive --once 123", ""},
+	{"! get a --rev 99", ""},
+	{"! compact 99", ""},
+	{"! put a 1 --lease=123", ""},
+	{"! lease revoke 123", ""},
 	{"put a 1", ""},
 	{"put a 2 --prev-kv", ""},
 	{"get a --rev 2", ""},
@@ -42,6 +47,13 @@ var countedAlike = []string{
 	`etcd_server_request_duration_seconds_count{success="true",type="DeleteRange"}`,
 	`etcd_server_request_duration_seconds_count{success="true",type="Compaction"}`,
 	`etcd_server_request_duration_seconds_count{success="true",type="LeaseGrant"}`,
+	`etcd_server_request_duration_seconds_count{success="true",type="LeaseRevoke"}`,
+	`etcd_server_request_duration_seconds_count{success="false",type="Range"}`,
+	`grpc_server_msg_received_total{grpc_method="LeaseKeepAlive",grpc_service="etcdserverpb.Lease",grpc_type="bidi_stream"}`,
+	`grpc_server_msg_sent_total{grpc_method="LeaseKeepAlive",grpc_service="etcdserverpb.Lease",grpc_type="bidi_stream"}`,
+	`grpc_server_msg_received_total{grpc_method="Range",grpc_service="etcdserverpb.KV",grpc_type="unary"}`,
+	`grpc_server_msg_sent_total{grpc_method="Range",grpc_service="etcdserverpb.KV",grpc_type="unary"}`,
+	`grpc_server_msg_sent_total{grpc_method="Compact",grpc_service="etcdserverpb.KV",grpc_type="unary"}`,
 	"etcd_server_has_leader", "etcd_server_is_leader", "etcd_server_is_learner", "etcd_server_quota_backend_bytes",
 	"etcd_server_read_indexes_failed_total", "etcd_server_proposals_failed_total", "etcd_server_leader_changes_seen_total",
 	`etcd_server_version{server_version="3.7.3"}`, `etcd_cluster_version{cluster_version="3.7"}`,
@@ -105,9 +117,10 @@ func scraped(t *testing.T, binary string) scrape {
 	before := scrapeOnce(t, s, "/metrics").values[rangeTotal]
 	etcdctl := peers.Path(t, "etcdctl")
 	for _, l := range loads {
-		cmd := exec.Command(etcdctl, append([]string{"--endpoints", s.ClientAddress()}, strings.Fields(l.args)...)...)
+		args, fails := strings.CutPrefix(l.args, "! ")
+		cmd := exec.Command(etcdctl, append([]string{"--endpoints", s.ClientAddress()}, strings.Fields(args)...)...)
 		cmd.Stdin = strings.NewReader(l.input)
-		if out, err := cmd.CombinedOutput(); err != nil {
+		if out, err := cmd.CombinedOutput(); (err != nil) != fails {
 			t.Fatalf("etcdctl %s: %v\n%s", l.args, err, out)
 		}
 	}

@@ -40,6 +40,7 @@ type Method struct {
 	handled                 [codesMax]prometheus.Counter
 	handling                prometheus.Observer // nil unless asked for
 	failed, succeeded       prometheus.Observer // nil unless a request type
+	proposed                bool                // the request goes through the log
 }
 
 // requestTypes are etcd's names of the calls whose duration it measures. It
@@ -114,6 +115,7 @@ func (m *Metrics) newMethod(labels ...string) *Method {
 		r.handled[c] = m.handled.WithLabelValues(append(labels, codes.Code(c).String())...)
 	}
 	if kind, ok := requestTypes[labels[2]]; ok {
+		r.proposed = kind != "Range"
 		r.failed, r.succeeded = m.requests.WithLabelValues(kind, "false"), m.requests.WithLabelValues(kind, "true")
 	}
 	if m.handling != nil {
@@ -155,14 +157,14 @@ func (m *Method) Started() {
 	}
 }
 
-// Received counts a message from the client.
+// Received counts a message from the client, or the attempt to get one.
 func (m *Method) Received() {
 	if m != nil {
 		m.received.Inc()
 	}
 }
 
-// Sent counts a message to the client.
+// Sent counts a message to the client, or an error in its place.
 func (m *Method) Sent() {
 	if m != nil {
 		m.sent.Inc()
@@ -183,7 +185,7 @@ func (m *Method) Handled(code codes.Code, took time.Duration) {
 	m.handled[code].Inc()
 	switch {
 	case m.failed == nil:
-	case code == codes.OK:
+	case code == codes.OK || m.proposed && isVerdict(code):
 		m.succeeded.Observe(took.Seconds())
 	default:
 		m.failed.Observe(took.Seconds())
@@ -191,6 +193,16 @@ func (m *Method) Handled(code codes.Code, took time.Duration) {
 	if m.handling != nil {
 		m.handling.Observe(took.Seconds())
 	}
+}
+
+// isVerdict says of the error of a request that was proposed that applying it
+// gave the error: for etcd's durations such a request succeeded.
+func isVerdict(code codes.Code) bool {
+	switch code {
+	case codes.Canceled, codes.Unknown, codes.DeadlineExceeded, codes.Aborted, codes.Internal, codes.Unavailable:
+		return false
+	}
+	return true
 }
 
 // UnaryClient counts a unary call by the client's API version.
