@@ -347,11 +347,7 @@ func (l *logWriter) releaseMarks() (released bool) {
 
 // watchSpace follows the WAL's spare segment.
 func (l *logWriter) watchSpace() {
-	low := l.wal.SpaceLow()
-	if low && l.s.spaceLow.Load() {
-		low = l.makeRoom() != nil
-	}
-	l.setSpaceLow(low)
+	l.setSpaceLow(l.wal.SpaceLow() && l.makeRoom() != nil)
 }
 
 // makeRoom makes the spare segment if there is none. The mark may have become able to give back more than when it was noted: the segment

@@ -159,3 +159,20 @@ func TestFullLogTellsWhatIsWritten(t *testing.T) {
 		}
 	})
 }
+
+// TestRoomThatNobodySaw: the spare segment found no room, and there is room by the time of the next write. What grows is not refused then.
+func TestRoomThatNobodySaw(t *testing.T) {
+	files := vfs.NewMem()
+	files.SetCapacity(100 << 10) // for one segment
+	l := bareLog(t, files)
+	if !l.wal.SpaceLow() {
+		t.Fatal("there was room for a spare segment")
+	}
+	files.SetCapacity(0)
+	if _, err := l.process(nil, l.awaitSpace); err != nil {
+		t.Fatal(err)
+	}
+	if l.s.spaceLow.Load() {
+		t.Error("the disk counts as full")
+	}
+}
