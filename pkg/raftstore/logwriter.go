@@ -351,11 +351,9 @@ func (l *logWriter) watchSpace() {
 }
 
 // makeRoom makes the spare segment if there is none. The mark may have become able to give back more than when it was noted: the segment
-// that was the current one then, as soon as what waited for room stands in the next one.
+// that was the current one then, as soon as what waited for room stands in the next one. If it cannot, there may be room all the same.
 func (l *logWriter) makeRoom() error {
-	if err := l.giveBack(l.mark, wal.Position{}); err != nil {
-		return err
-	}
+	_ = l.giveBack(l.mark, wal.Position{})
 	return l.tryReserve()
 }
 

@@ -2,6 +2,8 @@ package raftstore
 
 import (
 	"errors"
+	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 
@@ -174,5 +176,37 @@ func TestRoomThatNobodySaw(t *testing.T) {
 	}
 	if l.s.spaceLow.Load() {
 		t.Error("the disk counts as full")
+	}
+}
+
+// TestRoomBesideASegmentThatStays: a segment cannot be given back, for whatever reason. The log goes on all the same once there is room.
+func TestRoomBesideASegmentThatStays(t *testing.T) {
+	files := vfs.NewMem()
+	l := bareLog(t, vfs.Hooked(files, vfs.Hooks{Before: func(op vfs.Op) error {
+		if op.Kind == vfs.OpRemove && strings.HasSuffix(op.Path, ".wal") || op.Kind == vfs.OpRename && strings.HasSuffix(op.NewPath, "spare") && strings.HasSuffix(op.Path, ".wal") {
+			return syscall.EPERM
+		}
+		return nil
+	}}))
+	files.SetCapacity(files.Used())
+	for i := range uint64(4) {
+		m := &raftpb.Message{Term: new(uint64(1)), Entries: []*raftpb.Entry{{Index: new(i + 1), Term: new(uint64(1)), Type: raftpb.EntryNormal.Enum(), Data: []byte(noise(25 << 10))}}}
+		if _, err := l.process([]logTask{{msg: m}}, l.awaitSpace); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := l.release(mark{index: 4, term: 1, conf: &raftpb.ConfState{}}); !errors.Is(err, syscall.EPERM) {
+		t.Fatalf("release: %v", err)
+	}
+	for _, full := range []bool{true, false} {
+		if !full {
+			files.SetCapacity(0)
+		}
+		if _, err := l.process(nil, l.awaitSpace); err != nil {
+			t.Fatal(err)
+		}
+		if got := l.s.spaceLow.Load(); got != full {
+			t.Errorf("the disk counts as full: %v, want %v", got, full)
+		}
 	}
 }
