@@ -69,6 +69,7 @@ func newWreck(t *testing.T) *wreck {
 		}
 	}
 	put(lastKey, "last")
+	await(t, "the spare segment", func() bool { _, err := os.Stat(filepath.Join(live, "member/wal/spare")); return err == nil }) // else files change names meanwhile
 	copyDir(t, live, w.dir)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
