@@ -293,7 +293,7 @@ func (a *applier) sideEffects(r *pb.InternalRaftRequest, res mvcc.Result) {
 		a.ended = append(a.ended, a.s.leases.revokedLease(mvcc.LeaseID(r.LeaseRevoke.GetID())))
 	case r.LeaseCheckpoint != nil:
 		for _, c := range r.LeaseCheckpoint.GetCheckpoints() {
-			a.s.leases.checkpointed(mvcc.LeaseID(c.GetID()), c.GetRemaining_TTL())
+			a.s.leases.checkpointed(mvcc.LeaseID(c.GetID()), c.GetRemaining_TTL(), a.s.cfg.Now())
 		}
 	case r.Compaction != nil:
 		a.compacting = true

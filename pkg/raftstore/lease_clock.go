@@ -102,7 +102,7 @@ func (c *leaseClock) replace(leases []mvcc.Lease, now time.Time) (ended []chan s
 	}
 	for _, l := range leases {
 		c.granted(l.ID, l.TTL, l.Remaining, now)
-		c.checkpointed(l.ID, l.Remaining)
+		c.checkpointed(l.ID, l.Remaining, now)
 	}
 	return ended
 }
@@ -123,12 +123,19 @@ func (c *leaseClock) revokedLease(id mvcc.LeaseID) (ended chan struct{}) {
 	return t.revoked
 }
 
-// checkpointed notes the remaining time that the log now holds. The running deadline stays.
-func (c *leaseClock) checkpointed(id mvcc.LeaseID, remaining int64) {
+// checkpointed notes the remaining time that the log now holds. The running deadline stays, unless the log forgets what it was made of: then the
+// lease was renewed, maybe at the leader before, whose answers this one did not know to be committed when it was elected.
+func (c *leaseClock) checkpointed(id mvcc.LeaseID, remaining int64, now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if t := c.leases[id]; t != nil {
-		t.remaining, t.named = remaining, t.named && remaining > 0
+	t := c.leases[id]
+	if t == nil {
+		return
+	}
+	renewed := t.remaining > 0 && remaining == 0
+	t.remaining, t.named = remaining, t.named && remaining > 0
+	if renewed && c.leading() && t.deadline.After(now) {
+		c.setDeadline(t, now, t.timeLeft())
 	}
 }
 
@@ -192,10 +199,10 @@ func (c *leaseClock) expired(now time.Time, limit int) []mvcc.LeaseID {
 	return ids
 }
 
-// leaseRenewal is what a renewal has to do next.
+// leaseRenewal is what a renewal has met. It is done if the lease is found and this member leads, and nothing else holds.
 type leaseRenewal struct {
 	found   bool
-	leading bool
+	leading bool // if not, another member has to do it
 	ttl     int64
 	// expired: the lease is over and its revocation is on its way. Wait for one of the channels, then look again.
 	expired          bool
@@ -204,8 +211,9 @@ type leaseRenewal struct {
 	checkpointed bool
 }
 
-// lookup says what a renewal would meet. If the log is told to forget a remaining time, no checkpoint names the lease again meanwhile.
-func (c *leaseClock) lookup(id mvcc.LeaseID, now time.Time) leaseRenewal {
+// renew sets the deadline anew, unless the lease is over or has a remaining time in the log, and says what it has met. If the log is to be told
+// to forget a remaining time, no checkpoint names the lease again meanwhile.
+func (c *leaseClock) renew(id mvcc.LeaseID, now time.Time) leaseRenewal {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	t := c.leases[id]
@@ -214,21 +222,14 @@ func (c *leaseClock) lookup(id mvcc.LeaseID, now time.Time) leaseRenewal {
 	}
 	l := leaseRenewal{found: true, leading: true, ttl: t.ttl, expired: !t.deadline.After(now), revoked: t.revoked, demoted: c.demoted,
 		checkpointed: t.remaining > 0 || t.named}
-	if l.checkpointed && !l.expired {
+	switch {
+	case l.expired:
+	case l.checkpointed:
 		t.renewed = now
-	}
-	return l
-}
-
-// renew sets the deadline anew. Not leading: another member has to do it. Not found: the lease is gone.
-func (c *leaseClock) renew(id mvcc.LeaseID, now time.Time) (found, leading bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	t := c.leases[id]
-	if t != nil && c.leading() && !c.settled {
+	default:
 		c.setDeadline(t, now, t.timeLeft())
 	}
-	return t != nil, c.leading() && !c.settled
+	return l
 }
 
 // timeLeft is how long the lease still has. Below zero once it is over. False: unknown, or the clock does not run here.

@@ -143,7 +143,7 @@ func TestLeaseClockAgainstTwin(t *testing.T) {
 				c.granted(id, ttl[id], 0, now)
 			}
 		case 1:
-			if found, _ := c.renew(id, now); found != (ttl[id] > 0) {
+			if l := c.renew(id, now); l.found != (ttl[id] > 0) {
 				t.Fatalf("renew of %d: twin knows %d", id, ttl[id])
 			}
 			if ttl[id] > 0 {
@@ -278,7 +278,7 @@ func TestRenewalBesideCheckpoint(t *testing.T) {
 	proposed := 0
 	c.checkpoints(now, time.Minute, func([]*pb.LeaseCheckpoint) {
 		proposed++
-		go func() { known <- c.lookup(1, now).checkpointed }()
+		go func() { known <- c.renew(1, now).checkpointed }()
 		if c.mu.TryLock() {
 			t.Error("a renewal may come between a checkpoint and its place in the log")
 			c.mu.Unlock()
@@ -294,25 +294,62 @@ func TestRenewalBesideCheckpoint(t *testing.T) {
 	c.checkpoints(now, time.Minute, func(got []*pb.LeaseCheckpoint) {
 		t.Errorf("%v is behind the clearing that a renewal has proposed", got)
 	})
-	c.checkpointed(1, 30)
-	c.checkpointed(1, 0)
-	if c.renew(1, now); c.lookup(1, now).checkpointed {
+	c.checkpointed(1, 30, now)
+	c.checkpointed(1, 0, now)
+	if c.renew(1, now).checkpointed {
 		t.Error("the checkpoint is not cleared")
 	}
 
 	now = now.Add(70 * time.Second)
 	c.settle(now)
-	if _, leading := c.renew(1, now); leading || c.lookup(1, now).leading {
+	if c.renew(1, now).leading {
 		t.Error("renewed behind the checkpoint for the next leader")
 	}
 	c.resume()
-	if !c.lookup(1, now).checkpointed {
+	if !c.renew(1, now).checkpointed {
 		t.Error("a renewal does not know of the checkpoint for the next leader")
 	}
 	c.demote()
 	c.promote(now, 0)
-	if c.lookup(1, now).checkpointed {
+	if c.renew(1, now).checkpointed {
 		t.Error("a checkpoint of a former term is on its way")
+	}
+}
+
+// TestRenewalThatIsTooLate: a lease whose end was decided while a renewal had its checkpoint cleared is not renewed, or its owner would be
+// told a time that it does not have.
+func TestRenewalThatIsTooLate(t *testing.T) {
+	c, now := newLeaseClock(1), time.Unix(0, 0)
+	c.granted(1, 100, 0, now)
+	c.promote(now, 0)
+	c.checkpointed(1, 30, now)
+	now = now.Add(99 * time.Second)
+	if l := c.renew(1, now); l.expired || !l.checkpointed {
+		t.Fatalf("a renewal in time: %+v", l)
+	}
+	now = now.Add(time.Second)
+	if got := c.expired(now, 10); len(got) != 1 {
+		t.Fatalf("%v are over", got)
+	}
+	c.checkpointed(1, 0, now)
+	if l := c.renew(1, now); !l.expired {
+		t.Error("the lease is renewed beside its revocation")
+	}
+	if left, _ := c.timeLeft(1, now); left > 0 {
+		t.Errorf("%v are left", left)
+	}
+}
+
+// TestClearedBehindPromotion: a leader may be elected before it knows that the renewal which its predecessor has answered is committed.
+func TestClearedBehindPromotion(t *testing.T) {
+	c, now := newLeaseClock(1), time.Unix(0, 0)
+	c.granted(1, 100, 0, now)
+	c.checkpointed(1, 30, now)
+	c.promote(now, time.Second)
+	now = now.Add(2 * time.Second)
+	c.checkpointed(1, 0, now)
+	if left, _ := c.timeLeft(1, now); left < 100*time.Second {
+		t.Errorf("%v are left of a lease that was renewed", left)
 	}
 }
 

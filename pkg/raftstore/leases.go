@@ -117,38 +117,38 @@ func (s *Store) renewLease(ctx context.Context, id mvcc.LeaseID) (ttl int64, err
 	if err := s.confirmLead(ctx); err != nil {
 		return 0, err
 	}
-	l := s.leases.lookup(id, s.cfg.Now())
-	switch {
-	case !l.leading:
-		return 0, ErrNotLeader
-	case !l.found:
-		return 0, mvcc.ErrLeaseNotFound
-	}
-	if l.expired {
-		select {
-		case <-l.revoked:
-			return 0, mvcc.ErrLeaseNotFound
-		case <-l.demoted:
+	for {
+		l := s.leases.renew(id, s.cfg.Now())
+		switch {
+		case !l.leading:
 			return 0, ErrNotLeader
-		case <-ctx.Done():
-			return 0, ctx.Err()
-		case <-s.stop:
-			return 0, ErrStopped
+		case !l.found:
+			return 0, mvcc.ErrLeaseNotFound
+		case l.expired:
+			return 0, s.awaitEnd(ctx, l)
+		case l.checkpointed: // its time may end meanwhile
+			if err := s.proposeOwn(ctx, leaseClear(id)); err != nil {
+				return 0, err
+			}
+		default:
+			s.metrics.leaseRenewed()
+			return l.ttl, nil
 		}
 	}
-	if l.checkpointed {
-		if err := s.proposeOwn(ctx, leaseClear(id)); err != nil {
-			return 0, err
-		}
+}
+
+// awaitEnd waits until a lease that is over is revoked, or is no longer this member's to revoke.
+func (s *Store) awaitEnd(ctx context.Context, l leaseRenewal) error {
+	select {
+	case <-l.revoked:
+		return mvcc.ErrLeaseNotFound
+	case <-l.demoted:
+		return ErrNotLeader
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.stop:
+		return ErrStopped
 	}
-	switch found, leading := s.leases.renew(id, s.cfg.Now()); {
-	case !leading:
-		return 0, ErrNotLeader
-	case !found:
-		return 0, mvcc.ErrLeaseNotFound
-	}
-	s.metrics.leaseRenewed()
-	return l.ttl, nil
 }
 
 // LeaseLeft is what there is to know about a lease.
