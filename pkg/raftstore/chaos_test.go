@@ -22,10 +22,11 @@ import (
 	"github.com/kubeshim/shim/pkg/raftstore/membership"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 	"github.com/kubeshim/shim/pkg/raftstore/transport"
+	"github.com/kubeshim/shim/pkg/raftstore/vfs"
 )
 
-// chaos is a cluster whose members are stopped, killed, cut off, added and removed at random while clients write, over a network that loses,
-// doubles, delays and reorders.
+// chaos is a cluster whose members are stopped, killed, cut off, added and removed at random, with disks that fill up and hang, while clients write and
+// hold leases, over a network that loses, doubles, delays and reorders.
 type chaos struct {
 	*cluster
 	rough atomic.Bool
@@ -34,6 +35,8 @@ type chaos struct {
 	rng     *rand.Rand
 	written map[string]bool // true: acknowledged
 	extra   int             // members that came and went
+
+	slow [3]atomic.Int64 // how long a sync of a member takes
 }
 
 func (c *chaos) intN(n int) int {
@@ -150,6 +153,7 @@ func (c *chaos) up(i int) {
 // upAll ends whatever befalls members and network.
 func (c *chaos) upAll() {
 	c.net.heal()
+	c.endFaults()
 	for i, s := range c.stores[:3] {
 		if s == nil {
 			c.up(i)
@@ -165,7 +169,7 @@ func (c *chaos) another(ctx context.Context) {
 		return
 	}
 	c.extra++
-	url := fmt.Sprintf("http://10.0.1.%d:2380", c.extra)
+	url := fmt.Sprintf("http://10.0.1.%d:2380", c.intN(2)) // often the address of one that was removed
 	add, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	m, all, err := s.AddMember(add, []string{url}, true)
@@ -222,7 +226,7 @@ func (c *chaos) step(ctx context.Context) {
 	s := c.stores[i]
 	call, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
-	switch what := c.intN(24); {
+	switch what := c.intN(30); {
 	case s == nil:
 		c.up(i)
 	case what < 3:
@@ -250,6 +254,8 @@ func (c *chaos) step(ctx context.Context) {
 		_, _ = s.Propose(call, randomCommand(rand.New(rand.NewPCG(uint64(c.intN(1<<30)), 0)), s.View().Revision()))
 	case what == 16:
 		_, _ = s.LeaseRenew(call, mvcc.LeaseID(1+c.intN(5)))
+	case what < 21:
+		c.fault(call, i, s)
 	default:
 		time.Sleep(time.Duration(c.intN(400)) * time.Millisecond)
 	}
@@ -268,10 +274,14 @@ var chaosRounds = flag.Int("chaos", 2, "how many clusters TestChaos has")
 
 func testChaos(t *testing.T, seed uint64) {
 	c := &chaos{rng: rand.New(rand.NewPCG(seed, 0)), written: make(map[string]bool)}
-	c.cluster = newCluster(t, 3, func(_ int, cfg *Config) {
+	c.cluster = newCluster(t, 3, func(i int, cfg *Config) {
+		if _, bare := cfg.FS.(*vfs.Mem); bare && i < len(c.slow) {
+			cfg.FS = vfs.Hooked(cfg.FS, vfs.Hooks{Before: c.hang(i)})
+		}
 		cfg.SnapshotCatchupEntries, cfg.WALSegmentBytes = 30, 64<<10
 		cfg.Checkpoints.DeadRows, cfg.Checkpoints.PartBytes = 7, 4000
 		cfg.LeaseCheckpointInterval = time.Second
+		cfg.CompactCheckInterval, cfg.CorruptCheckInterval = 2*time.Second, 3*time.Second
 		connect := c.connect(cfg.Connect)
 		cfg.Connect = connect
 	})
@@ -279,6 +289,7 @@ func testChaos(t *testing.T, seed uint64) {
 	var writers sync.WaitGroup
 	for i := range 3 {
 		writers.Go(func() { c.write(ctx, i) })
+		writers.Go(func() { c.hold(ctx, i) })
 	}
 	c.rough.Store(true)
 	for range 150 {
@@ -293,7 +304,10 @@ func testChaos(t *testing.T, seed uint64) {
 	time.Sleep(100 * time.Millisecond) // what is delayed is on its way then
 	c.upAll()
 	c.leader()
-	await(t, "a write", func() bool { _, err := tryPut(c.stores[0], "last", "", 0); return err == nil }) // the leader may still change
+	for _, s := range c.stores {
+		await(t, "a write", func() bool { c.disarm(s); _, err := tryPut(s, "last", "", 0); return err == nil }) // the leader may still change
+		await(t, "a read", func() bool { _, err := s.ReadView(t.Context()); return err == nil })
+	}
 	c.converge()
 	v, acknowledged := c.stores[0].View(), 0
 	for key, ok := range c.written {
