@@ -14,7 +14,6 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
-	"github.com/kubeshim/shim/pkg/raftstore/vfs"
 )
 
 // TestFullDisk: writes that need space fail, reads and deletes go on, nothing acknowledged is lost, and it recovers by itself.
@@ -22,9 +21,8 @@ func TestFullDisk(t *testing.T) {
 	h := newHarness(t)
 	h.adjust = func(c *Config) { c.WALSegmentBytes = 64 << 10 }
 	s := h.open()
-	mem := h.fs.(*vfs.Mem)
 	put(t, s, "before", "1")
-	mem.SetCapacity(mem.Used())
+	mem := h.fillDisk()
 	acked := map[string]string{"before": "1"}
 	full := false
 	for i := 0; i < 2000 && !full; i++ {
@@ -96,9 +94,8 @@ func TestLogFull(t *testing.T) {
 	h := newHarness(t)
 	h.adjust = func(c *Config) { c.WALSegmentBytes = 64 << 10 }
 	s := h.open()
-	mem := h.fs.(*vfs.Mem)
 	put(t, s, "a", "1")
-	mem.SetCapacity(mem.Used())
+	mem := h.fillDisk()
 	deleted := make(chan int, 1)
 	go func() {
 		n := 0

@@ -13,7 +13,6 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
-	"github.com/kubeshim/shim/pkg/raftstore/vfs"
 )
 
 // noise is text of so many bytes that the log cannot pack.
@@ -31,13 +30,12 @@ func TestFullLogIsFreedByACheckpoint(t *testing.T) {
 	h := newHarness(t)
 	h.adjust = func(c *Config) { c.WALSegmentBytes = 64 << 10 }
 	s := h.open()
-	mem := h.fs.(*vfs.Mem)
 	values := make([]string, 100)
 	for i := range values {
 		values[i] = noise(1000)
 		put(t, s, fmt.Sprintf("k%d", i), values[i])
 	}
-	mem.SetCapacity(mem.Used())
+	h.fillDisk()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	stuck, enough := make(chan error, 1), make(chan struct{})
@@ -98,9 +96,8 @@ func TestFullLogOfOneSegment(t *testing.T) {
 	h.adjust = func(c *Config) { c.WALSegmentBytes = 64 << 10 }
 	s := h.open()
 	defer func() { closeStore(t, s) }()
-	mem := h.fs.(*vfs.Mem)
 	put(t, s, "a", "1")
-	mem.SetCapacity(mem.Used())
+	h.fillDisk()
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	stuck := make(chan error, 1)
@@ -156,9 +153,8 @@ func TestFullDiskAsksForACheckpoint(t *testing.T) {
 	h.adjust = func(c *Config) { c.WALSegmentBytes = 64 << 10 }
 	s := h.open()
 	defer func() { closeStore(t, s) }()
-	mem := h.fs.(*vfs.Mem)
 	put(t, s, "a", "1")
-	mem.SetCapacity(mem.Used())
+	h.fillDisk()
 	var err error
 	for i := 0; i < 1000 && err == nil; i++ {
 		_, err = tryPut(s, fmt.Sprintf("k%d", i), noise(1000), 0)
@@ -185,8 +181,7 @@ func testFullDisksOfACluster(t *testing.T) {
 	c := newCluster(t, 3, func(_ int, cfg *Config) { cfg.WALSegmentBytes = 64 << 10 })
 	c.converge()
 	for _, h := range c.members {
-		mem := h.fs.(*vfs.Mem)
-		mem.SetCapacity(mem.Used())
+		h.fillDisk()
 	}
 	for i := range 60 {
 		for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
@@ -213,8 +208,7 @@ func TestStopsWithAFullLog(t *testing.T) {
 	h.adjust = func(c *Config) { c.WALSegmentBytes = 64 << 10 }
 	s := h.open()
 	put(t, s, "a", "1")
-	mem := h.fs.(*vfs.Mem)
-	mem.SetCapacity(mem.Used())
+	mem := h.fillDisk()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {

@@ -3,6 +3,7 @@ package raftstore
 import (
 	"context"
 	"fmt"
+	"path"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -71,6 +72,18 @@ func (h *harness) crash(s *Store) {
 		log = mem.Crash(vfs.LoseAll)
 	}
 	h.fs = log
+}
+
+// fillDisk leaves the log the segments that it has, the spare one included, and no room beside.
+func (h *harness) fillDisk() *vfs.Mem {
+	h.t.Helper()
+	mem := h.fs.(*vfs.Mem)
+	await(h.t, "the spare segment", func() bool { // which a goroutine of the log's makes
+		_, err := mem.Stat(path.Join(Dirs{Data: h.dir}.wal(), "spare"))
+		return err == nil
+	})
+	mem.SetCapacity(mem.Used())
+	return mem
 }
 
 // pass moves the clock and ticks until the node has seen it.

@@ -140,8 +140,7 @@ func TestInPlaceGoesOnPosted(t *testing.T) {
 	h.adjust = func(c *Config) { c.WALSegmentBytes = 64 << 10 }
 	s := h.open()
 	defer closeStore(t, s)
-	mem := h.fs.(*vfs.Mem)
-	mem.SetCapacity(mem.Used())
+	mem := h.fillDisk()
 	answers := make(chan error, 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
