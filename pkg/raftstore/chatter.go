@@ -1,6 +1,10 @@
 package raftstore
 
-import "go.etcd.io/raft/v3/raftpb"
+import (
+	"time"
+
+	"go.etcd.io/raft/v3/raftpb"
+)
 
 // chatter leaves out what tells other members nothing: in a quiet cluster each message costs more than what it says. What it counts on may
 // have been lost with a connection, so it forgets a member that was unreachable, and all of them with each change of leader or term; then,
@@ -92,4 +96,20 @@ func (c *chatter) redundant(m *raftpb.Message, proposing func() bool) bool {
 		return acked && m.GetCommit() <= h.commit
 	}
 	return false
+}
+
+// beats is when the heartbeats to each member were last due here. It belongs to the node.
+type beats struct{ last map[uint64]time.Time }
+
+func (b *beats) forgetAll() { clear(b.last) }
+
+// late notes a heartbeat, be it sent or redundant, and says whether it comes so long behind the one before that etcd takes the leader for
+// overloaded: more than two intervals.
+func (b *beats) late(id uint64, now time.Time, interval time.Duration) bool {
+	last, ok := b.last[id]
+	if b.last == nil {
+		b.last = make(map[uint64]time.Time)
+	}
+	b.last[id] = now
+	return ok && now.Sub(last) > 2*interval
 }

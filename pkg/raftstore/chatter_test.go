@@ -2,7 +2,10 @@ package raftstore
 
 import (
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"go.etcd.io/raft/v3/raftpb"
 )
 
@@ -88,4 +91,41 @@ func TestChatterRepeats(t *testing.T) {
 	c.acknowledges([]*raftpb.Message{{Type: raftpb.MsgAppResp.Enum(), To: new(uint64(1)), Index: new(uint64(8))}})
 	app(8, 0)
 	left("what the log has acknowledged", 8, false, true)
+}
+
+// TestLateHeartbeats: a leader counts heartbeats that it could not send in time, as etcd does.
+func TestLateHeartbeats(t *testing.T) {
+	var b beats
+	now := time.Unix(0, 0)
+	for _, c := range []struct {
+		id    uint64
+		after time.Duration
+		late  bool
+	}{{1, 0, false}, {2, 0, false}, {1, 100, false}, {1, 200, false}, {2, 0, true}, {1, 201, true}, {1, 100, false}} {
+		now = now.Add(c.after * time.Millisecond)
+		if got := b.late(c.id, now, 100*time.Millisecond); got != c.late {
+			t.Errorf("a heartbeat to %d after %d ms is late: %t", c.id, c.after, got)
+		}
+	}
+	b.forgetAll()
+	if b.late(1, now.Add(time.Hour), 100*time.Millisecond) {
+		t.Error("the first heartbeat of a term is late")
+	}
+	synctest.Test(t, testLateHeartbeats)
+}
+
+func testLateHeartbeats(t *testing.T) {
+	c := newCluster(t, 3)
+	s, follower := c.stores[c.leader()], c.stores[c.follower()].id.member
+	time.Sleep(time.Second)
+	if n := testutil.ToFloat64(s.metrics.heartbeatFailures); n != 0 {
+		t.Errorf("%v heartbeats were late", n)
+	}
+	s.node.mu.Lock()
+	s.node.beats.last[follower] = time.Now().Add(-time.Second) // as if no turn had come
+	s.node.mu.Unlock()
+	time.Sleep(time.Second)
+	if n := testutil.ToFloat64(s.metrics.heartbeatFailures); n != 1 {
+		t.Errorf("%v heartbeats were late, not one", n)
+	}
 }

@@ -53,6 +53,7 @@ type node struct {
 	lastLeader      uint64 // the last one that there was
 	out             []*raftpb.Message
 	chatter         chatter
+	beats           beats
 	pace            pace
 	snapshots       snapshotPauses
 }
@@ -386,6 +387,9 @@ func (n *node) flush() (any bool) {
 // comes with the append (I2).
 func (n *node) send(messages []*raftpb.Message) {
 	for _, m := range messages {
+		if m.GetType() == raftpb.MsgHeartbeat && n.beats.late(m.GetTo(), time.Now(), n.s.cfg.TickInterval) {
+			n.s.metrics.heartbeatFailures.Inc()
+		}
 		switch to := m.GetTo(); {
 		case to == raft.LocalApplyThread || to == raft.LocalAppendThread:
 		case m.GetType() == raftpb.MsgSnap:
@@ -505,6 +509,7 @@ func (n *node) observeLeader() {
 		return
 	}
 	n.chatter.forgetAll()
+	n.beats.forgetAll()
 	n.snapshots.endAll()
 	n.s.setLead(now)
 	self := now.leader == n.s.id.member
