@@ -398,7 +398,7 @@ func (m *member) build(l *listeners) error {
 	c := m.c
 	opts := etcdapi.Options{
 		MaxRequestBytes:             int(c.MaxRequestBytes),
-		MaxTxnOps:                   int(c.MaxTxnOps),
+		MaxTxnOps:                   orNone(c.MaxTxnOps),
 		MaxConcurrentStreams:        c.MaxConcurrentStreams,
 		KeepAliveMinTime:            c.GRPCKeepAliveMinTime,
 		KeepAliveInterval:           orNever(c.GRPCKeepAliveInterval, c.GRPCKeepAliveTimeout),
@@ -462,6 +462,15 @@ func orNever(interval, timeout time.Duration) time.Duration {
 		return -1
 	}
 	return interval
+}
+
+// orNone is a largest number of which 0 is not the default, as a field of which
+// a number below 0 is none.
+func orNone(most uint) int {
+	if most == 0 {
+		return -1
+	}
+	return int(most)
 }
 
 // register puts every metric that is not the store's own into the registry.

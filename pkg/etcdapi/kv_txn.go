@@ -15,7 +15,7 @@ import (
 // write in either branch goes through the log, whatever its compares say.
 func (s *Server) kvTxn(ctx context.Context, req *txnRequest) (any, error) {
 	r := &req.TxnRequest
-	if err := mvcc.CheckTxn(r, s.opts.MaxTxnOps); err != nil {
+	if err := mvcc.CheckTxn(r, max(0, s.opts.MaxTxnOps)); err != nil {
 		return nil, toGRPC(err)
 	}
 	if mvcc.IsReadOnlyTxn(r) {

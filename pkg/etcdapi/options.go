@@ -18,7 +18,7 @@ type Options struct {
 	// configuration, which refuses larger commands.
 	MaxRequestBytes int
 	// MaxTxnOps is the largest number of compares, or of operations in a branch,
-	// of a txn (--max-txn-ops, 128).
+	// of a txn (--max-txn-ops, 128); below 0: none at all.
 	MaxTxnOps int
 	// MaxConcurrentStreams bounds the calls under way on one connection
 	// (--max-concurrent-streams, practically unlimited). Further calls wait in the client.
@@ -106,9 +106,6 @@ func (o *Options) Validate() error {
 	var errs []error
 	if o.MaxRequestBytes < 1 || o.MaxRequestBytes > maxSendBytes-grpcOverheadBytes {
 		errs = append(errs, fmt.Errorf("max request bytes %d is out of range", o.MaxRequestBytes))
-	}
-	if o.MaxTxnOps < 1 {
-		errs = append(errs, fmt.Errorf("max txn ops %d is not positive", o.MaxTxnOps))
 	}
 	if o.KeepAliveMinTime < 0 || o.KeepAliveTimeout < 0 {
 		errs = append(errs, errors.New("keep-alive times must not be negative"))

@@ -29,7 +29,7 @@ func TestOptionsDefaults(t *testing.T) {
 }
 
 func TestOptionsReportAllThatIsWrong(t *testing.T) {
-	o := Options{MaxRequestBytes: -1, MaxTxnOps: -1, KeepAliveMinTime: -1, KeepAliveTimeout: 1, ReadBufferBytes: -1}
+	o := Options{MaxRequestBytes: -1, KeepAliveMinTime: -1, KeepAliveTimeout: 1, ReadBufferBytes: -1, ListBytes: -1}
 	err := o.Validate()
 	if err == nil || strings.Count(err.Error(), "\n") != 3 {
 		t.Errorf("one line for each of four: %v", err)
