@@ -165,6 +165,7 @@ func (n *node) install(in *install) {
 
 // install is step 4.
 func (l *logWriter) install(t logTask, await func() bool) error {
+	l.tell()
 	hs := messageHardState(t.msg)
 	if raft.IsEmptyHardState(hs) {
 		hs = &raftpb.HardState{Term: new(l.hardState.GetTerm()), Vote: new(l.hardState.GetVote()), Commit: new(t.install.at.index)}

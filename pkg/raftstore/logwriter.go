@@ -175,6 +175,15 @@ func (l *logWriter) together(tasks []logTask) (n int) {
 	return n
 }
 
+// tell has raft and others hear of what is durable, before a wait.
+func (l *logWriter) tell() {
+	l.sendOut()
+	if len(l.inputs) > 0 {
+		l.s.node.inbox.put(l.inputs...)
+		l.inputs = l.inputs[:0]
+	}
+}
+
 func (l *logWriter) sendOut() {
 	if len(l.out) > 0 {
 		l.s.peers.Send(l.out)
@@ -306,11 +315,7 @@ func (l *logWriter) withHardState(hard wal.Record) {
 // since raft has promised an order. A checkpoint that ends meanwhile gives segments back here, which may be all the room there will
 // be: so raft hears before of what is written already, or no checkpoint would ever hold it. False: the store is stopping.
 func (l *logWriter) awaitSpace() bool {
-	l.sendOut()
-	if len(l.inputs) > 0 {
-		l.s.node.inbox.put(l.inputs...)
-		l.inputs = l.inputs[:0]
-	}
+	l.tell()
 	l.setSpaceLow(true)
 	l.s.logFull.Store(true)
 	defer l.s.logFull.Store(false)
