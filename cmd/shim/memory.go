@@ -30,7 +30,9 @@ import (
 //     need, which is what Go's scavenger goes by. Without it, a tenth of the heap
 //     and what a burst has left would stay. It follows what is returned, and is
 //     never below what is not: over its limit, the heap is collected at once, by
-//     whoever allocates.
+//     whoever allocates. The scavenger begins behind a collection only, and leaves
+//     what was in use in the one before; so in a quiet second another is made
+//     if more than excessPercent of what is needed is still mapped.
 //   - Under a limit, --memory-limit or that of the cgroup, the collector works
 //     harder from memoryLimitPercent of it on, rather than being killed at it. The
 //     store is told what each collection has found, and lets values leave memory
@@ -60,6 +62,8 @@ const (
 	// burst allocates until then and while the collection marks.
 	gcLook         = 200 * time.Millisecond
 	gcAheadPercent = 65
+
+	excessPercent = 10
 
 	// slackPercent is how much more than its goal the heap may keep. The scavenger
 	// aims at scavengerPercent of the memory limit (runtime, reduceExtraPercent).
@@ -95,10 +99,11 @@ func (p *policy) start(fit func(heap, other int64)) {
 type policy struct {
 	percent func(int) // sets GOGC; nil if that is the user's
 	fit     func(heap, other int64)
-	limit   func(int64) // sets the memory limit; nil if that is the user's
-	most    int64       // the limit is never above it
-	limited int64       // the limit that was set last
-	room    uint64      // of the heap, when it has grown by its headroom
+	limit   func(int64)   // sets the memory limit; nil if that is the user's
+	most    int64         // the limit is never above it
+	limited int64         // the limit that was set last
+	room    uint64        // of the heap, when it has grown by its headroom
+	idle    time.Duration // how long a quiet time has to be for a collection so that more is returned
 	use     func() heapUse
 	share   func() float64 // what collections took of the machine since the last call
 	look    time.Duration  // how often to look whether to begin a collection; 0: never
@@ -129,8 +134,7 @@ func (p *policy) set(wide int) {
 	p.bound(u)
 }
 
-// bound sets the limit, if it is to change by more than a little: that stops the
-// program for a moment.
+// bound sets the limit, if it is to change by more than a little.
 func (p *policy) bound(u heapUse) {
 	if p.limit == nil {
 		return
@@ -157,7 +161,7 @@ func (p *policy) await(ended <-chan struct{}, wide int) int {
 		defer tick.Stop()
 		look = tick.C
 	}
-	since := newHeapGrowth()
+	since, begun := newHeapGrowth(), time.Now()
 	for {
 		select {
 		case <-ended:
@@ -168,13 +172,29 @@ func (p *policy) await(ended <-chan struct{}, wide int) int {
 			p.share() // begins anew
 			return 0
 		case <-look:
-			if since.due() {
+			u := p.use()
+			p.bound(u)
+			if since.due() || p.returnable(u, time.Since(begun)) {
 				runtime.GC()
-			} else {
-				p.bound(p.use())
 			}
 		}
 	}
+}
+
+// returnable tells whether a collection is to be made so that more is returned
+// to the system: in a quiet time, each of which has to be twice as long as the
+// one before, until what is mapped was near what is needed.
+func (p *policy) returnable(u heapUse, quiet time.Duration) bool {
+	need := neededBytes(p.room, u.other)
+	if p.limit == nil || u.mapped <= need+need/100*excessPercent {
+		p.idle = gcQuiet
+		return false
+	}
+	if quiet < max(p.idle, gcQuiet) {
+		return false
+	}
+	p.idle = 2 * max(p.idle, gcQuiet)
+	return true
 }
 
 // heapGrowth is what was allocated since a collection.
@@ -264,9 +284,12 @@ func gcPercent(live, headroom uint64) int {
 // slack, beside other bytes of the runtime. It is above what is mapped, all of
 // which may be in use.
 func softLimit(room, other, mapped uint64) int64 {
-	need := (room + room/100*slackPercent + other) / scavengerPercent * 100
-	return int64(max(need, mapped+mapped/100*slackPercent))
+	return int64(max(neededBytes(room, other)/scavengerPercent*100, mapped+mapped/100*slackPercent))
 }
+
+// neededBytes is what is to stay mapped for a heap with its room and a slack,
+// beside other bytes of the runtime.
+func neededBytes(room, other uint64) uint64 { return room + room/100*slackPercent + other }
 
 // heapUse is how many bytes the last collection has found alive, how many the
 // runtime uses that are not heap objects: what cannot be returned; and how many

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"runtime"
 	"runtime/debug"
 	"testing"
@@ -243,4 +244,41 @@ func TestPolicyNarrowsBehindCollection(t *testing.T) {
 		t.Error("the headroom became narrow without a collection")
 	}
 	runtime.KeepAlive(ballast)
+}
+
+// What a burst has left must go back to the system though nothing more is allocated. A test that does not end is one that has failed.
+func TestQuietHeapReturnsBurst(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(100))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(-1))
+	var kept, burst [][]byte
+	for range 2000 {
+		kept = append(kept, bytes.Repeat([]byte{1}, 30<<10))
+		for range 3 {
+			burst = append(burst, bytes.Repeat([]byte{1}, 30<<10))
+		}
+	}
+	looks, enough := make(chan heapUse), make(chan struct{})
+	p := policy{most: 1 << 30, fit: func(int64, int64) {}, share: func() float64 { return 0 }, look: 10 * time.Millisecond}
+	p.percent = func(percent int) { debug.SetGCPercent(percent) }
+	p.limit = func(bytes int64) { debug.SetMemoryLimit(bytes) }
+	p.use = func() heapUse {
+		u := readHeapUse()
+		select {
+		case looks <- u:
+		case <-enough:
+			runtime.Goexit()
+		}
+		return u
+	}
+	runtime.KeepAlive(burst)
+	burst = nil
+	runtime.GC()
+	go p.keep()
+	defer close(enough)
+	for u := range looks {
+		if need := neededBytes(u.live+gcHeadroom(u.live, 0), u.other); u.mapped < need+need/5 {
+			break
+		}
+	}
+	runtime.KeepAlive(kept)
 }
