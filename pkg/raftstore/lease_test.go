@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc/status"
 
@@ -403,5 +404,27 @@ func TestRequestIDs(t *testing.T) {
 		if err := s.halt(); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestNoLeaseEndsBeforeTheTermBegins: a leader that has applied nothing of its own term revokes nothing: a renewal which its predecessor has
+// acknowledged may be in what is still to be applied.
+func TestNoLeaseEndsBeforeTheTermBegins(t *testing.T) {
+	h := newHarness(t)
+	s := h.open()
+	defer closeStore(t, s)
+	grant(t, s, 7, 10)
+	now, later := *s.lead.Load(), *s.lead.Load()
+	later.term++
+	ends := s.cfg.Now().Add(time.Hour)
+	s.lead.Store(&later)
+	(&ticker{s: s}).lookAtLeases(ends)
+	s.lead.Store(&now)
+	if n := testutil.ToFloat64(s.metrics.leaseExpired); n != 0 {
+		t.Errorf("%v leases were revoked before the term began", n)
+	}
+	(&ticker{s: s}).lookAtLeases(ends)
+	if n := testutil.ToFloat64(s.metrics.leaseExpired); n != 1 {
+		t.Errorf("%v leases were revoked in the term, want 1", n)
 	}
 }

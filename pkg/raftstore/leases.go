@@ -22,6 +22,9 @@ func (k *ticker) lookAtLeases(now time.Time) {
 	if lead.leader != s.id.member {
 		return
 	}
+	if s.View().Term() != lead.term {
+		return // what a former leader has acknowledged may not be applied yet, renewals too
+	}
 	if expired := s.leases.expired(now, leaseRevokeBatchMax); len(expired) > 0 {
 		for _, id := range expired {
 			s.proposeUnwatched(mvcc.FrameLeaseExpiry(nil, s.nextID(), id, lead.term))
