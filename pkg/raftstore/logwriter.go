@@ -89,6 +89,9 @@ func (l *logWriter) work() (left bool, err error) {
 	if err != nil {
 		return false, err
 	}
+	if len(l.later) > 0 {
+		poke(l.wake)
+	}
 	for _, t := range tasks {
 		if t.msg != nil {
 			inputs = append(inputs, nodeInput{done: posted{appends: 1, batches: min(1, len(t.msg.GetEntries()))}})
@@ -328,7 +331,6 @@ func (l *logWriter) awaitSpace() bool {
 		released := l.releaseMarks() // the node's tick keeps waking us
 		// The note may have taken a released segment into use, so there can be room in it even if there is no spare.
 		if l.makeRoom() == nil || released {
-			poke(l.wake)
 			return true
 		}
 	}
