@@ -154,6 +154,9 @@ func (g *growth) look(size int64, now time.Time) int64 {
 
 // write makes a checkpoint.
 func (c *checkpointer) write(reason string) error {
+	if err := c.s.Err(); err != nil { // an install may have changed the file and not the state
+		return fmt.Errorf("%w: %w", ErrStopped, err)
+	}
 	start := c.s.cfg.Now()
 	if err := c.dropAhead(); err != nil {
 		return c.failed(reason, err)
@@ -180,15 +183,15 @@ func (c *checkpointer) write(reason string) error {
 		return err
 	}
 	c.last = mark{index: at, term: got.state.Term, conf: got.cluster.ConfState()}
-	c.lastAt, c.failures = c.s.cfg.Now(), 0
+	c.lastAt = c.s.cfg.Now()
 	took := c.lastAt.Sub(start)
 	c.goOn(batch, dead, took)
-	if err := c.markLog(); err != nil {
-		c.s.cfg.OnEvent(CheckpointFailed{Reason: reason, Err: err})
-		return fmt.Errorf("checkpoint: %w", err)
-	}
 	c.walSize = logged
 	c.burst.Store(logged + c.s.cfg.Checkpoints.BurstBytes)
+	if err := c.markLog(); err != nil {
+		return c.failed(reason, err)
+	}
+	c.failures = 0
 	c.s.metrics.checkpointed(took)
 	c.s.metrics.database(c.db.Size(), c.db.SizeInUse())
 	c.s.cfg.OnEvent(CheckpointDone{Reason: reason, Index: at, Puts: got.state.PutCount(), Deletes: dead, Took: took})
@@ -226,6 +229,8 @@ func (c *checkpointer) onApply(do func()) error {
 	select {
 	case <-done:
 		return nil
+	case <-c.s.failed:
+		return ErrStopped
 	case <-c.s.stop:
 		return ErrStopped
 	}
@@ -264,6 +269,8 @@ func (c *checkpointer) markLog() error {
 	select {
 	case err := <-t.done:
 		return err
+	case <-c.s.failed: // the log may have ended
+		return ErrStopped
 	case <-c.s.stop:
 		return ErrStopped
 	}

@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"syscall"
@@ -209,4 +210,24 @@ func TestRoomBesideASegmentThatStays(t *testing.T) {
 			t.Errorf("the disk counts as full: %v, want %v", got, full)
 		}
 	}
+}
+
+// TestCheckpointEndsWithTheStore: a checkpoint does not wait for a log that has ended.
+func TestCheckpointEndsWithTheStore(t *testing.T) {
+	h := newHarness(t)
+	s := h.open()
+	put(t, s, "a", "1")
+	s.log.mu.Lock() // as while it waits
+	done := make(chan error, 1)
+	go func() { done <- s.Checkpoint(context.Background()) }()
+	await(t, "the mark", func() bool { return s.log.inbox.len() > 0 })
+	s.fail(errors.New("the disk is gone"))
+	if err := <-done; !errors.Is(err, ErrStopped) {
+		t.Errorf("checkpoint of a store that failed: %v", err)
+	}
+	s.log.mu.Unlock()
+	if err := s.Checkpoint(context.Background()); !errors.Is(err, ErrStopped) {
+		t.Errorf("another checkpoint: %v", err)
+	}
+	_ = s.Close()
 }
