@@ -62,11 +62,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	mem.SetCapacity(0)
 	h.pass(time.Second)
-	await(t, "recovery", func() bool {
-		select {
-		case h.ticks <- time.Time{}:
-		default:
-		}
+	h.awaitTicking("recovery", func() bool {
 		return !s.spaceLow.Load()
 	})
 	put(t, s, "after", "1")
@@ -117,11 +113,7 @@ func TestLogFull(t *testing.T) {
 		t.Errorf("a = %q", got)
 	}
 	mem.SetCapacity(0)
-	await(t, "recovery", func() bool {
-		select {
-		case h.ticks <- time.Time{}:
-		default:
-		}
+	h.awaitTicking("recovery", func() bool {
 		return !s.logFull.Load() && !s.spaceLow.Load()
 	})
 	if _, err := s.Propose(context.Background(), deleteCommand("a")); err != nil {

@@ -61,11 +61,7 @@ func TestFullLogIsFreedByACheckpoint(t *testing.T) {
 	if err := s.Checkpoint(context.Background()); err != nil {
 		t.Fatalf("checkpoint with a full log: %v", err)
 	}
-	await(t, "room", func() bool {
-		select {
-		case h.ticks <- time.Time{}:
-		default:
-		}
+	h.awaitTicking("room", func() bool {
 		return !s.logFull.Load() && !s.spaceLow.Load()
 	})
 	if after := s.log.wal.Size(); after >= before {
@@ -118,11 +114,7 @@ func TestFullLogOfOneSegment(t *testing.T) {
 	if err := s.Checkpoint(context.Background()); err != nil {
 		t.Fatalf("checkpoint with a full log: %v", err)
 	}
-	await(t, "room", func() bool {
-		select {
-		case h.ticks <- time.Time{}:
-		default:
-		}
+	h.awaitTicking("room", func() bool {
 		_, err := tryPut(s, "a", "2", 0)
 		if err != nil && !errors.Is(err, mvcc.ErrNoSpace) {
 			t.Fatal(err)
@@ -163,11 +155,7 @@ func TestFullDiskAsksForACheckpoint(t *testing.T) {
 		t.Fatalf("the disk did not become full: %v", err)
 	}
 	h.pass(2 * time.Second)
-	await(t, "room", func() bool {
-		select {
-		case h.ticks <- time.Time{}:
-		default:
-		}
+	h.awaitTicking("room", func() bool {
 		return !s.spaceLow.Load()
 	})
 	put(t, s, "b", noise(1000))

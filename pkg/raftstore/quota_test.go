@@ -43,11 +43,7 @@ func propose(t *testing.T, s *Store, cmd Command) {
 // awaitAlarm ticks until a member's alarm stands, or does not any more.
 func (h *harness) awaitAlarm(s *Store, member uint64, stands bool) {
 	h.t.Helper()
-	await(h.t, fmt.Sprintf("alarm %v", stands), func() bool {
-		select {
-		case h.ticks <- time.Time{}:
-		default:
-		}
+	h.awaitTicking(fmt.Sprintf("alarm %v", stands), func() bool {
 		return noSpaceIn(s.View(), member) == stands
 	})
 }

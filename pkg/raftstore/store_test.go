@@ -94,6 +94,18 @@ func (h *harness) pass(d time.Duration) {
 	h.ticks <- time.Time{}
 }
 
+// awaitTicking is await while the clock ticks and its time stands still.
+func (h *harness) awaitTicking(what string, ok func() bool) {
+	h.t.Helper()
+	await(h.t, what, func() bool {
+		select {
+		case h.ticks <- time.Time{}:
+		default:
+		}
+		return ok()
+	})
+}
+
 func put(t testing.TB, s *Store, key, value string) mvcc.Result {
 	t.Helper()
 	res, err := tryPut(s, key, value, 0)

@@ -159,11 +159,7 @@ func TestInPlaceGoesOnPosted(t *testing.T) {
 	}
 	s.node.mu.Unlock()
 	mem.SetCapacity(0)
-	await(t, "room", func() bool {
-		select {
-		case h.ticks <- time.Time{}:
-		default:
-		}
+	h.awaitTicking("room", func() bool {
 		return !s.logFull.Load() && !s.spaceLow.Load()
 	})
 	cancel()
