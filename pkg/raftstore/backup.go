@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/kubeshim/shim/pkg/raftstore/backend"
@@ -27,20 +28,7 @@ var errStalled = errors.New("the backup was not read on")
 // stream makes a checkpoint, says what it is of, and gives the bbolt file that holds it. Without a pacer, for another member that cannot do
 // without, it goes as fast as it is read.
 func (s *Store) stream(ctx context.Context, reason string, p *pacer) (at mark, size int64, rc io.ReadCloser, err error) {
-	c := s.checkpoint
-	var tx *backend.Tx
-	err = c.call(ctx, func() (err error) {
-		if err := c.write(reason); err != nil {
-			return err
-		}
-		at = c.last
-		tx, err = c.db.Begin()
-		if err == nil && ctx.Err() != nil { // nobody waits for it any more
-			tx.Rollback()
-			err = ctx.Err()
-		}
-		return err
-	})
+	at, tx, err := s.beginAt(ctx, reason)
 	if err != nil {
 		return mark{}, 0, nil, err
 	}
@@ -58,6 +46,32 @@ func (s *Store) stream(ctx context.Context, reason string, p *pacer) (at mark, s
 	stop := context.AfterFunc(ctx, func() { r.CloseWithError(ctx.Err()) })
 	unstop := context.AfterFunc(s.ctx, func() { r.CloseWithError(ErrStopped) })
 	return at, size, &backup{PipeReader: r, release: func() { stop(); unstop() }}, nil
+}
+
+// beginAt makes a checkpoint, says what it is of, and gives a reader of it. One that nobody waits for any more is ended: it would keep pages
+// from being used again, and the file from being closed, for ever.
+func (s *Store) beginAt(ctx context.Context, reason string) (mark, *backend.Tx, error) {
+	c := s.checkpoint
+	var at mark
+	var tx *backend.Tx
+	var owned atomic.Bool // by who is second: the goroutine of the checkpoint is done with it, or the caller is gone
+	err := c.call(ctx, func() (err error) {
+		if err := c.write(reason); err != nil {
+			return err
+		}
+		at = c.last
+		if tx, err = c.db.Begin(); err == nil && owned.Swap(true) {
+			tx.Rollback()
+		}
+		return err
+	})
+	if err == nil {
+		return at, tx, nil
+	}
+	if owned.Swap(true) {
+		tx.Rollback()
+	}
+	return mark{}, nil, err
 }
 
 // copyPaced runs a copy into a pipe. p is nil if it need not wait.

@@ -208,3 +208,46 @@ func run(t *testing.T, into any, name string, args ...string) {
 		}
 	}
 }
+
+// leaving is a context that ends; who looks once the call is over finds that it has not, as if the look had come right before its end.
+type leaving struct {
+	context.Context
+	over chan struct{}
+}
+
+func (l leaving) Err() error {
+	select {
+	case <-l.over:
+		return nil
+	default:
+		return l.Context.Err()
+	}
+}
+
+// TestBackupThatNobodyWaitsFor: whoever asks for a backup may be gone when it is ready to be read. The reader of the file is ended then, or
+// the file could never be closed.
+func TestBackupThatNobodyWaitsFor(t *testing.T) {
+	h := newHarness(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	over := make(chan struct{})
+	h.adjust = func(c *Config) {
+		c.OnEvent = func(e Event) {
+			if done, ok := e.(CheckpointDone); ok && done.Reason == "backup" {
+				cancel()
+				<-over
+			}
+		}
+	}
+	s := h.open()
+	put(t, s, "a", "1")
+	if _, _, _, err := s.Backup(leaving{ctx, over}); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	close(over)
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close() }()
+	await(t, "the end", func() bool { return len(closed) == 1 })
+	if err := <-closed; err != nil {
+		t.Error(err)
+	}
+}
