@@ -25,7 +25,7 @@ func leaseCluster(t *testing.T, checkpointInterval time.Duration) (c *cluster, a
 // awaitLook waits until the ticker has looked at the leases by the time that it is now.
 func awaitLook(t *testing.T, s *Store) {
 	t.Helper()
-	first := s.cfg.Now().UnixNano()
+	first := s.since(s.cfg.Now())
 	for range 2 { // the second tick comes after the end of the first
 		await(t, "a tick", func() bool { return s.clock.Load() > first })
 		first = s.clock.Load()

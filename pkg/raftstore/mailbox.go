@@ -1,6 +1,9 @@
 package raftstore
 
-import "sync"
+import (
+	"slices"
+	"sync"
+)
 
 // mailbox hands work to one goroutine. put never blocks; the owner takes everything at once, so a batch costs one lock on each
 // side. What bounds it is said where it is made: a limit here, or the flow control of the node goroutine.
@@ -62,6 +65,13 @@ func (m *mailbox[T]) takeBatch(dst []T, n, bytes int, size func(T) int) []T {
 	clear(m.items[rest:])
 	m.items = m.items[:rest]
 	return dst
+}
+
+// drop forgets the items that it is true of.
+func (m *mailbox[T]) drop(gone func(T) bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.items = slices.DeleteFunc(m.items, gone)
 }
 
 // recycle gives the slice of a take back.

@@ -524,11 +524,12 @@ func (n *node) observeLeader() {
 	n.s.metrics.leaderChanged(now.leader, self)
 	n.forget()
 	if now.leader != 0 {
-		n.s.elected.Store(n.s.cfg.Now().UnixNano())
+		n.s.elected.Store(n.s.since(n.s.cfg.Now()))
 		if n.lastLeader != 0 && n.lastLeader != now.leader {
 			n.s.reads.fail(ErrLeaderChanged)
 		}
 		n.s.reads.askAgain()
+		n.proposals.drop(func(p proposal) bool { return p.id != 0 && !n.s.waiters.waits(p.id) }) // nobody expects of them to take effect so late
 		n.lastLeader = now.leader
 		n.s.regainLeader()
 	}

@@ -102,12 +102,12 @@ func newStore(cfg Config) *Store {
 		stop: make(chan struct{}), stopped: make(chan struct{}), published: make(chan struct{}), removed: make(chan struct{}), failed: make(chan struct{})}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.lead.Store(&leadership{})
-	s.clock.Store(cfg.Now().UnixNano())
 	s.apply = newApplier(s)
 	if cfg.Trace {
 		s.syncs = &syncs{}
 	}
 	now := cfg.Now()
+	s.began = now
 	s.ticker = &ticker{s: s, checkpointed: now, versioned: now}
 	s.reads = &readIndexes{s: s}
 	s.peers = nobody{}

@@ -258,9 +258,9 @@ func (s *Store) connectedSince(id types.ID, t time.Time) bool {
 	return !since.IsZero() && !since.After(t)
 }
 
-// timeoutError is why a proposal that began then was not answered in time, as etcd tells it.
-func (s *Store) timeoutError(began time.Time) error {
-	elected := time.Unix(0, s.elected.Load())
+// overdue is why a proposal with that deadline was not answered in time, as etcd tells it.
+func (s *Store) overdue(deadline int64) error {
+	began, elected := s.began.Add(time.Duration(deadline)-s.cfg.requestTimeout()), s.began.Add(time.Duration(s.elected.Load()))
 	if began.Before(elected) && began.After(elected.Add(-2*s.cfg.electionTimeout())) {
 		return ErrTimeoutLeaderFail
 	}

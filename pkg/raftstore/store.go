@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/kubeshim/shim/pkg/raftstore/backend"
 	"github.com/kubeshim/shim/pkg/raftstore/membership"
@@ -16,6 +17,7 @@ import (
 // Store is one member: the replicated log, the state it leads to, and the files of both. See doc.go.
 type Store struct {
 	cfg     Config
+	began   time.Time // what times are counted from that are kept as numbers: a clock that is set moves none of them
 	bounds  bounds
 	id      identity
 	metrics *metrics
@@ -43,8 +45,8 @@ type Store struct {
 	soleVoter, learner atomic.Bool                        // apply
 	spaceLow, logFull  atomic.Bool                        // log
 	sound              atomic.Pointer[soundness]          // apply
-	clock              atomic.Int64                       // ticker: unix nanoseconds at the last tick
-	elected            atomic.Int64                       // node: unix nanoseconds, when the leader became known
+	clock              atomic.Int64                       // ticker: nanoseconds from began to the last tick
+	elected            atomic.Int64                       // node: nanoseconds from began to when the leader became known
 
 	versionRoom room // how much of the versions may stay in memory
 
@@ -92,6 +94,9 @@ func (s *Store) MemberID() uint64 { return s.id.member }
 
 // ClusterID is the cluster's ID.
 func (s *Store) ClusterID() uint64 { return s.id.cluster }
+
+// since is how long ago the store began, in nanoseconds.
+func (s *Store) since(now time.Time) int64 { return int64(now.Sub(s.began)) }
 
 // View is the state as it was last published. It never blocks.
 func (s *Store) View() *mvcc.View { return s.view.Load() }

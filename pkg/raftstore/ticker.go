@@ -56,7 +56,7 @@ func (k *ticker) tick() {
 		s.loseLeader()
 	}
 	now := s.cfg.Now()
-	s.clock.Store(now.UnixNano())
+	s.clock.Store(s.since(now))
 	if now.Sub(k.leasesChecked) >= leaseCheckInterval {
 		k.leasesChecked = now
 		k.lookAtLeases(now)
@@ -65,7 +65,7 @@ func (k *ticker) tick() {
 	s.quota.look()
 	if now.Sub(k.housekept) >= housekeepingInterval {
 		k.housekept = now
-		if failed := s.waiters.sweep(now, func(deadline int64) error { return s.timeoutError(time.Unix(0, deadline).Add(-s.cfg.requestTimeout())) }); failed > 0 {
+		if failed := s.waiters.sweep(s.since(now), s.overdue); failed > 0 {
 			s.metrics.proposalsFailed(failed)
 		}
 		s.metrics.housekept(s.waiters.len(), s.committed.Load(), s.log.wal.Size())

@@ -2,7 +2,6 @@ package raftstore
 
 import (
 	"sync"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -15,7 +14,7 @@ type waiter struct {
 	proposal // data and pool are the node's once it is queued
 	request  *pb.InternalRaftRequest
 	trace    *Trace        // nil: nobody wants one
-	deadline int64         // unix nanoseconds
+	deadline int64         // by Store.since
 	outcome  outcome       // of who took the waiter out until done has something, then the call's
 	done     chan struct{} // capacity 1
 }
@@ -67,6 +66,13 @@ func (t *waiters) remove(id uint64) bool {
 	return ok
 }
 
+// waits is whether a call waits for its outcome.
+func (t *waiters) waits(id uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.byID[id] != nil
+}
+
 func (t *waiters) len() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -88,12 +94,12 @@ func (t *waiters) take(dst []*waiter, ids []uint64) []*waiter {
 }
 
 // sweep answers the calls whose time is over, with what why says.
-func (t *waiters) sweep(now time.Time, why func(deadline int64) error) int {
+func (t *waiters) sweep(now int64, why func(deadline int64) error) int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	n := 0
 	for id, w := range t.byID {
-		if w.deadline <= now.UnixNano() {
+		if w.deadline <= now {
 			delete(t.byID, id)
 			w.finish(outcome{err: why(w.deadline)})
 			n++
