@@ -5,14 +5,20 @@ import (
 	crand "crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"go.etcd.io/raft/v3/raftpb"
+	"google.golang.org/protobuf/proto"
+
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
+	"github.com/kubeshim/shim/pkg/raftstore/vfs"
 )
 
 // noise is text of so many bytes that the log cannot pack.
@@ -188,6 +194,74 @@ func testFullDisksOfACluster(t *testing.T) {
 			t.Errorf("the log of member %d takes %d bytes", i, size)
 		}
 	}
+}
+
+// TestLongBacklogOnAFullDisk: a follower whose disk has room for two segments takes entries that fill more than that, though they come
+// together: of those that stand in the first it makes a checkpoint before it has written the last.
+func TestLongBacklogOnAFullDisk(t *testing.T) { synctest.Test(t, testLongBacklogOnAFullDisk) }
+
+func testLongBacklogOnAFullDisk(t *testing.T) {
+	c := newCluster(t, 3, func(_ int, cfg *Config) { cfg.WALSegmentBytes = 4 << 20 })
+	leader, i := c.stores[c.leader()], c.follower()
+	behind := c.stores[i]
+	c.converge()
+	c.members[i].fillDisk()
+	c.net.setDrop(func(m *raftpb.Message) bool { return m.GetTo() == behind.id.member && m.GetType() == raftpb.MsgApp })
+	has := behind.applied.Load()
+	for i := range 12 {
+		put(t, leader, fmt.Sprint("k", i), noise(1<<20))
+	}
+	entries, err := leader.log.log.Entries(has+1, leader.applied.Load()+1, math.MaxUint64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		before := e.GetIndex() - 1
+		term, err := leader.log.log.Term(before)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := (peerHandler{behind}).Message(&raftpb.Message{Type: raftpb.MsgApp.Enum(), From: new(leader.id.member), To: new(behind.id.member), Term: new(e.GetTerm()),
+			Index: new(before), LogTerm: new(term), Commit: new(leader.applied.Load()), Entries: []*raftpb.Entry{proto.CloneOf(e)}}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	peerHandler{behind}.Delivered()
+	c.net.heal()
+	c.converge()
+}
+
+// TestFullDiskWithoutFallocate: where a segment can only be made by writing all of it, a full disk is not written to all the time, and found to
+// have room again all the same.
+func TestFullDiskWithoutFallocate(t *testing.T) { synctest.Test(t, testFullDiskWithoutFallocate) }
+
+func testFullDiskWithoutFallocate(t *testing.T) {
+	h := newHarness(t)
+	mem := h.fs.(*vfs.Mem)
+	var attempts atomic.Int64
+	h.adjust = func(c *Config) {
+		c.Ticks, c.Now, c.WALSegmentBytes = nil, time.Now, 64<<10
+		c.FS = vfs.Hooked(mem, vfs.Hooks{Before: func(op vfs.Op) error {
+			if op.Kind == vfs.OpPreallocate {
+				attempts.Add(1)
+				time.Sleep(500 * time.Millisecond)
+			}
+			return nil
+		}})
+	}
+	mem.SetCapacity(100 << 10) // for one segment
+	s := h.open()
+	defer closeStore(t, s)
+	await(t, "a full disk", func() bool { _, _ = tryPut(s, "a", "1", 0); return s.spaceLow.Load() })
+	const minutes = 10
+	attempts.Store(0)
+	time.Sleep(minutes * time.Minute)
+	if n := attempts.Load(); n > 5*minutes {
+		t.Errorf("%d attempts in %d minutes", n, minutes)
+	}
+	mem.SetCapacity(0)
+	await(t, "room", func() bool { return !s.spaceLow.Load() })
+	put(t, s, "b", "1")
 }
 
 // TestStopsWithAFullLog: a stop does not wait for room that nobody makes.

@@ -155,8 +155,7 @@ func writeFile(files vfs.FS, path string, size int64, r io.Reader) error {
 func (n *node) install(in *install) {
 	n.installing = in
 	_ = n.raft.Step(in.message)
-	for n.flush() {
-	}
+	n.flushAll()
 	if n.installing != nil {
 		n.installing = nil
 		in.done <- errSnapshotDeclined

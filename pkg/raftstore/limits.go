@@ -47,6 +47,12 @@ const (
 	slowApplyDefault = 100 * time.Millisecond
 	slowFsync        = time.Second
 
+	// reservePauseFactor times as long as an attempt took that found the disk full, at most reservePauseMax, the log looks for no room for a
+	// segment; behind one that took less than reserveCheap it looks again with the next tick.
+	reserveCheap       = 2 * time.Millisecond
+	reservePauseFactor = 30
+	reservePauseMax    = 15 * time.Second
+
 	// readRetryInterval is etcd's: how often a read index is asked for again.
 	readRetryInterval = 500 * time.Millisecond
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"go.etcd.io/raft/v3"
 	"go.etcd.io/raft/v3/raftpb"
@@ -33,6 +34,7 @@ type logWriter struct {
 	inputs    []nodeInput
 	out       []*raftpb.Message // to other members
 	later     []logTask         // came in while the disk was full, or a snapshot was installed
+	reserveAt time.Time         // when the next attempt to make a spare segment is due
 }
 
 // logTask is a message of raft's or a mark to write.
@@ -166,16 +168,25 @@ func (l *logWriter) process(tasks []logTask, await func() bool) ([]nodeInput, er
 
 // together answers how many of the tasks go into one append: what the WAL takes at once, but one at least. 0: the first one is an install.
 func (l *logWriter) together(tasks []logTask) (n int) {
-	size, limit := 0, int(l.wal.BatchBytesMax())-walBatchReserve
+	size, limit := 0, l.appendMax()
 	for ; n < len(tasks) && tasks[n].install == nil; n++ {
-		for _, e := range tasks[n].msg.GetEntries() {
-			size += len(e.GetData()) + walEntryOverhead
-		}
+		size += walSize(tasks[n].msg.GetEntries())
 		if n > 0 && size > limit {
 			break
 		}
 	}
 	return n
+}
+
+// appendMax is how many bytes of entries one append takes, as walSize counts them.
+func (l *logWriter) appendMax() int { return int(l.wal.BatchBytesMax()) - walBatchReserve }
+
+// walSize is at least what entries take in the WAL.
+func walSize(entries []*raftpb.Entry) (size int) {
+	for _, e := range entries {
+		size += len(e.GetData()) + walEntryOverhead
+	}
+	return size
 }
 
 // tell has raft and others hear of what is durable, before a wait.
@@ -234,7 +245,7 @@ func covers(r, before *raftpb.Message) bool {
 func (l *logWriter) append(tasks []logTask, await func() bool) error {
 	l.records, l.headers = l.records[:0], l.headers[:0]
 	var first uint64
-	size, limit := 0, int(l.wal.BatchBytesMax())-walBatchReserve
+	size, limit := 0, l.appendMax()
 	for _, t := range tasks {
 		if t.msg == nil {
 			continue
@@ -366,12 +377,18 @@ func (l *logWriter) makeRoom() error {
 
 // tryReserve makes the spare segment if there is none. An attempt takes for a moment whatever room there is, even if it is too little;
 // a checkpoint that is being written, which will give segments back, goes first.
+// Where the file system has no fallocate it is made of zeros that are written: an attempt that took long is not soon followed by the next.
 func (l *logWriter) tryReserve() error {
-	if !l.s.room.TryLock() {
+	began := time.Now()
+	if began.Before(l.reserveAt) || !l.s.room.TryLock() {
 		return wal.ErrNoSpace
 	}
 	defer l.s.room.Unlock()
-	return l.wal.TryReserve()
+	err := l.wal.TryReserve()
+	if took := time.Since(began); err != nil && took >= reserveCheap {
+		l.reserveAt = time.Now().Add(min(reservePauseFactor*took, reservePauseMax))
+	}
+	return err
 }
 
 func (l *logWriter) setSpaceLow(low bool) {

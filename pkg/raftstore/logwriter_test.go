@@ -181,7 +181,9 @@ func TestRoomThatNobodySaw(t *testing.T) {
 }
 
 // TestRoomBesideASegmentThatStays: a segment cannot be given back, for whatever reason. The log goes on all the same once there is room.
-func TestRoomBesideASegmentThatStays(t *testing.T) {
+func TestRoomBesideASegmentThatStays(t *testing.T) { synctest.Test(t, testRoomBesideASegmentThatStays) }
+
+func testRoomBesideASegmentThatStays(t *testing.T) {
 	files := vfs.NewMem()
 	l := bareLog(t, vfs.Hooked(files, vfs.Hooks{Before: func(op vfs.Op) error {
 		if op.Kind == vfs.OpRemove && strings.HasSuffix(op.Path, ".wal") || op.Kind == vfs.OpRename && strings.HasSuffix(op.NewPath, "spare") && strings.HasSuffix(op.Path, ".wal") {

@@ -181,7 +181,11 @@ func (n *node) receive() (any bool) {
 		n.watchDisk()
 		n.endPauses()
 	}
+	size := 0
 	for _, m := range n.inbound.take() {
+		if len(m.GetEntries()) > 0 {
+			size = n.flushBefore(m, size)
+		}
 		if m.GetFrom() == n.s.lead.Load().leader {
 			n.clock.hear()
 		}
@@ -381,6 +385,22 @@ func (n *node) flush() (any bool) {
 		}
 	}
 	return true
+}
+
+// flushBefore hands out what raft has before it steps m, if it may have more with m than the log writes at once: what is written in parts
+// raft hears of at their end only, and on a full disk that may be too late. size is of the entries that were stepped since.
+func (n *node) flushBefore(m *raftpb.Message, size int) int {
+	of := walSize(m.GetEntries())
+	if size+of <= n.s.log.appendMax() {
+		return size + of
+	}
+	n.flushAll()
+	return of
+}
+
+func (n *node) flushAll() {
+	for n.flush() {
+	}
 }
 
 // send gives others their messages, before anything is written here: that is what a leader may do, and what may not be sent before

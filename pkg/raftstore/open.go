@@ -285,7 +285,8 @@ func (o *opening) openLog() error {
 		return err
 	}
 	s.log.wal = o.wal
-	s.entryBytesMax = min(cfg.MaxRequestBytes, int(o.wal.BatchBytesMax())-walBatchReserve-walEntryOverhead)
+	s.entryBytesMax = min(cfg.MaxRequestBytes, s.log.appendMax()-walEntryOverhead)
+	s.bounds.batch = min(s.bounds.batch, s.log.appendMax()/2) // own proposals and those of others come together
 	if fresh {
 		return nil
 	}
