@@ -7,7 +7,7 @@
 //
 // Beside the recorded scripts, TestRandom has both servers answer the same
 // random requests, -seed and -steps say which and how many, and -v shows them;
-// TestRandomShapes, TestRandomMessages and TestRandomUsers do so with requests of
+// TestRandomShapes, TestRandomMessages, TestRandomUsers and TestRandomWatches do so with requests of
 // any shape, with damaged messages, and as users with permissions (-shapes);
 // TestRestoreIntoEtcd, TestSnapshot... and TestIDs compare what no script can.
 //
