@@ -3,6 +3,7 @@ package etcdapi
 import (
 	"context"
 	"sync"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -91,7 +92,10 @@ func (s *Server) proposeUnsigned(ctx context.Context, kind mvcc.Kind, w *write, 
 	if s.tracer != nil {
 		w.cmd.Trace = s.tracer.storeTrace(ctx)
 	}
-	if err := s.store.ProposeTo(ctx, &w.cmd, &w.res); err != nil {
+	began := time.Since(epoch)
+	err := s.store.ProposeTo(ctx, &w.cmd, &w.res)
+	s.requests.propose(kind, time.Since(epoch)-began, err)
+	if err != nil {
 		return proposeError(err)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -22,9 +23,20 @@ func (s *Server) kvRange(ctx context.Context, req *rangeRequest) (any, error) {
 		return nil, toGRPC(err)
 	}
 	s.store.CountRanges(1)
+	began := time.Since(epoch)
+	var a *reply
+	var err error
 	if len(r.GetRangeEnd()) == 0 {
-		return s.rangeReply(ctx, r)
+		a, err = s.rangeReply(ctx, r)
+	} else {
+		a, err = s.rangeList(ctx, r)
 	}
+	s.requests.reads.Took(time.Since(epoch)-began, err == nil)
+	return a, err
+}
+
+// rangeList answers a range of keys once there is room for it.
+func (s *Server) rangeList(ctx context.Context, r *pb.RangeRequest) (*reply, error) {
 	if err := s.permitList(ctx, r.GetSerializable(), mayRange(r)); err != nil {
 		return nil, err
 	}

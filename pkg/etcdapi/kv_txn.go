@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
@@ -41,7 +42,10 @@ func (s *Server) readTxn(ctx context.Context, r *pb.TxnRequest) (any, error) {
 	if err := s.permitList(ctx, serializableTxn(r), mayRead); err != nil {
 		return nil, err
 	}
-	return s.list(ctx, s.store.View().TxnSizeHint(r), func() (*reply, error) { return s.readTxnReply(ctx, r) })
+	began := time.Since(epoch)
+	a, err := s.list(ctx, s.store.View().TxnSizeHint(r), func() (*reply, error) { return s.readTxnReply(ctx, r) })
+	s.requests.readTxns.Took(time.Since(epoch)-began, err == nil)
+	return a, err
 }
 
 // readTxnReply answers a txn that only reads from a View of now.

@@ -13,6 +13,8 @@ const (
 	// grpcOverheadBytes is what a gRPC message may be larger than the largest
 	// command; beyond it the transport refuses before the message is decoded.
 	grpcOverheadBytes = 512 * 1024
+	// MaxRequestBytesLimit is the largest Options.MaxRequestBytes.
+	MaxRequestBytesLimit = maxSendBytes - grpcOverheadBytes
 	// maxTxnOpsDefault is etcd's --max-txn-ops.
 	maxTxnOpsDefault = 128
 	// maxSendBytes caps a response: gRPC's own length field, so in effect no cap.

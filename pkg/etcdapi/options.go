@@ -104,7 +104,7 @@ func setDefault[T comparable](field *T, value T) {
 // Validate reports everything that is wrong with the options at once.
 func (o *Options) Validate() error {
 	var errs []error
-	if o.MaxRequestBytes < 1 || o.MaxRequestBytes > maxSendBytes-grpcOverheadBytes {
+	if o.MaxRequestBytes < 1 || o.MaxRequestBytes > MaxRequestBytesLimit {
 		errs = append(errs, fmt.Errorf("max request bytes %d is out of range", o.MaxRequestBytes))
 	}
 	if o.KeepAliveMinTime < 0 || o.KeepAliveTimeout < 0 {

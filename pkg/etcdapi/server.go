@@ -28,6 +28,7 @@ type Server struct {
 	lists     *listBudget
 	passwords *password.Hasher
 	metrics   *grpcmetrics.Metrics
+	requests  requestMetrics
 	tracer    *tracer       // nil: nothing is traced
 	slowMin   time.Duration // calls that took longer are looked at
 }
@@ -36,6 +37,7 @@ type Server struct {
 // be valid; zero fields get their defaults.
 func New(opts Options, store *raftstore.Store, hub *watchcache.Hub) *Server {
 	opts.EnsureDefaults()
+	metrics := grpcmetrics.New(grpcmetrics.Options{HandlingTime: opts.ExtensiveMetrics})
 	return &Server{
 		opts:      opts,
 		store:     store,
@@ -46,7 +48,8 @@ func New(opts Options, store *raftstore.Store, hub *watchcache.Hub) *Server {
 		passwords: password.NewHasher(opts.BcryptCost),
 		tracer:    newTracer(opts.TracerProvider),
 		slowMin:   opts.slowMin(),
-		metrics:   grpcmetrics.New(grpcmetrics.Options{HandlingTime: opts.ExtensiveMetrics}),
+		metrics:   metrics,
+		requests:  newRequestMetrics(metrics),
 	}
 }
 

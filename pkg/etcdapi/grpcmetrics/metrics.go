@@ -28,7 +28,7 @@ type Options struct {
 type Metrics struct {
 	started, handled, received, sent *prometheus.CounterVec
 	handling                         *prometheus.HistogramVec // nil unless asked for
-	requests                         *prometheus.HistogramVec
+	requests                         *prometheus.HistogramVec // by kind and success; see Request
 	clientRequests                   *prometheus.CounterVec
 	methods                          map[string]*Method
 	unary, stream                    clientCounters
@@ -39,15 +39,27 @@ type Method struct {
 	started, received, sent prometheus.Counter
 	handled                 [codesMax]prometheus.Counter
 	handling                prometheus.Observer // nil unless asked for
-	failed, succeeded       prometheus.Observer // nil unless a request type
-	proposed                bool                // the request goes through the log
 }
 
-// requestTypes are etcd's names of the calls whose duration it measures. It
-// tells a Txn that only reads apart, which takes a look at the request.
-var requestTypes = map[string]string{
-	"Range": "Range", "Put": "Put", "DeleteRange": "DeleteRange", "Txn": "Txn", "Compact": "Compaction",
-	"LeaseGrant": "LeaseGrant", "LeaseRevoke": "LeaseRevoke",
+// Request measures what is asked of the store, of one kind. A series is made with
+// the first that ends so, as etcd's.
+type Request struct{ failed, succeeded func() prometheus.Observer }
+
+// Request is that of a kind, by etcd's name. Each call makes a new one, of the same series.
+func (m *Metrics) Request(kind string) Request {
+	series := func(success string) func() prometheus.Observer {
+		return sync.OnceValue(func() prometheus.Observer { return m.requests.WithLabelValues(kind, success) })
+	}
+	return Request{failed: series("false"), succeeded: series("true")}
+}
+
+// Took counts one that ended.
+func (r Request) Took(took time.Duration, success bool) {
+	series := r.failed
+	if success {
+		series = r.succeeded
+	}
+	series().Observe(took.Seconds())
 }
 
 // New returns metrics without methods.
@@ -114,10 +126,6 @@ func (m *Metrics) newMethod(labels ...string) *Method {
 	for c := range r.handled {
 		r.handled[c] = m.handled.WithLabelValues(append(labels, codes.Code(c).String())...)
 	}
-	if kind, ok := requestTypes[labels[2]]; ok {
-		r.proposed = kind != "Range"
-		r.failed, r.succeeded = m.requests.WithLabelValues(kind, "false"), m.requests.WithLabelValues(kind, "true")
-	}
 	if m.handling != nil {
 		r.handling = m.handling.WithLabelValues(labels...)
 	}
@@ -172,7 +180,7 @@ func (m *Method) Sent() {
 }
 
 // Timed says whether the handling time is wanted, so that the clock is read only then.
-func (m *Method) Timed() bool { return m != nil && (m.handling != nil || m.failed != nil) }
+func (m *Method) Timed() bool { return m != nil && m.handling != nil }
 
 // Handled counts a call that ended; took is ignored unless Timed.
 func (m *Method) Handled(code codes.Code, took time.Duration) {
@@ -183,26 +191,9 @@ func (m *Method) Handled(code codes.Code, took time.Duration) {
 		code = codes.Unknown
 	}
 	m.handled[code].Inc()
-	switch {
-	case m.failed == nil:
-	case code == codes.OK || m.proposed && isVerdict(code):
-		m.succeeded.Observe(took.Seconds())
-	default:
-		m.failed.Observe(took.Seconds())
-	}
 	if m.handling != nil {
 		m.handling.Observe(took.Seconds())
 	}
-}
-
-// isVerdict says of the error of a request that was proposed that applying it
-// gave the error: for etcd's durations such a request succeeded.
-func isVerdict(code codes.Code) bool {
-	switch code {
-	case codes.Canceled, codes.Unknown, codes.DeadlineExceeded, codes.Aborted, codes.Internal, codes.Unavailable:
-		return false
-	}
-	return true
 }
 
 // UnaryClient counts a unary call by the client's API version.
