@@ -114,6 +114,9 @@ func (c *Config) cluster(ctx context.Context, log *slog.Logger) (cluster, token 
 		log.Info("got bootstrap from DNS for etcd-server", "discovery-srv", c.DiscoverySRV, "initial-cluster", cluster)
 		return cluster, c.InitialClusterToken, nil
 	}
+	if c.InitialCluster == "" {
+		return "", "", fmt.Errorf("couldn't find local name %q in the initial cluster configuration", c.Name)
+	}
 	return c.InitialCluster, c.InitialClusterToken, nil
 }
 

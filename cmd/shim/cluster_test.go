@@ -84,6 +84,10 @@ func TestClusterOfFlags(t *testing.T) {
 	if _, _, err = c.cluster(t.Context(), slog.New(slog.DiscardHandler)); err == nil || err.Error() != "discovery URL should not be set when joining existing initial cluster" {
 		t.Error(err)
 	}
+	c = mustParse(t, "--initial-cluster=")
+	if _, _, err = c.cluster(t.Context(), slog.New(slog.DiscardHandler)); err == nil || err.Error() != `couldn't find local name "default" in the initial cluster configuration` {
+		t.Error(err)
+	}
 	c = mustParse(t, "--discovery-srv=example.com")
 	for cluster, want := range map[string]string{"a=https://a:1": "example.com", "a=http://a:1": ""} {
 		if got := c.peerServerName(cluster); got != want {

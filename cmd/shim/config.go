@@ -283,9 +283,6 @@ func (c *Config) Validate() error {
 		errs = append(errs, err)
 	}
 	errs = append(errs, c.validateTracing(), c.validateGates(), c.validateTLS())
-	if c.MaxTxnOps > math.MaxInt32 || c.MaxRequestBytes > math.MaxInt32 {
-		errs = append(errs, fmt.Errorf("--max-txn-ops (%d) and --max-request-bytes (%d) must fit into 31 bits", c.MaxTxnOps, c.MaxRequestBytes))
-	}
 	return errors.Join(errs...)
 }
 
@@ -339,6 +336,10 @@ func (c *Config) validateTLS() error {
 	}
 	return nil
 }
+
+// requestBytes is --max-request-bytes, as far as a message of gRPC's can be that
+// large.
+func (c *Config) requestBytes() int { return int(min(c.MaxRequestBytes, etcdapi.MaxRequestBytesLimit)) }
 
 func (c *Config) dirs() raftstore.Dirs { return raftstore.Dirs{Data: c.Dir, WAL: c.WalDir} }
 

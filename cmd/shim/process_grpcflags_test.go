@@ -116,10 +116,20 @@ func TestProcessMaxConcurrentStreams(t *testing.T) {
 	}
 }
 
+// TestProcessFlagsBeyondTheirUse: etcd takes these.
+func TestProcessFlagsBeyondTheirUse(t *testing.T) {
+	p := start(t, t.TempDir(), "--max-request-bytes=18446744073709551615", "--max-txn-ops=4294967296", "--profile=edge",
+		"--grpc-keepalive-interval=-1s", "--grpc-keepalive-timeout=-1s")
+	defer p.stop(syscall.SIGTERM)
+	if _, err := p.dial().Put(t.Context(), "large", strings.Repeat("x", 1_900_000)); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestProcessKeepAlive: a client that pings too often is sent away, one that is
 // idle is pinged, and one that does not answer is let go.
 func TestProcessKeepAlive(t *testing.T) {
-	for flag, want := range map[string]bool{"--grpc-keepalive-min-time=1ns": true, "--grpc-keepalive-min-time=1h": false} {
+	for flag, want := range map[string]bool{"--grpc-keepalive-min-time=1ns": true, "--grpc-keepalive-min-time=1h": false, "--grpc-keepalive-min-time=-1s": false} {
 		p := start(t, t.TempDir(), flag)
 		f := p.frames()
 		f.watch()

@@ -165,6 +165,9 @@ func TestProcessSnapshotTLS(t *testing.T) {
 		if out := snapshot(t, exitError, nil, args...); !strings.Contains(out, want) || strings.Count(out, "\n") != 1 {
 			t.Errorf("%q: %s", args, out)
 		}
+		if _, err := os.Lstat(dir + "/r"); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%q: the data dir is left, %v", args, err)
+		}
 	}
 	for want, args := range map[string][]string{
 		"Usage:": {"copy"}, "0 files": {"status"}, "2 files": {"status", "a", "b"}, "output format": {"status", file, "-w", "xml"},

@@ -16,6 +16,7 @@ const (
 	edgeMemoryBytes  = 96 << 20
 	edgeMemoryShare  = 3 // quarters of a cgroup that is smaller
 	edgeSegmentBytes = 8 << 20
+	edgeSegmentMax   = 64 << 20 // that of other profiles, which refuse what does not fit into half of it
 )
 
 // edgeFlags is what --profile edge sets, but for what was set explicitly.
@@ -55,13 +56,13 @@ func machineRoot() fs.FS { return os.DirFS("/") }
 
 // segmentBytes is the size of a file of the log, 0 for that of the store. There
 // are at least two of them, preallocated, and half of one has to take the
-// largest request.
+// largest request, unless that takes more than segments of the usual size do.
 func (c *Config) segmentBytes() int64 {
 	if c.Profile != profileEdge {
 		return 0
 	}
 	const page = 4096
-	return max(edgeSegmentBytes, (4*int64(c.MaxRequestBytes)+page-1)/page*page)
+	return max(edgeSegmentBytes, min(edgeSegmentMax, (4*int64(c.requestBytes())+page-1)/page*page))
 }
 
 // checkpoints is the pace of checkpoints that the settings ask for.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/http"
 	"runtime"
 	"sync"
@@ -188,7 +189,7 @@ func (m *member) storeConfig(l *listeners, cluster, token string, late *lateHub)
 		Memory:                 m.memory,
 		Checkpoints:            c.checkpoints(),
 		WALSegmentBytes:        c.segmentBytes(),
-		MaxRequestBytes:        int(c.MaxRequestBytes),
+		MaxRequestBytes:        c.requestBytes(),
 		SnapshotCatchupEntries: c.SnapshotCatchUpCount,
 		LaxReconfiguration:     !c.StrictReconfigCheck,
 		LearnersMax:            c.MaxLearners,
@@ -397,12 +398,12 @@ func (m *member) startCompaction() (stop func(), err error) {
 func (m *member) build(l *listeners) error {
 	c := m.c
 	opts := etcdapi.Options{
-		MaxRequestBytes:             int(c.MaxRequestBytes),
+		MaxRequestBytes:             c.requestBytes(),
 		MaxTxnOps:                   orNone(c.MaxTxnOps),
 		MaxConcurrentStreams:        c.MaxConcurrentStreams,
-		KeepAliveMinTime:            c.GRPCKeepAliveMinTime,
+		KeepAliveMinTime:            orPatient(c.GRPCKeepAliveMinTime),
 		KeepAliveInterval:           orNever(c.GRPCKeepAliveInterval, c.GRPCKeepAliveTimeout),
-		KeepAliveTimeout:            c.GRPCKeepAliveTimeout,
+		KeepAliveTimeout:            max(0, c.GRPCKeepAliveTimeout),
 		WatchProgressNotifyInterval: c.WatchProgressNotifyInterval,
 		ListBytes:                   m.memory.ListBytes(),
 		Ranges:                      etcdapi.NewRangeMetrics(m.metrics),
@@ -464,13 +465,22 @@ func orNever(interval, timeout time.Duration) time.Duration {
 	return interval
 }
 
+// orPatient is the shortest time between a client's pings: gRPC's own where none
+// is set, which etcd leaves it at then.
+func orPatient(least time.Duration) time.Duration {
+	if least <= 0 {
+		return 5 * time.Minute
+	}
+	return least
+}
+
 // orNone is a largest number of which 0 is not the default, as a field of which
 // a number below 0 is none.
 func orNone(most uint) int {
 	if most == 0 {
 		return -1
 	}
-	return int(most)
+	return int(min(most, math.MaxInt32))
 }
 
 // register puts every metric that is not the store's own into the registry.

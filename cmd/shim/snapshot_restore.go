@@ -5,6 +5,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"strings"
 
 	"github.com/kubeshim/shim/pkg/raftstore"
@@ -64,12 +66,12 @@ func (f *restoreFlags) finish(fs *flag.FlagSet) error {
 
 func snapshotRestore(args []string, stdout, stderr io.Writer) int {
 	var f restoreFlags
-	fs := f.set()
-	file, code, ok := parseFile(fs, args, stdout, stderr)
+	flags := f.set()
+	file, code, ok := parseFile(flags, args, stdout, stderr)
 	if !ok {
 		return code
 	}
-	if err := f.finish(fs); err != nil {
+	if err := f.finish(flags); err != nil {
 		fmt.Fprintf(stderr, "%s: %v\n", verbRestore, err)
 		return exitUsage
 	}
@@ -77,8 +79,12 @@ func snapshotRestore(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "%s: --initial-memory-map-size has no effect\n", verbRestore)
 	}
 	f.config.Snapshot = file
+	_, missing := os.Lstat(f.config.DataDir)
 	r, err := raftstore.Restore(f.config)
 	if err != nil {
+		if errors.Is(missing, fs.ErrNotExist) {
+			_ = os.Remove(f.config.DataDir) // which is empty, if it was made at all
+		}
 		return verbRestore.fail(stderr, hint(err))
 	}
 	fmt.Fprintf(stdout, "Restored revision %d into %s: member %s of cluster %s begins at revision %d", r.SnapshotRevision, f.config.DataDir,
