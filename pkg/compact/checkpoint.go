@@ -10,8 +10,8 @@ import (
 // default.
 type CheckpointPolicy struct {
 	// WALBytes since the last checkpoint, as they were before they were packed,
-	// from which on one is due. So much a start after a crash has in memory. More
-	// saves writes and makes the start longer.
+	// from which on one is due. What is written there cannot leave memory before.
+	// More saves writes and makes the start after a crash longer.
 	WALBytes int64
 	// PatientBytes take the place of WALBytes while most of what a checkpoint
 	// would write is superseded, and the log grows so slowly that compactions
@@ -77,8 +77,9 @@ func (p *CheckpointPolicy) EnsureDefaults() {
 	}
 }
 
-// FitMemory bounds what a start has in memory at once, WALBytes, BurstBytes and
-// PatientBytes, by shares of the memory limit, in bytes; 0: there is no limit.
+// FitMemory bounds what cannot leave memory because no checkpoint holds it,
+// WALBytes, BurstBytes and PatientBytes, by shares of the memory limit, in bytes; 0:
+// there is no limit.
 func (p *CheckpointPolicy) FitMemory(limit int64) {
 	p.EnsureDefaults()
 	if limit > 0 {

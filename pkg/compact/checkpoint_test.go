@@ -78,7 +78,7 @@ func TestPatientCheckpoint(t *testing.T) {
 	}
 }
 
-// TestFitMemory: what a start replays fits into a small machine.
+// TestFitMemory: what no checkpoint holds fits into a small machine.
 func TestFitMemory(t *testing.T) {
 	const mib = 1 << 20
 	for limit, want := range map[int64][3]int64{

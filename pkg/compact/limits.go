@@ -13,10 +13,9 @@ const (
 const periodMin = 10 * time.Millisecond
 
 // Defaults of the checkpoint policy. Replaying 64 MiB of records takes about
-// a tenth of a second, or a quarter if they are renewals; a start has what it
-// replays in memory, all at once. An apiserver compacts each five minutes what is older than
-// five: a checkpoint writes the versions of five minutes at least, so its share
-// of them becomes smaller the longer it waits.
+// a tenth of a second, or a quarter if they are renewals. An apiserver compacts
+// each five minutes what is older than five: a checkpoint writes the versions of
+// five minutes at least, so its share of them becomes smaller the longer it waits.
 const (
 	DefaultCheckpointWALBytes     = 64 << 20
 	DefaultCheckpointPatientBytes = 896 << 20
@@ -28,7 +27,7 @@ const (
 
 	// walShare of the memory limit is what WALBytes may be at most, and patientShare
 	// what PatientBytes, unless WALBytes are more: of a small limit a quarter is not
-	// much of a log, and a start has nothing else but values, which get half.
+	// much of a log, and what it holds are values, which may take seven tenths.
 	walShare     = 4
 	patientShare = 8
 

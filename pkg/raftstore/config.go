@@ -111,6 +111,9 @@ type Config struct {
 	freelistBytes int64
 	// diskFree is backend's DiskFree; tests set it.
 	diskFree func(path string) int64
+	// heldBytes is how many bytes of entries a start holds between reading the log and applying it; tests set it. Default what may be handed to
+	// the apply goroutine.
+	heldBytes int
 	// firstID is what the IDs of commands count from; tests set it. Default a random number: they do not repeat after a clock was set back.
 	firstID uint64
 	// Now is the clock. Default time.Now.

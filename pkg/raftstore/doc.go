@@ -96,6 +96,10 @@
 // Replaying does not look at them: compares see the newest version only, and what a range in a txn answers is nobody's any more. Should the
 // compaction be refused, as one of a future revision is, all is loaded once more.
 //
+// The first reading holds the committed entries while they are few (bounds.committed); of more it keeps the last index, the hard state, where the
+// segments begin, compactions and what is not known to be committed, and the entries are applied as the log is read again (catchup.go). By A4 a
+// hard state counts on nothing that is replaced behind it.
+//
 // Entries up to the commit index in the WAL are applied before anything starts. Those behind it are raft's business: a sole voter
 // campaigns at once, without waiting for an election timeout, and commits them with the first entry of its term. Open returns after that.
 // Meanwhile Config.Loading says how far it has come, and an event each second.

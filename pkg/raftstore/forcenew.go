@@ -11,11 +11,11 @@ import (
 	"github.com/kubeshim/shim/pkg/raftstore/wal"
 )
 
-// forceNewCluster is --force-new-cluster: all that is in the log counts as committed, and behind it come the configuration changes that
-// leave this member alone, durable and committed by decree. Who could say otherwise is gone. Among the entries that are not known to be
-// committed here are ones that were acknowledged to clients (a commit index goes to the disk with the next entries only); of the others
-// nobody was told what became of them. A crash before the hard state is written leaves all that as it was; the flag then has to be
-// given again. It answers the commit index.
+// forceNewCluster is --force-new-cluster, when what is known to be committed is applied: all else that is in the log counts as committed too, and
+// behind it come the configuration changes that leave this member alone, durable and committed by decree. Who could say otherwise is gone. Among
+// the entries that are not known to be committed here are ones that were acknowledged to clients (a commit index goes to the disk with the next
+// entries only); of the others nobody was told what became of them. A crash before the hard state is written leaves all that as it was; the flag
+// then has to be given again. It answers the commit index.
 func (o *opening) forceNewCluster(commit uint64) (uint64, error) {
 	s, r := o.s, o.replay
 	cluster := s.apply.cluster
@@ -52,7 +52,7 @@ func (o *opening) forceNewCluster(commit uint64) (uint64, error) {
 		records = append(records, wal.Record{Type: recordEntry, Data: append(entryHeader(nil, e), data...)})
 	}
 	first, last := r.last()+1, r.last()+uint64(len(entries))
-	s.log.mark = mark{index: o.content.Index, term: o.content.Term, conf: s.apply.cluster.ConfState()} // for the header of a segment
+	s.log.mark = mark{index: o.content.Index, term: o.content.Term, conf: o.conf} // for the header of a segment
 	s.log.written = r.hard
 	r.hard = &raftpb.HardState{Term: new(term), Vote: new(r.hard.GetVote()), Commit: new(last)}
 	pos, err := o.wal.Append(append(records, hardStateRecord(r.hard))...)
@@ -63,7 +63,7 @@ func (o *opening) forceNewCluster(commit uint64) (uint64, error) {
 		return 0, fmt.Errorf("force a new cluster: %w", err)
 	}
 	r.segments.add(pos.Segment, first)
-	r.entries = append(r.entries, entries...)
+	r.entries, r.end = append(r.entries, entries...), last
 	s.cfg.OnEvent(ClusterForced{Removed: len(cluster.Members()) - 1, Index: last})
 	return last, nil
 }

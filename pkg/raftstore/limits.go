@@ -118,6 +118,9 @@ const (
 	loadingInterval = time.Second
 	loadingCounted  = 1024
 
+	// replayedMax is how many bytes of entries a start applies before it lets go of them, and of what a compaction among them has made dead.
+	replayedMax = 1 << 20
+
 	// growthInterval is the least over which the growth of the log is measured.
 	growthInterval = 500 * time.Millisecond
 )

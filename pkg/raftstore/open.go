@@ -1,6 +1,7 @@
 package raftstore
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -53,6 +54,9 @@ type opening struct {
 	content backend.Content
 	conf    *raftpb.ConfState // of content
 	replay  *replay
+	held    heldEntries
+	applied int                 // entries of the log
+	untidy  int                 // bytes of those since tidy
 	boot    []membership.Member // of a new data dir
 	running []membership.Member // of the cluster that is joined
 	// What is dead by a compaction that stands in the log is not loaded; trusting, that replaying it comes to as much.
@@ -164,7 +168,7 @@ func (o *opening) openDatabase() (err error) {
 func (o *opening) loadCheckpoint() (err error) {
 	s := o.s
 	if o.trusting {
-		o.ahead = o.replay.compacted()
+		o.ahead = o.held.compacted
 	}
 	s.versionRoom.set(s.cfg.Memory.Room(compact.MemoryStats{}))
 	if o.content, s.apply.state, s.apply.cluster, err = loadState(&s.cfg, o.db, o.db.Rows(), o.ahead); err == nil {
@@ -265,6 +269,8 @@ func (o *opening) openLog() error {
 	}
 	cfg.Loading.begin(loadingLog, 0)
 	o.replay = newReplay(mark{index: o.content.Index, term: o.content.Term})
+	o.held.bytesMax = cmp.Or(cfg.heldBytes, s.bounds.committed)
+	o.replay.take = o.held.take
 	raftLog := &raftLog{}
 	s.log = newLogWriter(s, raftLog)
 	o.wal, err = wal.Open(cfg.FS, cfg.dirs().wal(), wal.Options{
@@ -290,7 +296,7 @@ func (o *opening) openLog() error {
 	if fresh {
 		return nil
 	}
-	if err := o.replay.check(cfg.dirs(), cfg.DBPath); err != nil {
+	if err := o.replay.finish(cfg.dirs(), cfg.DBPath); err != nil {
 		return err
 	}
 	s.id = o.replay.id
@@ -324,68 +330,6 @@ func (o *opening) bootstrap() error {
 	o.boot = start.Members
 	o.s.id = identity{member: uint64(start.Self.ID), cluster: uint64(start.ClusterID)}
 	return nil
-}
-
-// catchUp applies what is known to be committed, and gives raft the rest.
-func (o *opening) catchUp() (*raftLog, uint64, error) {
-	s, a, r := o.s, o.s.apply, o.replay
-	a.cluster = membership.NewCluster(types.ID(s.id.cluster), a.cluster.Members(), a.cluster.Removed())
-	s.soleVoter.Store(s.alone(a.cluster))
-	commit := max(r.hard.GetCommit(), r.base.index)
-	last := r.last()
-	if commit > last {
-		return nil, 0, &CorruptError{File: s.cfg.dirs().wal(), Offset: -1,
-			Reason: fmt.Sprintf("the log ends at entry %d, though entries up to %d are committed", last, commit)}
-	}
-	if s.cfg.ForceNewCluster {
-		var err error
-		if commit, err = o.forceNewCluster(commit); err != nil {
-			return nil, 0, err
-		}
-	}
-	for _, l := range a.state.Publish().Leases() {
-		s.leases.granted(l.ID, l.TTL, l.Remaining, s.cfg.Now())
-	}
-	committed := r.entries[: commit-r.base.index : commit-r.base.index]
-	s.cfg.Loading.begin(loadingEntries, int64(len(committed)))
-	for i, e := range committed {
-		if i%loadingCounted == loadingCounted-1 {
-			s.cfg.Loading.add(loadingCounted, s.cfg.OnEvent)
-		}
-		if res := a.entry(e, nil); a.unreadable(res) {
-			return nil, 0, res.Err
-		}
-	}
-	s.cfg.Loading.begin(loadingLeader, 0)
-	for !a.state.CompactStep(math.MaxInt32) {
-	}
-	a.compacting = false
-	view := a.state.Publish()
-	if o.ahead > 0 && view.Compacted() < o.ahead {
-		return nil, 0, errNotCompacted
-	}
-	a.compacted = view.Compacted()
-	s.view.Store(view)
-	s.lookAtAlarms(view)
-	s.cluster.Store(a.cluster)
-	s.applied.Store(commit)
-	s.committed.Store(commit)
-	s.metrics.published(view)
-
-	log := s.log.log
-	log.baseIndex, log.baseTerm = r.base.index, r.base.term
-	log.append(r.entries)
-	log.dropApplied(commit, o.catchup(), s.bounds.catchup)
-	log.confState = a.cluster.ConfState()
-	if !raft.IsEmptyHardState(r.hard) {
-		log.hardState = &raftpb.HardState{Term: new(r.hard.GetTerm()), Vote: new(r.hard.GetVote()), Commit: new(commit)}
-		s.log.hardState, s.log.written = log.hardState, r.hard
-	}
-	s.log.mark = mark{index: o.content.Index, term: o.content.Term, conf: a.cluster.ConfState()}
-	s.log.segments = r.segments
-	s.cfg.OnEvent(Opened{MemberID: types.ID(s.id.member), ClusterID: types.ID(s.id.cluster), New: o.boot != nil,
-		Checkpoint: o.content.Index, Replayed: len(committed), Revision: view.Revision(), Index: commit, Hash: view.Hash(), Took: time.Since(o.began)})
-	return log, commit, nil
 }
 
 // makeNode makes raft and the rest of the goroutines' state.
@@ -427,14 +371,6 @@ func (o *opening) makeNode(log *raftLog, applied uint64) error {
 	s.checkpoint.burst.Store(s.checkpoint.walSize + s.cfg.Checkpoints.BurstBytes)
 	s.metrics.database(o.db.Size(), o.db.SizeInUse())
 	return nil
-}
-
-// catchup is how many applied entries stay in memory for the others.
-func (o *opening) catchup() uint64 {
-	if o.s.soleVoter.Load() {
-		return 0
-	}
-	return o.s.cfg.SnapshotCatchupEntries
 }
 
 // connect opens the way to the others.

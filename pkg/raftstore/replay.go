@@ -6,38 +6,47 @@ import (
 
 	"go.etcd.io/raft/v3/raftpb"
 
-	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 	"github.com/kubeshim/shim/pkg/raftstore/wal"
 )
 
-// replay gathers what the WAL says behind a checkpoint.
+// replay gathers what the WAL says behind a checkpoint. An entry that a hard state behind it counts on is never replaced: it is handed on,
+// and only the others are held.
 type replay struct {
 	base     mark // the checkpoint in bbolt
 	id       identity
 	mark     mark // the last one in the WAL
 	hard     *raftpb.HardState
-	entries  []*raftpb.Entry // behind base, without a gap
-	bytes    int64           // given to the WAL for them, and for those that they replaced
+	take     func(*raftpb.Entry) error // gets the committed entries behind base, in order; nil: nobody does
+	taken    uint64                    // index of the last one
+	entries  []*raftpb.Entry           // behind taken, without a gap
+	end      uint64                    // index of the last entry
+	bytes    int64                     // given to the WAL for all behind base, and for those that they replaced
 	segments segmentStarts
 	any      bool
+	heading  bool         // no entry has come since the header of a segment
+	at       wal.Position // of the last record
 	// installed is the index of the last snapshot that replaced the log; 0: none.
 	installed uint64
 	newest    uint64       // index of all entries, those that were replaced included
 	gap       *recordError // an entry that does not follow
 }
 
-func newReplay(base mark) *replay { return &replay{base: base, hard: &raftpb.HardState{}} }
+func newReplay(base mark) *replay {
+	return &replay{base: base, hard: &raftpb.HardState{}, taken: base.index, end: base.index}
+}
 
 func (r *replay) empty() bool { return !r.any }
 
 // last is the index of the last entry.
-func (r *replay) last() uint64 { return r.base.index + uint64(len(r.entries)) }
+func (r *replay) last() uint64 { return r.end }
 
 // record takes the next record of the WAL.
 func (r *replay) record(pos wal.Position, rec wal.Record) error {
 	var err error
+	r.at = pos
 	switch rec.Type {
 	case recordIdentity:
+		r.heading = true
 		var id identity
 		if id, err = decodeIdentity(rec.Data); err == nil && r.id != (identity{}) && id != r.id {
 			err = fmt.Errorf("identity changes from %+v to %+v", r.id, id)
@@ -48,7 +57,7 @@ func (r *replay) record(pos wal.Position, rec wal.Record) error {
 	case recordHardState:
 		r.hard, err = decodeHardState(rec.Data)
 	case recordInstall:
-		r.any, r.entries, r.bytes, r.gap, r.segments = true, nil, 0, nil, nil
+		r.any, r.entries, r.end, r.bytes, r.gap, r.segments = true, nil, r.base.index, 0, nil, nil
 		r.installed, _, err = decodeInstall(rec.Data)
 	case recordEntry:
 		var e *raftpb.Entry
@@ -66,6 +75,28 @@ func (r *replay) record(pos wal.Position, rec wal.Record) error {
 	if err != nil {
 		return &recordError{pos: pos, err: err}
 	}
+	if r.gap != nil || r.heading { // a header's hard state is one of before, if not of an early version, where it may count on what comes
+		return nil
+	}
+	return r.handOn(r.hard.GetCommit())
+}
+
+// handOn gives up the entries up to a commit index.
+func (r *replay) handOn(commit uint64) error {
+	n := 0
+	for ; n < len(r.entries) && r.entries[n].GetIndex() <= commit; n++ {
+		if r.take != nil {
+			if err := r.take(r.entries[n]); err != nil {
+				return err
+			}
+		}
+		r.taken, r.entries[n] = r.entries[n].GetIndex(), nil
+	}
+	if n == len(r.entries) {
+		r.entries = r.entries[:0]
+	} else {
+		r.entries = r.entries[n:]
+	}
 	return nil
 }
 
@@ -79,7 +110,7 @@ func (e *recordError) Error() string { return fmt.Sprintf("log record at %v: %v"
 func (e *recordError) Unwrap() error { return e.err }
 
 func (r *replay) entry(pos wal.Position, e *raftpb.Entry, bytes int) error {
-	r.any = true
+	r.any, r.heading = true, false
 	index := e.GetIndex()
 	r.newest = max(r.newest, index)
 	r.segments.add(pos.Segment, index)
@@ -87,7 +118,7 @@ func (r *replay) entry(pos wal.Position, e *raftpb.Entry, bytes int) error {
 		r.gap = nil // so was what did not follow: the log may begin with the end of what was replaced
 	}
 	if index <= r.base.index {
-		r.entries, r.bytes = nil, 0 // what came behind was replaced
+		r.entries, r.end, r.bytes = nil, r.base.index, 0 // what came behind was replaced
 		return nil
 	}
 	if r.gap == nil && index > r.last()+1 {
@@ -96,24 +127,21 @@ func (r *replay) entry(pos wal.Position, e *raftpb.Entry, bytes int) error {
 	if r.gap != nil { // read on: a mark may tell that the database is at fault
 		return nil
 	}
-	r.entries, r.bytes = append(r.entries[:index-r.base.index-1], e), r.bytes+int64(bytes)
+	r.end, r.bytes = index, r.bytes+int64(bytes)
+	if index <= r.taken { // the same once more
+		r.entries = r.entries[:0]
+		return nil
+	}
+	r.entries = append(r.entries[:index-r.taken-1], e)
 	return nil
 }
 
-// compacted is the newest revision that a committed entry asks to compact to; 0: none does.
-func (r *replay) compacted() (rev mvcc.Revision) {
-	for _, e := range r.entries {
-		if e.GetIndex() > r.hard.GetCommit() {
-			break
-		}
-		if e.GetType() != raftpb.EntryNormal {
-			continue
-		}
-		if to, ok := mvcc.CompactionOf(e.GetData()); ok {
-			rev = max(rev, to)
-		}
+// finish is to be called behind the last record: check, and what no entry has come behind is handed on.
+func (r *replay) finish(d Dirs, dbPath string) error {
+	if err := r.check(d, dbPath); err != nil {
+		return err
 	}
-	return rev
+	return r.handOn(r.hard.GetCommit())
 }
 
 // check compares the WAL with the database. If entries between the two are missing, the database is at fault if the WAL says that it

@@ -20,7 +20,7 @@ func compactTo(s *Store, rev mvcc.Revision) error {
 }
 
 // everything is all that can be read of a store: each readable revision's keys, sizes, and the hash of the rows.
-func everything(t *testing.T, s *Store) string {
+func everything(t testing.TB, s *Store) string {
 	t.Helper()
 	v := s.View()
 	text := fmt.Sprintf("revision %d compacted %d live %d bytes\n", v.Revision(), v.Compacted(), v.LiveSize())

@@ -29,13 +29,16 @@ type harness struct {
 	adjust  func(*Config)
 }
 
+// testHeldBytes lets short logs be held at a start, while longer ones are read twice.
+const testHeldBytes = 2 << 10
+
 func newHarness(t testing.TB) *harness {
 	return &harness{t: t, fs: vfs.NewMem(), dir: "/data", db: filepath.Join(t.TempDir(), "db"), now: time.Unix(1_700_000_000, 0),
 		ticks: make(chan time.Time)}
 }
 
 func (h *harness) config() Config {
-	cfg := Config{DataDir: h.dir, FS: h.fs, DBPath: h.db, Ticks: h.ticks, WALSegmentBytes: 1 << 20, Quota: -1,
+	cfg := Config{DataDir: h.dir, FS: h.fs, DBPath: h.db, Ticks: h.ticks, WALSegmentBytes: 1 << 20, Quota: -1, heldBytes: testHeldBytes,
 		Now: func() time.Time { h.mu.Lock(); defer h.mu.Unlock(); return h.now },
 		OnEvent: func(e Event) {
 			h.mu.Lock()
