@@ -485,7 +485,7 @@ func orNone(most uint) int {
 
 // register puts every metric that is not the store's own into the registry.
 func (m *member) register() {
-	features := make([]etcdapi.FeatureState, 0, len(allFeatures))
+	features := []etcdapi.FeatureState{{Name: gateAllAlpha, Stage: "ALPHA", On: m.c.Gates[gateAllAlpha]}, {Name: gateAllBeta, Stage: "BETA", On: m.c.Gates[gateAllBeta]}}
 	for _, f := range allFeatures {
 		features = append(features, etcdapi.FeatureState{Name: f.name, Stage: f.stage, On: m.c.Gates.enabled(f)})
 	}

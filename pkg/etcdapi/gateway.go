@@ -98,7 +98,11 @@ func (g *Gateway) Close() error {
 	err := g.client.Close()
 	g.server.Stop()
 	g.sockets.close()
-	return errors.Join(err, <-g.served)
+	served := <-g.served
+	if errors.Is(served, grpc.ErrServerStopped) { // before it began
+		served = nil
+	}
+	return errors.Join(err, served)
 }
 
 // canonicalPath is the path under which a path of old is served now.

@@ -345,3 +345,17 @@ func BenchmarkGateway(b *testing.B) {
 		}
 	}
 }
+
+// TestGatewayClosedAtOnce: a gateway that is closed before its server has begun is closed well.
+func TestGatewayClosedAtOnce(t *testing.T) {
+	ts := startServer(t, Options{})
+	for range 50 {
+		g, err := NewGateway(ts.Server)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -62,6 +62,7 @@ var countedAlike = []string{
 	`grpc_server_msg_sent_total{grpc_method="Compact",grpc_service="etcdserverpb.KV",grpc_type="unary"}`,
 	"etcd_server_has_leader", "etcd_server_is_leader", "etcd_server_is_learner", "etcd_server_quota_backend_bytes",
 	"etcd_server_read_indexes_failed_total", "etcd_server_proposals_failed_total", "etcd_server_leader_changes_seen_total",
+	`etcd_server_feature_enabled{name="AllAlpha",stage="ALPHA"}`, `etcd_server_feature_enabled{name="AllBeta",stage="BETA"}`,
 	`etcd_server_version{server_version="3.7.3"}`, `etcd_cluster_version{cluster_version="3.7"}`,
 }
 
