@@ -30,7 +30,7 @@ const (
 	progressAgain  = 50 * time.Millisecond // etcd says nothing while a watch catches up
 	requestBytes   = 1 << 18
 	fragmentBytes  = requestBytes + 512<<10 // a response of a watch that asks for fragments is no larger, unless it is one event
-	largeBytes     = 200_000
+	largeBytes     = 120_000
 	watchIDUnknown = -1
 )
 
@@ -96,9 +96,11 @@ func (s *stream) ids() []int64 {
 	return ids
 }
 
-// liveWatch is a watch, and how many events others with its ID had before.
+// liveWatch is a watch, the first revision it sees, and how many events others
+// with its ID had before.
 type liveWatch struct {
 	*pb.WatchCreateRequest
+	from   int64
 	before [2]int
 }
 
@@ -110,7 +112,9 @@ type watched struct {
 	events   map[int64][]string
 	history  []*mvccpb.Event // of the watch of everything
 	parts    map[int64]bool  // by ID: the last response was not all of it
+	last     map[int64]int64 // by ID: the last revision of which all has come
 	progress []int64
+	asked    int // for progress, where there is some
 }
 
 func (w *watchers) open(i int) *watched {
@@ -120,7 +124,7 @@ func (w *watchers) open(i int) *watched {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	x := &watched{Watch_WatchClient: s, got: make(chan *pb.WatchResponse, 1), events: map[int64][]string{}, parts: map[int64]bool{}}
+	x := &watched{Watch_WatchClient: s, got: make(chan *pb.WatchResponse, 1), events: map[int64][]string{}, parts: map[int64]bool{}, last: map[int64]int64{}}
 	go func() {
 		defer close(x.got)
 		for {
@@ -192,6 +196,9 @@ func (w *watchers) take(x *watched, r *pb.WatchResponse) {
 			x.progress = append(x.progress, h.GetRevision())
 			return
 		}
+		if r.Created {
+			delete(x.last, r.WatchId)
+		}
 		x.control = append(x.control, fmt.Sprintf("watch %d: revision %d, created %t, canceled %t, compacted %d, %q, fragment %t",
 			r.WatchId, h.GetRevision(), r.Created, r.Canceled, r.CompactRevision, r.CancelReason, r.Fragment))
 		return
@@ -201,6 +208,12 @@ func (w *watchers) take(x *watched, r *pb.WatchResponse) {
 	}
 	if r.Fragment && proto.Size(r) > fragmentBytes && len(r.Events) > 1 {
 		w.fatalf("a fragment of %d bytes", proto.Size(r))
+	}
+	if first := r.Events[0].Kv.ModRevision; first <= x.last[r.WatchId] {
+		w.fatalf("watch %d: revision %d comes in parts, or again", r.WatchId, first)
+	}
+	if !r.Fragment {
+		x.last[r.WatchId] = r.Events[len(r.Events)-1].Kv.ModRevision
 	}
 	for _, e := range r.Events {
 		if e.Kv.ModRevision > h.GetRevision() {
@@ -326,8 +339,7 @@ func (w *watchers) create(s *stream, c *pb.WatchCreateRequest) {
 	case len(e) == 2:
 		s.over[id] = true
 	case !strings.Contains(e[0], "canceled true"):
-		c.StartRevision = cmp.Or(c.StartRevision, int64(w.revision)+1)
-		s.live[id] = &liveWatch{c, [2]int{len(s.sides[0].events[id]), len(s.sides[1].events[id])}}
+		s.live[id] = &liveWatch{c, cmp.Or(c.StartRevision, int64(w.revision)+1), [2]int{len(s.sides[0].events[id]), len(s.sides[1].events[id])}}
 	}
 }
 
@@ -359,7 +371,7 @@ func (w *watchers) write() {
 		}
 		used[k] = true
 		value := fmt.Sprint(len(w.log))
-		if len(req.Success) == 0 && w.oneIn(4) {
+		if len(req.Success) < 2 && w.oneIn(2) {
 			value = strings.Repeat(value[:1], largeBytes)
 		}
 		op := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte(k), Value: []byte(value)}}}
@@ -404,7 +416,7 @@ func (w *watchers) catchUp(s *stream) {
 	for id, c := range s.live {
 		want := 0
 		for _, e := range w.all[0].history {
-			if seen(c.WatchCreateRequest, e) {
+			if c.sees(e) {
 				want++
 			}
 		}
@@ -414,8 +426,8 @@ func (w *watchers) catchUp(s *stream) {
 	}
 }
 
-// seen says whether an event is for a watch.
-func seen(c *pb.WatchCreateRequest, e *mvccpb.Event) bool {
+// sees says whether an event is for a watch.
+func (c *liveWatch) sees(e *mvccpb.Event) bool {
 	key, end, k := string(c.Key), string(c.RangeEnd), string(e.Kv.Key)
 	if key == "" {
 		key = "\x00"
@@ -429,7 +441,7 @@ func seen(c *pb.WatchCreateRequest, e *mvccpb.Event) bool {
 	}
 	filtered := slices.Contains(c.Filters, pb.WatchCreateRequest_NOPUT) && e.Type == mvccpb.Event_PUT ||
 		slices.Contains(c.Filters, pb.WatchCreateRequest_NODELETE) && e.Type == mvccpb.Event_DELETE
-	return inside && !filtered && e.Kv.ModRevision >= c.StartRevision
+	return inside && !filtered && e.Kv.ModRevision >= c.from
 }
 
 // waits says whether etcd tells of no progress: as it does where a watch begins
@@ -443,7 +455,8 @@ func (w *watchers) waits(s *stream) bool {
 	return len(s.over) > 0 || len(s.live) == 0
 }
 
-// askProgress asks how far the stream is until it is told so.
+// askProgress asks how far the stream is until it is told so. Where it is not to be
+// told it asks as well, and compare sees that no answer has come.
 func (w *watchers) askProgress(s *stream) {
 	w.catchUp(s)
 	waits := w.waits(s)
@@ -457,8 +470,10 @@ func (w *watchers) askProgress(s *stream) {
 		if ask(); waits {
 			continue
 		}
+		x.asked++
 		n := len(x.progress)
-		w.await(x, "progress of "+sideNames[i], func() bool { return len(x.progress) > n && x.progress[len(x.progress)-1] == int64(w.revision) }, ask)
+		w.await(x, "progress of "+sideNames[i], func() bool { return len(x.progress) > n && x.progress[len(x.progress)-1] == int64(w.revision) },
+			func() { ask(); x.asked++ })
 	}
 }
 
@@ -487,6 +502,9 @@ func (w *watchers) compare(s *stream) {
 			ids = append(ids, id)
 		}
 		slices.Sort(ids)
+		if len(x.progress) > x.asked {
+			w.fatalf("%s tells of progress at %v, and was asked %d times", sideNames[i], x.progress, x.asked)
+		}
 		texts[i] = strings.Join(x.control, "\n")
 		for _, id := range ids {
 			texts[i] += fmt.Sprintf("\nevents of %d\n  %s", id, strings.Join(x.events[id], "\n  "))
