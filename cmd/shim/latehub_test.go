@@ -46,9 +46,9 @@ func TestLateHubLosesNothing(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for _, raw := range b.Events { // fields of a WatchResponse
+			for _, frame := range b.Events { // fields of a WatchResponse
 				var resp pb.WatchResponse
-				if err := proto.Unmarshal(raw, &resp); err != nil {
+				if err := proto.Unmarshal(frame.AppendTo(nil), &resp); err != nil {
 					t.Fatal(err)
 				}
 				for _, e := range resp.Events {

@@ -108,8 +108,12 @@ func (w localWatch) next(ctx context.Context) (*pb.ResponseHeader, []*mvccpb.Eve
 		case b.Kind != watchcache.BatchEvents:
 			continue
 		}
+		var wire []byte
+		for _, e := range b.Events {
+			wire = e.AppendTo(wire)
+		}
 		var r pb.WatchResponse // of which the events are encoded
-		if err := proto.Unmarshal(bytes.Join(b.Events, nil), &r); err != nil {
+		if err := proto.Unmarshal(wire, &r); err != nil {
 			return nil, nil, err
 		}
 		return w.s.headerAt(b.Revision), r.Events, nil

@@ -28,7 +28,7 @@ const (
 type watchResponse struct {
 	header   wireHeader
 	batch    *watchcache.Batch
-	events   [][]byte
+	events   []*watchcache.Frame
 	fragment bool // more of the same revision follows
 }
 
@@ -43,7 +43,7 @@ func (r *watchResponse) send(stream grpc.ServerStream, bytesMax int) error {
 		r.events, r.fragment = nil, true
 		size, n := r.size(), 0
 		for n < len(rest) {
-			size += len(rest[n])
+			size += rest[n].Len()
 			if n > 0 && size >= bytesMax {
 				break
 			}
@@ -69,7 +69,7 @@ func (r *watchResponse) size() int {
 func (r *watchResponse) eventsSize() int {
 	n := 0
 	for _, e := range r.events {
-		n += len(e)
+		n += e.Len()
 	}
 	return n
 }
@@ -115,30 +115,48 @@ func (r *watchResponse) appendHead(b []byte) []byte {
 // sending it needs, but the events themselves, in one allocation.
 type watchMessage struct {
 	reply reply
-	bufs  [1 + watchMessageEvents]mem.Buffer
-	boxes [1 + watchMessageEvents]mem.SliceBuffer // where bufs point: a slice in an interface is an allocation of its own
-	head  [watchMessageHeadBytes]byte
+	bufs  [watchMessagePieces]mem.Buffer
+	boxes [watchMessagePieces]mem.SliceBuffer // where bufs point: a slice in an interface is an allocation of its own
+	heads [watchMessageHeadsBytes]byte
 }
 
 // encode makes the wire form. A short one is copied into one slice; otherwise it is
-// the head, and the events as they are shared with the other watchers.
+// the head, and the events as they are shared with the other watchers; only of
+// these the short pieces are copied, to what they follow.
 func (r *watchResponse) encode() *reply {
 	head := r.headSize()
 	if size := head + r.eventsSize(); size < watchShareBytesMin || len(r.events) == 0 {
 		b := r.appendHead(make([]byte, 0, size))
 		for _, e := range r.events {
-			b = append(b, e...)
+			b = e.AppendTo(b)
 		}
 		return &reply{bufs: mem.BufferSlice{mem.SliceBuffer(b)}}
 	}
+	n := 1
+	for _, e := range r.events {
+		n += len(e.Pieces())
+	}
 	m := new(watchMessage)
-	bufs, boxes, b := m.bufs[:0], m.boxes[:0], m.head[:0]
-	if n := 1 + len(r.events); n > len(m.bufs) {
+	bufs, boxes, heads := m.bufs[:0], m.boxes[:0], r.appendHead(m.heads[:0])
+	if n > len(m.bufs) {
 		bufs, boxes = make([]mem.Buffer, 0, n), make([]mem.SliceBuffer, 0, n)
 	}
-	boxes = append(boxes, r.appendHead(b))
+	from := 0 // heads from here on are in no box yet
 	for _, e := range r.events {
-		boxes = append(boxes, e)
+		for _, p := range e.Pieces() {
+			if len(p) <= watchHeadBytesMax {
+				heads = append(heads, p...)
+				continue
+			}
+			if len(heads) > from {
+				boxes = append(boxes, heads[from:])
+				from = len(heads)
+			}
+			boxes = append(boxes, p)
+		}
+	}
+	if len(heads) > from {
+		boxes = append(boxes, heads[from:])
 	}
 	for i := range boxes {
 		bufs = append(bufs, &boxes[i])

@@ -11,8 +11,11 @@ const (
 	// with other responses; below, they are copied. It is where copying begins to
 	// need the transport's buffer pool.
 	watchShareBytesMin = 1024
-	// watchMessageEvents and watchMessageHeadBytes are what a watchMessage has room
-	// for; more is allocated beside it.
-	watchMessageEvents    = 3
-	watchMessageHeadBytes = 48
+	// watchHeadBytesMax is up to where a piece of an event is copied to what it
+	// follows: what is between the versions is, and no event is so short.
+	watchHeadBytesMax = 24
+	// watchMessagePieces and watchMessageHeadsBytes are what a watchMessage has room
+	// for, which is enough for one event; more is allocated beside it.
+	watchMessagePieces     = 4
+	watchMessageHeadsBytes = 80
 )

@@ -377,7 +377,8 @@ func TestWatchEncoding(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				b.Events = append(b.Events, protowire.AppendBytes(protowire.AppendTag(nil, 11, protowire.BytesType), body))
+				wire := protowire.AppendBytes(protowire.AppendTag(nil, 11, protowire.BytesType), body)
+				b.Events = append(b.Events, watchcache.WholeFrame(wire))
 			}
 		}
 		limit := 100 + r.IntN(60_000)
@@ -404,11 +405,11 @@ func TestWatchEncoding(t *testing.T) {
 // TestWatchMessageShares: a message of some size has the events' own bytes, however
 // many they are; a small one is a single buffer.
 func TestWatchMessageShares(t *testing.T) {
-	for _, n := range []int{1, watchMessageEvents, watchMessageEvents + 1, 100} {
+	for _, n := range []int{1, watchMessagePieces - 1, watchMessagePieces, 100} {
 		for _, size := range []int{watchShareBytesMin / n / 2, watchShareBytesMin} {
 			b := watchcache.Batch{Kind: watchcache.BatchEvents, Revision: 9}
 			for range n {
-				b.Events = append(b.Events, bytes.Repeat([]byte{1}, size))
+				b.Events = append(b.Events, watchcache.WholeFrame(bytes.Repeat([]byte{1}, size)))
 			}
 			r := watchResponse{header: wireHeader{rev: 9, term: 3}, batch: &b, events: b.Events}
 			bufs := r.encode().bufs
@@ -418,13 +419,55 @@ func TestWatchMessageShares(t *testing.T) {
 				}
 				continue
 			}
-			if len(bufs) != n+1 {
+			if len(bufs) != n+1 { // none of these is so short that it is copied
 				t.Fatalf("%d events of %d bytes: %d buffers", n, size, len(bufs))
 			}
 			for i, e := range b.Events {
-				if &bufs[i+1].ReadOnlyData()[0] != &e[0] {
+				if &bufs[i+1].ReadOnlyData()[0] != &e.Pieces()[0][0] {
 					t.Fatalf("event %d of %d was copied", i, n)
 				}
+			}
+		}
+	}
+}
+
+// TestWatchMessageSharesVersions: of a long event what stands in the store is in the
+// message as it is, and what is between is copied to what it follows.
+func TestWatchMessageSharesVersions(t *testing.T) {
+	state := mvcc.New(mvcc.Options{})
+	view := state.Publish()
+	hub := watchcache.New(watchcache.Options{}, watchcache.Env{View: func() *mvcc.View { return view }})
+	ws := hub.NewStream()
+	defer ws.Close()
+	ws.Create(watchcache.CreateRequest{Key: []byte("k"), PrevKV: true})
+	next := func() watchcache.Batch {
+		b, err := ws.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	next()
+	for i := range 3 {
+		res := state.Apply(mvcc.Entry{Index: uint64(i + 1), Term: 1, Request: &pb.InternalRaftRequest{
+			Put: &pb.PutRequest{Key: []byte("k"), Value: bytes.Repeat([]byte{'v'}, 5000)}}})
+		view = state.Publish()
+		hub.Append(view, res.Events)
+		b := next()
+		r := watchResponse{header: wireHeader{rev: 9, term: 3}, batch: &b, events: b.Events}
+		bufs := r.encode().bufs
+		versions := min(i+1, 2)
+		if len(b.Events) != 1 || len(bufs) != 2*versions {
+			t.Fatalf("event %d: %d events, %d buffers", i, len(b.Events), len(bufs))
+		}
+		wire := r.appendHead(nil)
+		wire = b.Events[0].AppendTo(wire)
+		if !bytes.Equal(bufs.Materialize(), wire) {
+			t.Errorf("event %d: %q, want %q", i, bufs.Materialize(), wire)
+		}
+		for v := range versions {
+			if &bufs[2*v+1].ReadOnlyData()[0] != &b.Events[0].Pieces()[2*v+1][0] {
+				t.Errorf("event %d: version %d was copied", i, v)
 			}
 		}
 	}

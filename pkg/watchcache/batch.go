@@ -30,10 +30,9 @@ type Batch struct {
 	CompactRevision mvcc.Revision
 	Err             error // mvcc.ErrCompacted, ErrEmptyRange or ErrDuplicateID
 	Fragment        bool  // the client accepts the batch in several messages
-	// Events are the fields of a WatchResponse that hold the events: tag, length
-	// and mvccpb.Event each, shared with other watchers and never modified. The
-	// slice itself is valid until the next call of Next.
-	Events [][]byte
+	// Events are the fields of a WatchResponse that hold the events. The slice is
+	// valid until the next call of Next, what it holds longer.
+	Events []*Frame
 }
 
 // CreateRequest asks for a watch. Key, RangeEnd and ID are as on the wire: an

@@ -9,6 +9,9 @@ const (
 	// eventOverhead is what an event in the window is charged beside its bytes:
 	// the entry, its slots in two rings, and slice headers.
 	eventOverhead = 256
+	// frameShareBytesMin is the size of an event's versions from which its frame
+	// has them as they are; below, they are copied into it.
+	frameShareBytesMin = 4096
 
 	// batchRevisionsMax is how many revisions one answer may hold (etcd:
 	// watchBatchMaxRevs), batchBytesMax how many bytes of events. A single

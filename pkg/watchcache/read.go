@@ -10,7 +10,7 @@ import (
 // readout is what one read of a watcher gave. A stream reuses its one.
 type readout struct {
 	events []*event // found in the window; cleared before the read returns
-	frames [][]byte
+	frames []*Frame
 
 	bytes       int
 	revs        int
@@ -165,7 +165,7 @@ func (r *readout) framePast(events []pastEvent, begin func() (mvcc.RowReader, er
 		if r.err != nil {
 			return
 		}
-		r.frames = append(r.frames, appendFrame(nil, e.tombstone, kv, prev))
+		r.frames = append(r.frames, newFrame(e.tombstone, kv, prev))
 	}
 }
 

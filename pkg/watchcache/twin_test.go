@@ -110,9 +110,13 @@ func txnReq(value string, keys ...string) *pb.InternalRaftRequest {
 }
 
 // decodeFrames reads the event fields of a WatchResponse.
-func decodeFrames(frames [][]byte) ([]*mvccpb.Event, error) {
+func decodeFrames(frames []*Frame) ([]*mvccpb.Event, error) {
 	var evs []*mvccpb.Event
-	for _, f := range frames {
+	for _, frame := range frames {
+		f := frame.AppendTo(nil)
+		if len(f) != frame.Len() {
+			return nil, fmt.Errorf("frame of %d bytes says %d", len(f), frame.Len())
+		}
 		num, typ, n := protowire.ConsumeTag(f)
 		if num != 11 || typ != protowire.BytesType {
 			return nil, fmt.Errorf("frame begins with field %d type %d", num, typ)
