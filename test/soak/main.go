@@ -14,18 +14,20 @@ import (
 
 // options are what the flags say.
 type options struct {
-	length     time.Duration
-	rounds     int
-	rate       float64
-	pods       int
-	nodes      int
-	quota      int64
-	flatMax    float64
-	flags      []string
-	only       string
-	link       int
-	binary     string
-	dir, trace string
+	length time.Duration
+	rounds int
+	rate   float64
+	pods   int
+	nodes  int
+	quota  int64
+	// fillPerSecond are the creates of fillBytes with which the quota is filled.
+	fillPerSecond float64
+	flatMax       float64
+	flags         []string
+	only          string
+	link          int
+	binary        string
+	dir, trace    string
 }
 
 func main() {
@@ -45,7 +47,8 @@ func main() {
 	flag.Float64Var(&o.rate, "rate", 400, "writes a second")
 	flag.IntVar(&o.pods, "pods", 10_000, "pods of 3,000 bytes")
 	flag.IntVar(&o.nodes, "nodes", 2_000, "node leases of 400 bytes")
-	flag.Int64Var(&o.quota, "quota", 56<<20, "the server's --quota-backend-bytes; etcd's, whose quota is on its file, has twice as many")
+	flag.Int64Var(&o.quota, "quota", 41<<20, "the server's --quota-backend-bytes; etcd's, whose quota is on its file, has three times as many")
+	flag.Float64Var(&o.fillPerSecond, "fill", 40, "creates of 16 kB a second with which the quota is filled; more where time is short")
 	flag.StringVar(&o.only, "phases", "", "only the phases whose name has one of these, separated by commas, and quiet ones before and behind each")
 	flag.IntVar(&o.link, "link", linkDefault, "Mbit/s of the link that the readers of lists share, and of that of snapshots; 0: none, as fast as the machine can")
 	flag.Float64Var(&o.flatMax, "flat", 1.25, "how much memory and disk of the last rounds may be, to the first ones'")

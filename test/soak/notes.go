@@ -17,6 +17,7 @@ type notes struct {
 	counts  map[string]int
 	longest map[string]time.Duration
 	marks   []marked
+	parts   []marked // those of them that divide the window
 }
 
 type marked struct {
@@ -32,6 +33,13 @@ func (n *notes) mark(at time.Time, what string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.marks = append(n.marks, marked{at, what})
+}
+
+func (n *notes) part(at time.Time, what string) {
+	n.mark(at, what)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.parts = append(n.parts, marked{at, what})
 }
 
 func (n *notes) count(what string, took time.Duration) {
@@ -79,6 +87,11 @@ func (s *soak) say(line string) {
 // mark notes in the trace that something begins.
 func (s *soak) mark(what string) {
 	s.notes.mark(time.Now(), what)
+}
+
+// part notes that another part of the window begins, which has figures of its own.
+func (s *soak) part(what string) {
+	s.notes.part(time.Now(), what)
 }
 
 // note counts what a disturbance did in this phase, and the longest of it.

@@ -17,6 +17,9 @@ type phase struct {
 	// share is its part of the length.
 	share float64
 	with  []disturbance
+	// of names the phase before, if this one belongs to it: then no quiet window is
+	// between the two.
+	of string
 	// elsewhere: the disturbances are of a second server on the same machine, which
 	// has no other load. What is felt of them then is not this server's doing.
 	elsewhere bool
@@ -27,8 +30,9 @@ type phase struct {
 const (
 	quietShare    = 0.011
 	upkeepShare   = 0.024
-	quotaShare    = 0.048 // the quota takes longer until it is cleared
-	togetherShare = 0.062
+	quotaShare    = 0.046 // the quota takes longer until it is cleared
+	fillShare     = 0.020 // as long as it takes to fill it
+	togetherShare = 0.058
 	settleShare   = 0.0025 // for what goes on behind a window
 
 	lengthDefault = 10 * time.Minute
@@ -39,12 +43,16 @@ const (
 const (
 	quiet    = "quiet"
 	together = "all of it together"
+	// fillAlone is no upkeep: what the client's fill costs, quota or not.
+	fillAlone    = "the same fill, far from the quota"
+	quotaCleared = "quota reached and cleared"
 )
 
 // phases are all windows: in each round every disturbance by itself, and all of
 // them together, with a quiet window before and behind each, so that both see the
 // disk and the machine at the same time. Behind those that need the most of the
-// machine the same goes on elsewhere. only leaves out those whose name has none
+// machine the same goes on elsewhere, and behind the quota its fill without a
+// quota. only leaves out those whose name has none
 // of these words.
 func phases(rounds int, only string) (plan []phase) {
 	calm := phase{name: quiet, share: quietShare}
@@ -53,7 +61,10 @@ func phases(rounds int, only string) (plan []phase) {
 			if only != "" && !slices.ContainsFunc(strings.Split(only, ","), func(word string) bool { return strings.Contains(p.name, word) }) {
 				continue
 			}
-			plan = append(plan, calm, p)
+			if len(plan) == 0 || p.of == "" || plan[len(plan)-1].name != p.of {
+				plan = append(plan, calm)
+			}
+			plan = append(plan, p)
 			if p.elsewhere {
 				own := p
 				own.elsewhere = false
@@ -71,8 +82,9 @@ func upkeep() []phase {
 		return phase{name: name, share: upkeepShare, with: []disturbance{compactions, d}}
 	}
 	twice := func(p phase) phase { p.elsewhere = true; return p }
-	quota := alone("quota reached and cleared", quotaReached)
+	quota := alone(quotaCleared, quotaReached)
 	quota.share = quotaShare
+	fill := phase{name: fillAlone, share: fillShare, with: []disturbance{compactions, farFromQuota}, of: quotaCleared}
 	everything := []disturbance{compactions, defragmentations, overLink("snapshots"), overLink("watchers"), overLink("lists"), expiries, quotaReached}
 	return []phase{
 		{name: "compaction", share: upkeepShare, with: []disturbance{compactions}},
@@ -83,6 +95,7 @@ func upkeep() []phase {
 		alone("LIST storms at loopback speed", atLoopback("lists")),
 		alone("leases that expire", expiries),
 		quota,
+		fill,
 		twice(phase{name: together, share: togetherShare, with: everything}),
 	}
 }
@@ -118,6 +131,7 @@ func (s *soak) run(ctx context.Context, p phase) error {
 	s.probe.now.Store(newRecorder())
 	seconds := time.Since(begin).Seconds()
 	wg.Wait()
+	r.divide(s.notes.parts)
 	if err = errors.Join(append(failed, err, ctx.Err())...); err != nil {
 		return fmt.Errorf("%s: %w", p.title(), err)
 	}

@@ -16,6 +16,7 @@ type recorder struct {
 	late    []time.Duration
 	syncs   []time.Duration // of the probe
 	stalls  []stall         // of these
+	parts   []marked        // of the window, in the order of time
 	refused int
 	unknown int
 }
@@ -45,6 +46,13 @@ func (r *recorder) wrote(kind string, due time.Time, took time.Duration, out out
 	default:
 		r.unknown++
 	}
+}
+
+// divide names the parts of the window.
+func (r *recorder) divide(parts []marked) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.parts = parts
 }
 
 func (r *recorder) read(took time.Duration) {
@@ -103,13 +111,49 @@ func syncsOf(recorders ...*recorder) (took []time.Duration) {
 	return took
 }
 
+// partsOf are the writes of windows by their parts, each to the next one's beginning
+// or to the window's end, but for those that a stall of the disk has met.
+func partsOf(recorders ...*recorder) (names []string, took map[string][]time.Duration) {
+	took = make(map[string][]time.Duration)
+	for _, r := range recorders {
+		r.mu.Lock()
+		for _, p := range r.parts {
+			if !slices.Contains(names, p.what) {
+				names = append(names, p.what)
+			}
+		}
+		for _, w := range r.writes {
+			if name := r.partAt(w.due); name != "" && !r.stalled(w) {
+				took[name] = append(took[name], w.took)
+			}
+		}
+		r.mu.Unlock()
+	}
+	return names, took
+}
+
+// partAt is the name of the part at a time; empty before the first.
+func (r *recorder) partAt(at time.Time) (name string) {
+	for _, p := range r.parts {
+		if !p.at.After(at) {
+			name = p.what
+		}
+	}
+	return name
+}
+
+// stalled: a stall of the disk has met the write.
+func (r *recorder) stalled(w written) bool {
+	return slices.ContainsFunc(r.stalls, func(s stall) bool { return s.during(w) })
+}
+
 // calmOf are the latencies of those writes that no stall of the disk has met, and
 // stalled is how long it has stalled.
 func calmOf(recorders ...*recorder) (took []time.Duration, stalled time.Duration) {
 	for _, r := range recorders {
 		r.mu.Lock()
 		for _, w := range r.writes {
-			if !slices.ContainsFunc(r.stalls, func(s stall) bool { return s.during(w) }) {
+			if !r.stalled(w) {
 				took = append(took, w.took)
 			}
 		}

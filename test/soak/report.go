@@ -70,6 +70,19 @@ type figures struct {
 	Written int64         `json:"disk_write_bytes"`
 	resourcesUsed
 	Note string `json:"note,omitempty"`
+	// Parts are what the window consists of, where it is not the same all through,
+	// without what stalls of the disk have met.
+	Parts []part `json:"parts,omitempty"`
+	// OfFill is the quota's p99 to that of the same fill without it.
+	OfFill float64 `json:"p99_of_fill,omitempty"`
+}
+
+// part is a part of a window.
+type part struct {
+	Name   string `json:"name"`
+	Writes int    `json:"writes"`
+	latencies
+	Ratio float64 `json:"p99_of_quiet,omitempty"`
 }
 
 // flat compares the last rounds of everything together with the first ones.
@@ -97,6 +110,10 @@ func figuresOf(name string, recorders ...*recorder) figures {
 	f.Gets, f.Late, f.Probe = quantiles(reads), quantiles(late).P99, quantiles(syncsOf(recorders...))
 	calm, stalled := calmOf(recorders...)
 	f.Calm, f.Stalled = quantiles(calm), stalled.Seconds()
+	names, took := partsOf(recorders...)
+	for _, p := range names {
+		f.Parts = append(f.Parts, part{Name: p, Writes: len(took[p]), latencies: quantiles(took[p])})
+	}
 	return f
 }
 
@@ -121,6 +138,13 @@ func (r *run) ratios(recorders []*recorder) {
 		f := r.sum(own, pick(recorders, own))
 		f.compare(pick(recorders, slices.Compact(calm)))
 		r.Summary = append(r.Summary, f)
+	}
+	if fill, ok := r.row(fillAlone, false); ok {
+		for i := range r.Summary {
+			if f := &r.Summary[i]; f.Name == quotaCleared {
+				f.OfFill = float64(f.Calm.P99) / float64(max(fill.Calm.P99, 1))
+			}
+		}
 	}
 }
 
@@ -158,6 +182,9 @@ func (f *figures) compare(calm []*recorder) {
 	left, stalled := calmOf(calm...)
 	f.CalmQuiet, f.StalledQuiet = quantiles(left), stalled.Seconds()
 	f.CalmRatio = float64(f.Calm.P99) / float64(max(f.CalmQuiet.P99, 1))
+	for i, p := range f.Parts {
+		f.Parts[i].Ratio = float64(p.P99) / float64(max(f.CalmQuiet.P99, 1))
+	}
 }
 
 // sum puts the windows with these indexes together.
@@ -271,7 +298,17 @@ func (r report) print(w io.Writer) {
 				if f.CalmRatio > ratioAim {
 					said = "not met"
 				}
-				fmt.Fprintf(w, "  %-8s p99 %.2f of quiet (at most %.1f), with the disk's stalls %.2f: %s; in windows %s\n", said, f.CalmRatio, ratioAim, f.Ratio, f.title(), ratios(f.CalmRatios))
+				if f.Name == fillAlone {
+					said = "(load)"
+				}
+				fmt.Fprintf(w, "  %-8s p99 %.2f of quiet (at most %.1f), with the disk's stalls %.2f: %s; in windows %s", said, f.CalmRatio, ratioAim, f.Ratio, f.title(), ratios(f.CalmRatios))
+				if f.OfFill > 0 {
+					fmt.Fprintf(w, "; %.2f of the same fill without a quota", f.OfFill)
+				}
+				fmt.Fprintln(w)
+			}
+			for _, p := range f.Parts {
+				fmt.Fprintf(w, "           %6d writes %-14s p50 %s, p99 %s ms, %.2f of quiet\n", p.Writes, p.Name+":", ms(p.P50), ms(p.P99), p.Ratio)
 			}
 		}
 		for _, f := range x.Flat {
@@ -287,9 +324,9 @@ func (r report) print(w io.Writer) {
 func (r report) markdown(w io.Writer) {
 	fmt.Fprint(w, "| beside it |")
 	for _, x := range r {
-		fmt.Fprintf(w, " %s p50, ms | p99 | quiet p99 | ratio | in windows | elsewhere | with stalls: p99 | quiet p99 | ratio | stalled, s | quiet | RSS, MB | on disk, MB |", x.Server)
+		fmt.Fprintf(w, " %s p50, ms | p99 | quiet p99 | ratio | in windows | elsewhere | of the fill | with stalls: p99 | quiet p99 | ratio | stalled, s | quiet | RSS, MB | on disk, MB |", x.Server)
 	}
-	fmt.Fprintln(w, "\n|---|"+strings.Repeat("---|", 13*len(r)))
+	fmt.Fprintln(w, "\n|---|"+strings.Repeat("---|", 14*len(r)))
 	for _, row := range r[0].Summary {
 		if row.Elsewhere {
 			continue
@@ -298,7 +335,7 @@ func (r report) markdown(w io.Writer) {
 		for _, x := range r {
 			f, _ := x.row(row.Name, false)
 			fmt.Fprintf(w, " %s | %s | %s | %s |", ms(f.Calm.P50), ms(f.Calm.P99), dash(f.CalmQuiet.P99, ms), dash(f.CalmRatio, ratio))
-			fmt.Fprintf(w, " %s | %s |", ratios(f.CalmRatios), x.elsewhere(row.Name))
+			fmt.Fprintf(w, " %s | %s | %s |", ratios(f.CalmRatios), x.elsewhere(row.Name), dash(f.OfFill, ratio))
 			fmt.Fprintf(w, " %s | %s | %s |", ms(f.P99), dash(f.Quiet.P99, ms), dash(f.Ratio, ratio))
 			fmt.Fprintf(w, " %.1f of %.0f | %s | %s | %s |", f.Stalled, f.Seconds, stalledQuiet(f), mb(f.RSS), mb(f.Disk))
 		}

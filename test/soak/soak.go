@@ -110,7 +110,7 @@ func (s *soak) start(dir, name string) error {
 	}
 	quota := s.quota
 	if s.name == "etcd" {
-		quota *= 2
+		quota *= 3
 	}
 	s.server.Etcd(s.server)
 	s.server.Args = append(s.server.Args, fmt.Sprintf("--quota-backend-bytes=%d", quota), "--enable-pprof")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -156,14 +157,14 @@ func TestPhases(t *testing.T) {
 			sum += settleShare
 		}
 	}
-	if sum < 0.9 || sum > 1.05 {
+	if sum < 0.9 || sum > 1.08 {
 		t.Errorf("the phases are %.2f of the length", sum)
 	}
 	var names []string
 	for _, p := range phases(2, "LIST storms at,snapshots,quota") {
 		names = append(names, p.title())
 	}
-	round := "quiet; snapshots; snapshots, elsewhere; quiet; LIST storms at loopback speed; quiet; quota reached and cleared; "
+	round := "quiet; snapshots; snapshots, elsewhere; quiet; LIST storms at loopback speed; quiet; quota reached and cleared; the same fill, far from the quota; "
 	if got := strings.Join(names, "; "); got != round+round+"quiet" {
 		t.Error(got)
 	}
@@ -181,6 +182,51 @@ func TestStalls(t *testing.T) {
 	took, stalled := calmOf(r)
 	if want := []time.Duration{100 * time.Millisecond, 2 * time.Millisecond}; !slices.Equal(took, want) || stalled != 50*time.Millisecond {
 		t.Errorf("%v, stalled %v", took, stalled)
+	}
+}
+
+// TestParts: the writes of a part are those that were due in it, in all windows, and
+// the quota's are compared with the same fill without it.
+func TestParts(t *testing.T) {
+	at := time.Unix(100, 0)
+	ms := func(n int) time.Time { return at.Add(time.Duration(n) * time.Millisecond) }
+	window := func(parts []marked, slowest int) *recorder {
+		r := newRecorder()
+		for i := range 10 {
+			r.wrote("status", ms(10*i), time.Duration(slowest-9+i)*time.Millisecond, acked)
+		}
+		r.divide(parts)
+		return r
+	}
+	parts := []marked{{ms(20), "filling"}, {ms(50), "clearing"}}
+	stalled := window(parts, 10)
+	stalled.synced(ms(41), stallMin) // meets the writes that were due at 40, 50 and 60
+	names, took := partsOf(window(parts, 20), stalled, window(nil, 30))
+	want := map[string][]time.Duration{}
+	for name, all := range map[string][]int{"filling": {13, 14, 15, 3, 4}, "clearing": {16, 17, 18, 19, 20, 8, 9, 10}} {
+		for _, n := range all {
+			want[name] = append(want[name], time.Duration(n)*time.Millisecond)
+		}
+	}
+	if !slices.Equal(names, []string{"filling", "clearing"}) || !maps.EqualFunc(took, want, slices.Equal) {
+		t.Errorf("%q %v, want %v", names, took, want)
+	}
+
+	r := &run{Server: "shim"}
+	recorders := []*recorder{window(nil, 20), window(parts, 40), window(nil, 10), window(nil, 20)}
+	for i, name := range []string{quiet, quotaCleared, fillAlone, quiet} {
+		r.Phases = append(r.Phases, figuresOf(name, recorders[i]))
+	}
+	r.ratios(recorders)
+	if f, _ := r.row(quotaCleared, false); f.OfFill != 4 || len(f.Parts) != 2 || f.Parts[0].Ratio != 35.0/20 || f.Parts[1].Writes != 5 {
+		t.Errorf("%+v", f)
+	}
+	var out bytes.Buffer
+	report{r}.print(&out)
+	for _, want := range []string{"of quiet (at most 1.3), with the disk's stalls 2.00: quota reached and cleared; in windows 2.00; 4.00 of the same fill without a quota\n", "(load)", "3 writes filling:"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
 	}
 }
 
