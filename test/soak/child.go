@@ -39,7 +39,7 @@ var roles = map[string]role{"lists": listStorms, "watchers": slowWatchers, "snap
 
 // beChild is a child's main.
 func beChild(name, addr string, every time.Duration, via *link) error {
-	if err := standBack(); err != nil {
+	if err := standBack(os.Getpid()); err != nil { // threads that came before the parent had done it
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -72,11 +72,11 @@ func beChild(name, addr string, every time.Duration, via *link) error {
 	return <-written
 }
 
-// standBack has this process run only where nobody else wants to: in truth its
-// work is that of other machines, and must not be what the load's latencies show.
-// Threads that come later inherit it.
-func standBack() error {
-	tasks, err := os.ReadDir("/proc/self/task")
+// standBack has a process run only where nobody else wants to: in truth its work is
+// that of other machines, and must not be what the load's latencies show. Threads
+// that come later inherit it.
+func standBack(process int) error {
+	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", process))
 	if err != nil {
 		return err
 	}
@@ -113,6 +113,10 @@ func runChild(ctx context.Context, name, addr string, every time.Duration, link 
 	}
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", name, err)
+	}
+	// At once: what a program does before its main takes as long as ten writes.
+	if err := standBack(cmd.Process.Pid); err != nil {
+		return errors.Join(err, cmd.Process.Kill(), cmd.Wait())
 	}
 	stop := context.AfterFunc(ctx, func() { stdin.Close() })
 	defer stop()
