@@ -203,10 +203,15 @@ func (c *checkpointer) failed(reason string, err error) error {
 	if errors.Is(err, ErrStopped) {
 		return err
 	}
+	c.failures, c.failedAt = c.failures+1, c.s.cfg.Now()
+	return c.tellFailed(reason, err)
+}
+
+// tellFailed is failed for what the next checkpoint need not wait for.
+func (c *checkpointer) tellFailed(reason string, err error) error {
 	if errors.Is(err, backend.ErrUnsynced) {
 		c.s.fail(fmt.Errorf("checkpoint: %w", err))
 	}
-	c.failures, c.failedAt = c.failures+1, c.s.cfg.Now()
 	c.s.metrics.checkpointFailures.Inc()
 	c.s.cfg.OnEvent(CheckpointFailed{Reason: reason, Err: err})
 	return fmt.Errorf("checkpoint: %w", err)

@@ -24,6 +24,8 @@ type removal struct {
 	began   time.Time        // of the first part
 	rows    int              // deleted since then
 	parts   int
+
+	failures int // of parts, in a row
 }
 
 // with answers what is left and what the next checkpoint names, in the order of revisions.
@@ -81,12 +83,13 @@ func (c *checkpointer) remove() {
 	dead, err := c.commit(c.removal.batch)
 	c.s.room.Unlock()
 	if err != nil {
-		_ = c.failed("removal of dead rows", err)
-		c.removal.due = time.After(compact.RemovalRetry(c.failures))
+		c.removal.failures++
+		_ = c.tellFailed("removal of dead rows", err)
+		c.removal.due = time.After(compact.RemovalRetry(c.removal.failures))
 		c.removal.answer(fmt.Errorf("remove dead rows: %w", err))
 		return
 	}
-	c.failures = 0
+	c.removal.failures = 0
 	c.goOn(c.removal.batch, dead, time.Since(start))
 }
 

@@ -166,3 +166,25 @@ func TestDefragmentBetweenParts(t *testing.T) {
 	}
 	holds(h, 10, rev, rev)
 }
+
+// TestRemovalBesideFailures: parts of a removal that succeed do not make up for checkpoints that fail, which are larger and leave the disk alone
+// the longer the more of them have failed in a row.
+func TestRemovalBesideFailures(t *testing.T) {
+	s, _ := dying(newHarness(t), newLedger())
+	defer closeStore(t, s)
+	c := s.checkpoint
+	err := c.call(context.Background(), func() error {
+		if err := c.write("test"); err != nil {
+			return err
+		}
+		c.failures = 5
+		before := len(c.removal.batch.Dead)
+		if c.remove(); len(c.removal.batch.Dead) >= before || c.failures != 5 {
+			t.Errorf("%d dead rows are left of %d, and %d failures are known", len(c.removal.batch.Dead), before, c.failures)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
