@@ -178,6 +178,7 @@ func testInstallAnswersWaiters(t *testing.T) {
 	c := newCluster(t, 3, fewEntries)
 	i := c.follower()
 	s := c.stores[i]
+	<-s.Published()
 	put(t, s, "a", "0")
 	c.converge()
 	id := s.id.member

@@ -25,14 +25,28 @@ func (s *Store) publishSelf(ctx context.Context) error {
 
 // publish is the goroutine that does so where there are several voters, as soon as a leader can be reached.
 func (s *Store) publish() {
-	err := s.publishSelf(s.ctx)
+	err := s.publishAfterRead()
 	close(s.published)
 	for err != nil {
 		if s.pause(s.ctx, publishRetryInterval) != nil {
 			return
 		}
-		err = s.publishSelf(s.ctx)
+		err = s.publishAfterRead()
 	}
+}
+
+// publishAfterRead looks at what all members know, and not at what this one knew when it was stopped: it may have told them something else
+// right before.
+func (s *Store) publishAfterRead() error {
+	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.requestTimeout())
+	defer cancel()
+	if _, err := s.awaitLeader(ctx); err != nil { // a read that finds none is asked for again after a while only
+		return err
+	}
+	if _, err := s.ReadView(ctx); err != nil {
+		return err
+	}
+	return s.publishSelf(ctx)
 }
 
 // Published is closed once all members know the name and the client URLs of this one, or could not be told in the time of a request: that

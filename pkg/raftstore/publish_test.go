@@ -1,10 +1,16 @@
 package raftstore
 
 import (
+	"slices"
 	"testing"
 	"testing/synctest"
 
+	"go.etcd.io/etcd/api/v3/membershippb"
 	"go.etcd.io/etcd/client/pkg/v3/types"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 )
 
 // TestPublished: once all members are published, a linearizable read on each shows the client URLs of all.
@@ -29,4 +35,31 @@ func testPublished(t *testing.T) {
 	alone := newHarness(t).open()
 	<-alone.Published()
 	closeStore(t, alone)
+}
+
+// TestPublishedAnew: what a member has told the others right before it was stopped, and does not know itself, is not what it is started with now.
+func TestPublishedAnew(t *testing.T) { synctest.Test(t, testPublishedAnew) }
+
+func testPublishedAnew(t *testing.T) {
+	c := newCluster(t, 3)
+	for _, s := range c.stores {
+		<-s.Published()
+	}
+	i := c.follower()
+	id := c.stores[i].id.member
+	c.stop(i)
+	other := c.stores[c.leader()]
+	if err := other.proposeOwn(t.Context(), Command{Kind: mvcc.KindMemberAttr, Request: &pb.InternalRaftRequest{
+		ClusterMemberAttrSet: &membershippb.ClusterMemberAttrSetRequest{Member_ID: id,
+			MemberAttributes: &membershippb.Attributes{Name: "former", ClientUrls: []string{"http://former:1"}}}}}); err != nil {
+		t.Fatal(err)
+	}
+	s := c.start(i)
+	<-s.Published()
+	if _, err := other.ReadView(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if m, _ := other.cluster.Load().Member(types.ID(id)); m.Name != s.cfg.Name || !slices.Equal(m.ClientURLs, s.cfg.ClientURLs) {
+		t.Errorf("the others know %q, %q", m.Name, m.ClientURLs)
+	}
 }
