@@ -325,7 +325,31 @@ func testChaos(t *testing.T, seed uint64) {
 			installs++
 		}
 	}
+	c.forceNew()
 	t.Logf("%d of %d writes acknowledged, revision %d, %d members came and went, %d got snapshots", acknowledged, len(c.written), v.Revision(), c.extra, installs)
+}
+
+// forceNew goes on with one member alone, after a failure of the power for all.
+func (c *chaos) forceNew() {
+	for i := range c.stores {
+		c.down(i, true)
+	}
+	i := c.intN(len(c.members))
+	adjust, forced := c.members[i].adjust, true
+	c.members[i].adjust = func(cfg *Config) { adjust(cfg); cfg.ForceNewCluster = forced }
+	for ; c.stores[i] == nil && !c.t.Failed(); forced = false {
+		c.up(i)
+		put(c.t, c.stores[i], fmt.Sprint("alone ", forced), "1")
+		v := c.stores[i].View()
+		for key, ok := range c.written {
+			if ok && v.Get([]byte(key)) == nil {
+				c.t.Errorf("%s, which was acknowledged, is not there where a new cluster was forced", key)
+			}
+		}
+		if forced {
+			c.down(i, true)
+		}
+	}
 }
 
 func (c *chaos) connect(connect func(member, cluster uint64, h transport.Handler) (Peers, error)) func(member, cluster uint64, h transport.Handler) (Peers, error) {
