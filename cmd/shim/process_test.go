@@ -587,7 +587,8 @@ func TestProcessHTTPApart(t *testing.T) {
 
 // TestProcessLimits: the limits of requests arrive where they are enforced.
 func TestProcessLimits(t *testing.T) {
-	p := start(t, filepath.Join(t.TempDir(), "data"), "--max-txn-ops=2", "--max-request-bytes=1000", "--quota-backend-bytes=100000")
+	p := start(t, filepath.Join(t.TempDir(), "data"), "--max-txn-ops=2", "--max-request-bytes=1000", "--quota-backend-bytes=100000",
+		"--max-learners=0")
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
 	c := p.dial()
@@ -598,7 +599,11 @@ func TestProcessLimits(t *testing.T) {
 	if _, err := c.Put(ctx, "big", strings.Repeat("x", 1000)); !errors.Is(err, rpctypes.ErrRequestTooLarge) {
 		t.Errorf("a large request: %v", err)
 	}
-	var err error
+	_, err := c.MemberAddAsLearner(ctx, []string{"http://127.0.0.1:1"})
+	if !errors.Is(err, rpctypes.ErrTooManyLearners) {
+		t.Errorf("a learner where there are none: %v", err)
+	}
+	err = nil
 	for i := 0; err == nil && i < 1000; i++ {
 		_, err = c.Put(ctx, fmt.Sprint("fill/", i), strings.Repeat("x", 900))
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -22,6 +23,7 @@ import (
 	"github.com/kubeshim/shim/pkg/compact"
 	"github.com/kubeshim/shim/pkg/etcdapi"
 	"github.com/kubeshim/shim/pkg/raftstore"
+	"github.com/kubeshim/shim/pkg/raftstore/membership"
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
 	"github.com/kubeshim/shim/pkg/raftstore/transport"
 	"github.com/kubeshim/shim/pkg/raftstore/vfs"
@@ -192,7 +194,7 @@ func (m *member) storeConfig(l *listeners, cluster, token string, late *lateHub)
 		MaxRequestBytes:        c.requestBytes(),
 		SnapshotCatchupEntries: c.SnapshotCatchUpCount,
 		LaxReconfiguration:     !c.StrictReconfigCheck,
-		LearnersMax:            c.MaxLearners,
+		LearnersMax:            cmp.Or(max(c.MaxLearners, 0), membership.NoLearners),
 		ForceNewCluster:        c.ForceNewCluster,
 		CorruptCheckInterval:   c.CorruptCheckTime,
 		InitialCorruptCheck:    c.Gates.enabled(*lookupFeature("InitialCorruptCheck")),

@@ -49,7 +49,7 @@ type Config struct {
 	ForceNewCluster bool
 	// LaxReconfiguration leaves out the checks that keep a change of members from costing the quorum (--strict-reconfig-check=false).
 	LaxReconfiguration bool
-	// LearnersMax is the most learners in the cluster (--max-learners). Default 1.
+	// LearnersMax is the most learners in the cluster (--max-learners). Default 1; negative: none.
 	LearnersMax int
 	// CorruptCheckInterval is how often the leader compares the rows of all members (--corrupt-check-time), beside the rolling hashes, which
 	// it compares always. It costs each member a walk over all it holds. Default never.
@@ -195,9 +195,6 @@ func (c *Config) Validate() error {
 	if c.TickInterval < 0 || c.ElectionTicks < electionTicksMin {
 		errs = append(errs, fmt.Errorf("election timeout of %d ticks of %v: at least %d ticks are needed",
 			c.ElectionTicks, c.TickInterval, electionTicksMin))
-	}
-	if c.LearnersMax < 0 {
-		errs = append(errs, fmt.Errorf("largest number of learners %d is negative", c.LearnersMax))
 	}
 	if c.MaxRequestBytes < 0 {
 		errs = append(errs, fmt.Errorf("max request bytes %d is negative", c.MaxRequestBytes))

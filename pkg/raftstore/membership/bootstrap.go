@@ -18,7 +18,7 @@ type Flags struct {
 	InitialCluster string   // name=URL,...
 	Token          string   // becomes part of the IDs
 	PeerURLs       []string // what this member advertises
-	// LearnersMax is --max-learners; 0: LearnersMaxDefault.
+	// LearnersMax is --max-learners; 0: LearnersMaxDefault, below it: none.
 	LearnersMax int
 	// Resolver is asked when URLs that should be the same are written differently; nil: SystemResolver.
 	Resolver Resolver

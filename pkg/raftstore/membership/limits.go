@@ -5,6 +5,8 @@ import "time"
 const (
 	// LearnersMaxDefault is the most learners a cluster has unless --max-learners says otherwise.
 	LearnersMaxDefault = 1
+	// NoLearners is --max-learners=0 where 0 means the default.
+	NoLearners = -1
 
 	// resolveTimeout is how long the names in peer URLs may take to resolve, all together, as in etcd.
 	resolveTimeout       = 30 * time.Second

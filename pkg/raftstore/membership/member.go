@@ -28,7 +28,7 @@ type ChangeContext struct {
 	Member
 	// IsPromote: the change turns a learner into a voter; raft uses the same change for both.
 	IsPromote bool `json:"isPromote"`
-	// LearnersMax is the --max-learners of the member that proposes a learner; 0: LearnersMaxDefault. It is in the log, and not
+	// LearnersMax is the --max-learners of the member that proposes a learner; 0: LearnersMaxDefault, below it: none. It is in the log, and not
 	// taken from each member's own flags as etcd does, so that all members and all replays come to the same verdict.
 	LearnersMax int `json:"learnersMax,omitempty"`
 }

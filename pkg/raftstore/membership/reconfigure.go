@@ -79,7 +79,7 @@ func LearnerReady(learner, leader uint64) bool {
 	return leader == 0 || float64(learner)/float64(leader) >= learnerReadyShare
 }
 
-// CheckLearners refuses a cluster with more learners than limit; 0 is LearnersMaxDefault.
+// CheckLearners refuses a cluster with more learners than limit; 0 is LearnersMaxDefault, below it is none.
 func (c *Cluster) CheckLearners(limit int) error { return c.checkLearners(limit, 0) }
 
 func (c *Cluster) checkLearners(limit, more int) error {
@@ -91,7 +91,7 @@ func (c *Cluster) checkLearners(limit, more int) error {
 			more++
 		}
 	}
-	if more > limit {
+	if more > max(limit, 0) {
 		return ErrTooManyLearners
 	}
 	return nil

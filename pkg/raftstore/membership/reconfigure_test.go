@@ -106,6 +106,13 @@ func TestLearnersMax(t *testing.T) {
 	if err := c.CheckLearners(0); err != nil {
 		t.Error(err)
 	}
+	c = clusterOf("S")
+	if err := add(NoLearners); !errors.Is(err, ErrTooManyLearners) {
+		t.Errorf("the first learner where there are none: %v", err)
+	}
+	if err := c.CheckLearners(NoLearners); err != nil {
+		t.Error(err)
+	}
 	if err := clusterOf("SLL").CheckLearners(0); err == nil || err.Error() != "membership: too many learner members in cluster" {
 		t.Error(err)
 	}
