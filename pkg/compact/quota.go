@@ -30,6 +30,14 @@ func (q Quota) Ceiling() int64 {
 	return math.MaxInt64
 }
 
+// Shown is the bound as etcd shows it: what was given, below 0 when there is none.
+func (q Quota) Shown() int64 {
+	if q < 0 {
+		return int64(q)
+	}
+	return q.Ceiling()
+}
+
 // Suggested says whether the bound is within what etcd suggests.
 func (q Quota) Suggested() bool { return q <= SuggestedQuotaBytesMax }
 

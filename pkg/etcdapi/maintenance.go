@@ -2,7 +2,6 @@ package etcdapi
 
 import (
 	"context"
-	"math"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -25,10 +24,6 @@ func (s maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*pb
 		return nil, err
 	}
 	st, v := s.store.Status(), s.store.View()
-	quota := st.QuotaBytes
-	if quota == math.MaxInt64 {
-		quota = -1 // etcd shows the flag, which is below 0 for no quota
-	}
 	resp := &pb.StatusResponse{
 		Header:           s.header.message(v.Revision(), st.Term),
 		Version:          version.Version,
@@ -38,7 +33,7 @@ func (s maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*pb
 		RaftTerm:         st.Term,
 		DbSize:           st.DBSize,
 		DbSizeInUse:      st.DBSizeInUse,
-		DbSizeQuota:      quota,
+		DbSizeQuota:      st.QuotaBytes,
 		IsLearner:        st.IsLearner,
 		StorageVersion:   st.StorageVersion,
 		DowngradeInfo:    &pb.DowngradeInfo{Enabled: st.Downgrade.Enabled, TargetVersion: st.Downgrade.TargetVersion},

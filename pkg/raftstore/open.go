@@ -79,7 +79,7 @@ func (o *opening) open(cfg Config) (*Store, error) {
 	if err := o.loadCheckpoint(); err != nil {
 		return nil, err
 	}
-	s.metrics = newMetrics(cfg.Quota.Ceiling())
+	s.metrics = newMetrics(cfg.Quota.Shown())
 	log, applied, err := o.catchUp()
 	if err != nil {
 		return nil, err

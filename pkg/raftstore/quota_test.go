@@ -9,6 +9,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/kubeshim/shim/pkg/raftstore/mvcc"
@@ -268,5 +270,16 @@ func TestCompactedBefore(t *testing.T) {
 		Action: pb.AlarmRequest_ACTIVATE, MemberID: 9, Alarm: pb.AlarmType_CORRUPT}}})
 	if _, err := compact(5); !errors.Is(err, mvcc.ErrCorrupt) {
 		t.Errorf("compaction of a corrupt cluster: %v", err)
+	}
+}
+
+// TestNoQuotaIsShown: no quota is shown as etcd shows it.
+func TestNoQuotaIsShown(t *testing.T) {
+	h, r := newHarness(t), prometheus.NewRegistry()
+	h.adjust = func(c *Config) { c.Registerer = r }
+	s := h.open()
+	defer closeStore(t, s)
+	if shown, status := gauge(t, r, "etcd_server_quota_backend_bytes"), s.Status().QuotaBytes; shown != -1 || status != -1 {
+		t.Errorf("%v as a metric, %d in the status", shown, status)
 	}
 }

@@ -11,7 +11,7 @@ type Status struct {
 	Revision            mvcc.Revision
 	DBSize              int64 // bytes of the bbolt file, never 0
 	DBSizeInUse         int64 // bytes of its pages in use
-	QuotaBytes          int64
+	QuotaBytes          int64 // below 0: none
 	IsLearner           bool
 	ClusterVersion      string   // "3.7.0"
 	StorageVersion      string   // "3.7.0"

@@ -173,7 +173,7 @@ func (s *Store) Status() Status {
 		MemberID: s.id.member, ClusterID: s.id.cluster,
 		Leader: lead.leader, Term: lead.term,
 		Committed: max(s.committed.Load(), s.applied.Load()), Applied: s.applied.Load(), Revision: view.Revision(),
-		DBSize: s.checkpoint.db.Size(), DBSizeInUse: s.checkpoint.db.SizeInUse(), QuotaBytes: s.cfg.Quota.Ceiling(),
+		DBSize: s.checkpoint.db.Size(), DBSizeInUse: s.checkpoint.db.SizeInUse(), QuotaBytes: s.cfg.Quota.Shown(),
 		ClusterVersion: view.ClusterVersion(), StorageVersion: backend.StorageVersionOf(view.ClusterVersion()),
 		IsLearner: s.IsLearner(),
 		Downgrade: DowngradeInfo{TargetVersion: view.Downgrade().Target, Enabled: view.Downgrade().Enabled},
