@@ -3,6 +3,7 @@
 //
 // # Data flow
 //
+//	(on Linux, once: execute the program again, with a longer timer slack)
 //	flags | ETCD_* | --config-file --> Config --EnsureDefaults, Validate-->
 //	    bind the addresses, answer probes --> open the store, hub behind it --> wait for a leader
 //	    --> serve --> SIGTERM --> end streams, finish calls --> checkpoint --> die of it
@@ -22,8 +23,9 @@
 // Wiring: bind.go: addresses; peers.go, join.go: the way to other members, and
 // who they are; latehub.go: events to a hub that comes after the store; wiring.go:
 // functions between packages that do not know each other; memory.go: the policy
-// for the garbage collector; mlock_linux.go: locked memory; signals.go,
-// systemd.go: how a process ends, and says that it serves.
+// for the garbage collector; mlock_linux.go: locked memory; slack_linux.go: longer
+// naps for Go's monitor thread; signals.go, systemd.go: how a process ends, and
+// says that it serves.
 //
 // What is told: logging.go, logging_output.go and logging_sampler.go write lines
 // in the layout of etcd's logger, at its rate; warnings.go what takes long, at

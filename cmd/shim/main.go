@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 )
 
 // Exit codes.
@@ -16,7 +17,15 @@ const (
 )
 
 func main() {
+	if serves(os.Args[1:]) {
+		takeSlack()
+	}
 	os.Exit(run(os.Args[1:], os.Environ(), os.Stdout, os.Stderr))
+}
+
+// serves tells whether run serves with these arguments, if they are right.
+func serves(args []string) bool {
+	return len(args) == 0 || args[0] == "serve" || strings.HasPrefix(args[0], "-")
 }
 
 // run is the program: a subcommand, or serve without one.

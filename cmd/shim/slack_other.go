@@ -1,0 +1,6 @@
+//go:build !linux
+
+package main
+
+// takeSlack is for kernels that have a timer slack.
+func takeSlack() {}
