@@ -42,6 +42,13 @@ func (n *notes) part(at time.Time, what string) {
 	n.parts = append(n.parts, marked{at, what})
 }
 
+// divided are the parts so far.
+func (n *notes) divided() []marked {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.parts)
+}
+
 func (n *notes) count(what string, took time.Duration) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -126,12 +126,12 @@ func (s *soak) run(ctx context.Context, p phase) error {
 	}
 	wg.Go(func() { failed[len(p.with)] = samples.run(within) })
 	<-within.Done()
+	r.divide(s.notes.divided()) // those that begin later are nobody's
 	after, err := s.server.Usage()
 	s.load.now.Store(newRecorder()) // nobody's: things are put right
 	s.probe.now.Store(newRecorder())
 	seconds := time.Since(begin).Seconds()
 	wg.Wait()
-	r.divide(s.notes.parts)
 	if err = errors.Join(append(failed, err, ctx.Err())...); err != nil {
 		return fmt.Errorf("%s: %w", p.title(), err)
 	}
