@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"runtime"
@@ -31,8 +32,9 @@ const (
 // there everything waits until the monitor has seen that a sync is a long one.
 // Where anything fails the program goes on as it is.
 func takeSlack() {
-	if os.Getenv(slackTaken) != "" {
-		_ = os.Unsetenv(slackTaken)
+	again := os.Getenv(slackTaken) != ""
+	_ = os.Unsetenv(slackTaken)
+	if again {
 		return
 	}
 	path, ok := ownFile()
@@ -47,8 +49,20 @@ func takeSlack() {
 	if unix.Prctl(unix.PR_SET_TIMERSLACK, slackWanted, 0, 0, 0) != nil {
 		return
 	}
-	_ = syscall.Exec(path, os.Args, append(os.Environ(), slackTaken+"=1"))
+	_ = executeAgain(path)
 	_ = unix.Prctl(unix.PR_SET_TIMERSLACK, slackDefault, 0, 0, 0)
+}
+
+// executeAgain answers only if it fails. The limit of open files is then as it was:
+// Go raises it when a program begins, and gives it back before execve.
+func executeAgain(path string) error {
+	var files syscall.Rlimit
+	known := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &files)
+	err := syscall.Exec(path, os.Args, append(os.Environ(), slackTaken+"=1"))
+	if known == nil {
+		err = errors.Join(err, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &files))
+	}
+	return err
 }
 
 // ownFile is a path of the program that runs, the one that it was called by if

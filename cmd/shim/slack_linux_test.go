@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -91,4 +92,27 @@ func readFile(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(b)
+}
+
+// TestExecuteAgainFails: the process may have as many files open as before.
+func TestExecuteAgainFails(t *testing.T) {
+	const soft = 700
+	if os.Getenv("SHIM_TEST_SLACK") == "" { // with a soft limit that Go raises
+		cmd := exec.Command("/bin/sh", "-c", fmt.Sprintf(`ulimit -S -n %d && exec "$0" "$@"`, soft), os.Args[0], "-test.run=^TestExecuteAgainFails$", "-test.v")
+		cmd.Env = append(os.Environ(), "SHIM_TEST_SLACK=fails")
+		if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "--- PASS: TestExecuteAgainFails") {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return
+	}
+	var before, after syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &before); err != nil || before.Cur <= soft {
+		t.Fatalf("%+v %v, want more than %d", before, err, soft)
+	}
+	if err := executeAgain(t.TempDir()); !errors.Is(err, syscall.EACCES) {
+		t.Errorf("%v, want %v", err, syscall.EACCES)
+	}
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &after); err != nil || after != before {
+		t.Errorf("%+v %v, want %+v", after, err, before)
+	}
 }

@@ -12,7 +12,8 @@ const (
 	// need the transport's buffer pool.
 	watchShareBytesMin = 1024
 	// watchHeadBytesMax is up to where a piece of an event is copied to what it
-	// follows: what is between the versions is, and no event is so short.
+	// follows: what is between the versions is, and of events only some of very
+	// short keys are so short.
 	watchHeadBytesMax = 24
 	// watchMessagePieces and watchMessageHeadsBytes are what a watchMessage has room
 	// for, which is enough for one event; more is allocated beside it.
