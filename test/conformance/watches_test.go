@@ -470,10 +470,13 @@ func (w *watchers) askProgress(s *stream) {
 		if ask(); waits {
 			continue
 		}
+		before := x.asked // of as many answers some may come late
 		x.asked++
-		n := len(x.progress)
-		w.await(x, "progress of "+sideNames[i], func() bool { return len(x.progress) > n && x.progress[len(x.progress)-1] == int64(w.revision) },
+		w.await(x, "progress of "+sideNames[i], func() bool { return len(x.progress) > before && x.progress[len(x.progress)-1] == int64(w.revision) },
 			func() { ask(); x.asked++ })
+	}
+	if waits { // an answer that is refused comes behind that request, which finds the watches as they are now
+		w.create(s, &pb.WatchCreateRequest{Key: []byte("b"), RangeEnd: []byte("a")})
 	}
 }
 
