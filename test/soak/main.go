@@ -47,7 +47,7 @@ func main() {
 	flag.Float64Var(&o.rate, "rate", 400, "writes a second")
 	flag.IntVar(&o.pods, "pods", 10_000, "pods of 3,000 bytes")
 	flag.IntVar(&o.nodes, "nodes", 2_000, "node leases of 400 bytes")
-	flag.Int64Var(&o.quota, "quota", 41<<20, "the server's --quota-backend-bytes; etcd's, whose quota is on its file, has three times as many")
+	flag.Int64Var(&o.quota, "quota", 38<<20, "the server's --quota-backend-bytes; etcd's, whose quota is on its file, has three times as many")
 	flag.Float64Var(&o.fillPerSecond, "fill", 40, "creates of 16 kB a second with which the quota is filled; more where time is short")
 	flag.StringVar(&o.only, "phases", "", "only the phases whose name has one of these, separated by commas, and quiet ones before and behind each")
 	flag.IntVar(&o.link, "link", linkDefault, "Mbit/s of the link that the readers of lists share, and of that of snapshots; 0: none, as fast as the machine can")
