@@ -2,6 +2,7 @@ package raftstore
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"go.etcd.io/etcd/api/v3/membershippb"
@@ -14,13 +15,18 @@ import (
 
 // publishSelf tells all members the name and the client URLs of this one, unless they know.
 func (s *Store) publishSelf(ctx context.Context) error {
-	m, ok := s.cluster.Load().Member(types.ID(s.id.member))
-	if ok && m.Name == s.cfg.Name && slices.Equal(m.ClientURLs, s.cfg.ClientURLs) {
+	if s.toldSelf() {
 		return nil
 	}
 	return s.proposeOwn(ctx, Command{Kind: mvcc.KindMemberAttr, Request: &pb.InternalRaftRequest{
 		ClusterMemberAttrSet: &membershippb.ClusterMemberAttrSetRequest{Member_ID: s.id.member,
 			MemberAttributes: &membershippb.Attributes{Name: s.cfg.Name, ClientUrls: s.cfg.ClientURLs}}}})
+}
+
+// toldSelf tells whether all members know, by what this one has applied.
+func (s *Store) toldSelf() bool {
+	m, ok := s.cluster.Load().Member(types.ID(s.id.member))
+	return ok && m.Name == s.cfg.Name && slices.Equal(m.ClientURLs, s.cfg.ClientURLs)
 }
 
 // publish is the goroutine that does so where there are several voters, as soon as a leader can be reached.
@@ -36,15 +42,21 @@ func (s *Store) publish() {
 }
 
 // publishAfterRead looks at what all members know, and not at what this one knew when it was stopped: it may have told them something else
-// right before.
+// right before. Where this one knows of nothing that was told it tells them at once: a read would wait until it has caught up.
 func (s *Store) publishAfterRead() error {
 	ctx, cancel := context.WithTimeout(s.ctx, s.cfg.requestTimeout())
 	defer cancel()
 	if _, err := s.awaitLeader(ctx); err != nil { // a read that finds none is asked for again after a while only
 		return err
 	}
-	if _, err := s.ReadView(ctx); err != nil {
-		return err
+	for s.toldSelf() {
+		_, err := s.ReadView(ctx)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, ErrLeaderChanged) { // which comes as often as leaders change
+			return err
+		}
 	}
 	return s.publishSelf(ctx)
 }

@@ -292,6 +292,7 @@ func (s *Store) halt() error {
 
 // start starts the goroutines.
 func (s *Store) start() {
+	s.clock.Store(s.since(s.cfg.Now())) // deadlines count from here, however long it took to open
 	s.node.mu.Unlock()
 	s.running.Go(s.ticker.run)
 	s.running.Go(s.node.run)
