@@ -380,7 +380,7 @@ func (l *logWriter) makeRoom() error {
 // Where the file system has no fallocate it is made of zeros that are written: an attempt that took long is not soon followed by the next.
 func (l *logWriter) tryReserve() error {
 	began := time.Now()
-	if began.Before(l.reserveAt) || !l.s.room.TryLock() {
+	if began.Before(l.reserveAt) && l.wal.SpaceLow() || !l.s.room.TryLock() {
 		return wal.ErrNoSpace
 	}
 	defer l.s.room.Unlock()
@@ -439,7 +439,12 @@ func (l *logWriter) giveBack(m mark, note wal.Position) error {
 	if !ok {
 		return nil
 	}
-	if err := l.wal.Release(wal.Position{Segment: segment}); err != nil {
+	size := l.wal.Size()
+	err := l.wal.Release(wal.Position{Segment: segment})
+	if l.wal.Size() < size && l.wal.SpaceLow() { // what went was removed, not kept as the spare: now there may be room for one
+		l.reserveAt = time.Time{}
+	}
+	if err != nil {
 		return fmt.Errorf("release the log before segment %d: %w", segment, err)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"go.etcd.io/raft/v3/raftpb"
 
@@ -212,6 +213,61 @@ func testRoomBesideASegmentThatStays(t *testing.T) {
 			t.Errorf("the disk counts as full: %v, want %v", got, full)
 		}
 	}
+}
+
+// TestRoomDuringAPause: an attempt to make a spare segment has failed, and the next is not due for long. What a checkpoint gives back meanwhile
+// is room at once: as the spare segment, or, if it is of another size, as what is free on the disk.
+func TestRoomDuringAPause(t *testing.T) {
+	for name, segmentBytes := range map[string]int64{"recycled": 64 << 10, "removed": 96 << 10} {
+		t.Run(name, func(t *testing.T) {
+			files := vfs.NewMem()
+			l := bareLog(t, files)
+			reopen := func(bytes int64) {
+				w, err := wal.Open(files, "/wal", wal.Options{SegmentBytes: bytes, Header: l.header, ReserveInline: true}, nil)
+				if err = errors.Join(l.wal.Close(), err); err != nil {
+					t.Fatal(err)
+				}
+				l.wal = w
+			}
+			write := func(index uint64) {
+				m := &raftpb.Message{Term: new(uint64(1)), Entries: []*raftpb.Entry{{Index: new(index), Term: new(uint64(1)), Type: raftpb.EntryNormal.Enum(), Data: []byte(noise(25 << 10))}}}
+				if _, err := l.process([]logTask{{msg: m}}, l.awaitSpace); err != nil {
+					t.Fatal(err)
+				}
+			}
+			reopen(segmentBytes)
+			index := uint64(0)
+			for l.segments.last() < 2 {
+				index++
+				write(index)
+			}
+			reopen(64 << 10)
+			files.SetCapacity(files.Used())
+			for l.segments.last() < 3 {
+				index++
+				write(index)
+			}
+			if !l.wal.SpaceLow() {
+				t.Fatal("there is a spare segment: the test has lost its sense")
+			}
+			l.reserveAt = time.Now().Add(time.Hour)
+			if err := l.makeRoom(); !errors.Is(err, wal.ErrNoSpace) {
+				t.Fatalf("room on a full disk: %v", err)
+			}
+			l.mark = mark{index: index, term: 1, conf: &raftpb.ConfState{}}
+			if err := l.makeRoom(); err != nil {
+				t.Errorf("room behind a checkpoint: %v", err)
+			}
+		})
+	}
+}
+
+// last is the newest segment.
+func (s segmentStarts) last() uint64 {
+	if len(s) == 0 {
+		return 0
+	}
+	return s[len(s)-1].segment
 }
 
 // TestCheckpointEndsWithTheStore: a checkpoint does not wait for a log that has ended.
